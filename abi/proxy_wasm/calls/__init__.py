@@ -1,0 +1,1 @@
+"""Host functions of proxy-wasm, one file per section of the ABI document."""

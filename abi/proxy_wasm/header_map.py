@@ -1,0 +1,134 @@
+"""`HeaderMap`: HTTP fields as filters see them - ordered, multi-valued, case-insensitive, raw bytes kept.
+
+Names are stored lower-case, as Envoy does (pseudo-headers such as `:path` are ordinary entries). The
+proxy-wasm calls work on bytes (`*_bytes` and `lines`); the mapping interface for people uses `str`, read
+and written as UTF-8 with `surrogateescape`, so that any byte string survives the round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, MutableMapping
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+
+
+def _str(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+class HeaderMap(MutableMapping[str, str]):
+    """An ordered multi-map of header lines.
+
+    `[]` reads the first value, `get_all` every value, `add` appends a line, `set` (and `[]=`) leaves exactly
+    one line, moved to the end as Envoy does when it replaces. `len()` counts lines' distinct names, as a
+    mapping must; `len(map.lines)` counts lines. Deleting a missing name with `remove` is not an error.
+    """
+
+    __slots__ = ("_lines",)
+
+    def __init__(self, lines: Iterable[tuple[str | bytes, str | bytes]] = ()) -> None:
+        self._lines: list[tuple[bytes, bytes]] = [(_bytes(n).lower(), _bytes(v)) for n, v in lines]
+
+    @property
+    def lines(self) -> list[tuple[bytes, bytes]]:
+        """All lines in order as `(lower-case name, value)`; a copy."""
+        return list(self._lines)
+
+    @property
+    def byte_size(self) -> int:
+        """Sum of the lengths of all names and values (what `proxy_get_header_map_size` answers)."""
+        return sum(len(n) + len(v) for n, v in self._lines)
+
+    def replace_all(self, lines: Iterable[tuple[str | bytes, str | bytes]]) -> None:
+        """Make these lines the whole content."""
+        self._lines = [(_bytes(n).lower(), _bytes(v)) for n, v in lines]
+
+    def copy(self) -> HeaderMap:
+        """An independent map with the same lines."""
+        other = HeaderMap()
+        other._lines = list(self._lines)
+        return other
+
+    def first(self, name: str | bytes) -> bytes | None:
+        """The first value of a name as bytes; None when there is none."""
+        key = _bytes(name).lower()
+        for n, v in self._lines:
+            if n == key:
+                return v
+        return None
+
+    def all_bytes(self, name: str | bytes) -> list[bytes]:
+        """Every value of a name, in order."""
+        key = _bytes(name).lower()
+        return [v for n, v in self._lines if n == key]
+
+    def get_all(self, name: str | bytes) -> list[str]:
+        """Every value of a name, in order, as text."""
+        return [_str(v) for v in self.all_bytes(name)]
+
+    def add(self, name: str | bytes, value: str | bytes) -> None:
+        """Append a line; other lines of the same name stay."""
+        self._lines.append((_bytes(name).lower(), _bytes(value)))
+
+    def set(self, name: str | bytes, value: str | bytes) -> None:
+        """Leave one line with this name, at the end."""
+        self.remove(name)
+        self.add(name, value)
+
+    def set_in_place(self, name: str | bytes, value: str | bytes) -> None:
+        """Leave one line with this name where its first line stood (at the end when there was none)."""
+        key, new = _bytes(name).lower(), _bytes(value)
+        out: list[tuple[bytes, bytes]] = []
+        found = False
+        for n, v in self._lines:
+            if n != key:
+                out.append((n, v))
+            elif not found:
+                out.append((key, new))
+                found = True
+        if not found:
+            out.append((key, new))
+        self._lines = out
+
+    def remove(self, name: str | bytes) -> int:
+        """Remove every line of a name; how many there were."""
+        key = _bytes(name).lower()
+        kept = [line for line in self._lines if line[0] != key]
+        removed = len(self._lines) - len(kept)
+        self._lines = kept
+        return removed
+
+    def __getitem__(self, name: str) -> str:
+        value = self.first(name)
+        if value is None:
+            raise KeyError(name)
+        return _str(value)
+
+    def __setitem__(self, name: str, value: str) -> None:
+        self.set(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        if not self.remove(name):
+            raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str | bytes) and self.first(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return (_str(n) for n in dict.fromkeys(n for n, _ in self._lines))
+
+    def __len__(self) -> int:
+        return len({n for n, _ in self._lines})
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HeaderMap) and self._lines == other._lines
+
+    __hash__ = None  # type: ignore[assignment]  # mutable, so not hashable; typeshed wants a method
+
+    def __repr__(self) -> str:
+        return f"HeaderMap({[(_str(n), _str(v)) for n, v in self._lines]!r})"

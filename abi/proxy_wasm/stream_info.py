@@ -1,0 +1,54 @@
+"""`StreamInfo`: the facts of one HTTP exchange that filters can ask for as properties.
+
+One object per exchange, shared by all filters of the chain. The chain fills it in as the exchange
+proceeds; `calls/properties.py` reads it. None means "not known (yet)", and answers NOT_FOUND.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from abi.proxy_wasm.header_map import HeaderMap
+
+
+@dataclass(slots=True)
+class StreamInfo:
+    """Attributes of one exchange. Times are ns since 1970, durations ns, sizes bytes, addresses `ip:port`."""
+
+    request_headers: HeaderMap | None = None
+    request_trailers: HeaderMap | None = None
+    response_headers: HeaderMap | None = None
+    response_trailers: HeaderMap | None = None
+
+    protocol: str | None = None  # "HTTP/1.1"
+    start_time: int | None = None
+    request_duration: int | None = None  # known once the exchange is over
+    request_body_size: int = 0
+    response_body_size: int = 0
+    response_code: int | None = None
+    response_code_details: str | None = None
+    response_flags: int = 0
+    backend_latency: int | None = None
+
+    connection_id: int | None = None
+    source_address: str | None = None
+    destination_address: str | None = None
+    upstream_address: str | None = None
+    upstream_local_address: str | None = None
+    upstream_transport_failure_reason: str | None = None
+    connection_termination_details: str | None = None
+    upstream_attempt_count: int = 0
+    tls: bool = False
+
+    route_name: str | None = None
+    virtual_host_name: str | None = None
+    cluster_name: str | None = None
+    filter_chain_name: str | None = None
+    listener_direction: int = 0
+
+    node: dict[str, object] = field(default_factory=dict)  # the bootstrap's `node`, JSON-like
+    route_metadata: dict[str, object] | None = None
+    cluster_metadata: dict[str, object] | None = None
+    dynamic_metadata: dict[str, object] = field(default_factory=dict)
+
+    properties: dict[bytes, bytes] = field(default_factory=dict)  # written by proxy_set_property

@@ -1,0 +1,30 @@
+"""Text to binary for tests, through `wasm-tools parse`, until our own text parser exists (issue 3).
+
+Results are kept for the life of the process: many tests share a module.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+
+def wasm_tools() -> str:
+    """Path of the `wasm-tools` program that the `dev` extra installs beside this interpreter."""
+    beside = Path(sys.executable).parent / "wasm-tools"
+    found = str(beside) if beside.exists() else shutil.which("wasm-tools")
+    if found is None:
+        raise RuntimeError("wasm-tools is missing: install the `dev` extra (`make test` does)")
+    return found
+
+
+@functools.cache
+def wat(text: str) -> bytes:
+    """Encode one `(module ...)` given as text; a syntax error fails the test with the tool's own message."""
+    done = subprocess.run([wasm_tools(), "parse", "-", "-o", "-"], input=text.encode(), capture_output=True)
+    if done.returncode != 0:
+        raise ValueError(done.stderr.decode(errors="replace"))
+    return done.stdout
