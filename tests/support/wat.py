@@ -24,7 +24,7 @@ def wasm_tools() -> str:
 @functools.cache
 def wat(text: str) -> bytes:
     """Encode one `(module ...)` given as text; a syntax error fails the test with the tool's own message."""
-    done = subprocess.run([wasm_tools(), "parse", "-", "-o", "-"], input=text.encode(), capture_output=True)
+    done = subprocess.run([wasm_tools(), "parse", "-"], input=text.encode(), capture_output=True)
     if done.returncode != 0:
         raise ValueError(done.stderr.decode(errors="replace"))
     return done.stdout
