@@ -1,0 +1,403 @@
+"""The typed configuration: what a bootstrap file says, after names, units and files have been resolved.
+
+Shapes follow Envoy's v3 API (Bootstrap, Listener, HttpConnectionManager, RouteConfiguration, Cluster, wasm
+PluginConfig), reduced to the fields this proxy honours: what stands here has an effect, the rest only warns.
+All values are immutable, comparable (a reload compares two of them), and hold no open resources.
+
+Units: every `*_timeout` and `*_interval` is in seconds (float), None means "no limit"; sizes are in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+
+from pywasmproxy.config.limits import Limits
+
+ROUTE_TIMEOUT = 15.0
+"""Seconds a route waits for the whole response unless its `timeout` says otherwise."""
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds to wait for a connection to an upstream host unless the cluster says otherwise."""
+
+STREAM_IDLE_TIMEOUT = 300.0
+"""Seconds without any progress after which an exchange is given up."""
+
+CONNECTION_IDLE_TIMEOUT = 3600.0
+"""Seconds an unused keep-alive connection stays open, on either side."""
+
+BUFFER_LIMIT = 1024 * 1024
+"""Bytes of a body that may wait in memory (413 for a request, 500 for a response beyond it)."""
+
+HEADERS_LIMIT = 60 * 1024
+"""Bytes of one header block (431 beyond it)."""
+
+HEADERS_COUNT_LIMIT = 100
+"""Fields in one header block (431 beyond it)."""
+
+
+# --- addresses and the process --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A TCP address. `host` is an IP address for listeners, an address or a name for upstream hosts."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """Where the admin server listens."""
+
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The identity of this proxy; filters read it as property `xds.node` (and `node`)."""
+
+    id: str = ""
+    cluster: str = ""
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    region: str = ""
+    zone: str = ""
+    sub_zone: str = ""
+
+    def as_dict(self) -> dict[str, object]:
+        """JSON-like form with the names of Envoy's `Node` message; unset parts are left out."""
+        locality = {
+            key: value
+            for key, value in (("region", self.region), ("zone", self.zone), ("sub_zone", self.sub_zone))
+            if value
+        }
+        everything: dict[str, object] = {
+            "id": self.id,
+            "cluster": self.cluster,
+            "metadata": dict(self.metadata),
+            "locality": locality,
+        }
+        return {key: value for key, value in everything.items() if value}
+
+
+# --- wasm plugins ---------------------------------------------------------------------------------------
+
+
+class FailurePolicy(Enum):
+    """What happens to streams of a plugin whose VM trapped. Start-up failures are always fatal."""
+
+    FAIL_CLOSED = "FAIL_CLOSED"  # 503 for this stream and every later one
+    FAIL_OPEN = "FAIL_OPEN"  # 503 for the trapping stream, later ones skip the filter
+    FAIL_RELOAD = "FAIL_RELOAD"  # 503, then a new VM after a back-off
+
+
+@dataclass(frozen=True, slots=True)
+class WasmCode:
+    """A filter's code, already read. `filename` is as written (None when it was inline)."""
+
+    data: bytes = field(repr=False)
+    filename: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WasmPlugin:
+    """One plugin: a VM (vm_id, code, vm_configuration, environment) and what runs in it (the rest).
+
+    `fail_open` is the deprecated boolean of the same name: unlike FAIL_OPEN it lets the trapping request
+    itself continue. It is never set together with an explicit `failure_policy`.
+    """
+
+    name: str = ""
+    root_id: str = ""
+    vm_id: str = ""
+    runtime: str = ""
+    code: WasmCode = WasmCode(b"")
+    vm_configuration: bytes = b""
+    configuration: bytes = b""
+    failure_policy: FailurePolicy = FailurePolicy.FAIL_CLOSED
+    fail_open: bool = False
+    reload_base_interval: float = 1.0
+    """Back-off of FAIL_RELOAD: seconds before a new VM is tried."""
+    environment_variables: Mapping[str, str] = field(default_factory=dict)
+    """Complete: host variables asked for with `host_env_keys` are already in it."""
+    allow_on_headers_stop_iteration: bool = False
+    allowed_capabilities: frozenset[str] | None = None
+    """Names of host functions and callbacks the guest may use; None means all."""
+    allow_precompiled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WasmFilter:
+    """An HTTP filter that runs a wasm plugin. `name` is the filter's free-text name in the chain."""
+
+    name: str
+    plugin: WasmPlugin
+
+
+@dataclass(frozen=True, slots=True)
+class RouterFilter:
+    """The end of every HTTP filter chain."""
+
+    name: str = "envoy.filters.http.router"
+    suppress_envoy_headers: bool = False
+    """Leaves out `x-envoy-upstream-service-time` and `x-envoy-expected-rq-timeout-ms`."""
+
+
+HttpFilter = WasmFilter | RouterFilter
+
+
+# --- routes ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RouteMatch:
+    """Which requests a route takes. Exactly one of the four path specifiers is set (all others None).
+
+    All but `safe_regex` look at the path without its query; `safe_regex` must match that path completely.
+    """
+
+    prefix: str | None = None
+    path: str | None = None
+    safe_regex: str | None = None
+    path_separated_prefix: str | None = None
+    """Matches the path itself or it followed by `/...`."""
+    case_sensitive: bool = True
+    """For prefix, path and path_separated_prefix."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteAction:
+    """Send the request to a cluster. An empty `cluster` names none: answer 503."""
+
+    cluster: str
+    timeout: float | None = ROUTE_TIMEOUT
+    """Seconds from the end of the request to the end of the response; 504 beyond it."""
+    idle_timeout: float | None = None
+    """Overrides the connection manager's `stream_idle_timeout` when set (0.0 switches it off)."""
+    prefix_rewrite: str | None = None
+    """Replaces the matched prefix (or path) of `:path`."""
+    host_rewrite_literal: str | None = None
+    """Replaces `:authority`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectResponse:
+    """Answer without an upstream."""
+
+    status: int
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Answer with a `location`. Unset parts are those of the request."""
+
+    status: int = 301
+    https_redirect: bool = False
+    scheme_redirect: str | None = None
+    host_redirect: str | None = None
+    port_redirect: int | None = None
+    path_redirect: str | None = None
+    """Replaces the path; keeps the query unless it has one itself or `strip_query` is set."""
+    prefix_rewrite: str | None = None
+    strip_query: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One entry of a virtual host; the first whose `match` fits is taken."""
+
+    match: RouteMatch
+    action: RouteAction | DirectResponse | Redirect
+    name: str = ""
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    """`metadata.filter_metadata`, as filters read it under `xds.route_metadata`."""
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualHost:
+    """Routes for some domains: exact (`a.b`), suffix (`*.b`), prefix (`a.*`) or `*`; case does not count."""
+
+    name: str
+    domains: tuple[str, ...]
+    routes: tuple[Route, ...] = ()
+    require_tls: bool = False
+    """Every request that is not https is redirected there with 301."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteConfig:
+    """A route table. No virtual host matches, or no route: 404."""
+
+    name: str = ""
+    virtual_hosts: tuple[VirtualHost, ...] = ()
+    ignore_port_in_host_matching: bool = False
+
+
+# --- listeners ------------------------------------------------------------------------------------------
+
+
+class CodecType(Enum):
+    """The protocol a listener expects. Both mean HTTP/1.1 here; for HTTP2 and HTTP3 the loader warns."""
+
+    AUTO = "AUTO"
+    HTTP1 = "HTTP1"
+
+
+class ServerHeaderTransformation(Enum):
+    """What happens to the `server` response header."""
+
+    OVERWRITE = "OVERWRITE"
+    APPEND_IF_ABSENT = "APPEND_IF_ABSENT"
+    PASS_THROUGH = "PASS_THROUGH"
+
+
+class TrafficDirection(IntEnum):
+    """The listener's direction; filters read it as property `listener_direction`."""
+
+    UNSPECIFIED = 0
+    INBOUND = 1
+    OUTBOUND = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Http1Options:
+    """HTTP/1 details of one side of the proxy."""
+
+    enable_trailers: bool = False
+    """False drops trailers on this side."""
+    accept_http_10: bool = False
+    """Downstream only: False answers HTTP/1.0 with 426."""
+    default_host_for_http_10: str = ""
+    """Downstream only: the host of HTTP/1.0 requests that name none; empty refuses them with 400."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpConnectionManager:
+    """How a listener speaks HTTP, and what it does with requests."""
+
+    stat_prefix: str
+    route_config: RouteConfig = RouteConfig()
+    http_filters: tuple[HttpFilter, ...] = ()
+    """In request order; the last one is the router."""
+    codec_type: CodecType = CodecType.AUTO
+    server_name: str = "envoy"
+    server_header_transformation: ServerHeaderTransformation = ServerHeaderTransformation.OVERWRITE
+    http1: Http1Options = Http1Options()
+    stream_idle_timeout: float | None = STREAM_IDLE_TIMEOUT
+    request_timeout: float | None = None
+    """Seconds for the whole request to arrive; 408 beyond it."""
+    request_headers_timeout: float | None = None
+    """Seconds for the request headers to arrive; 408 beyond it."""
+    idle_timeout: float | None = CONNECTION_IDLE_TIMEOUT
+    max_request_headers_bytes: int = HEADERS_LIMIT
+    max_headers_count: int = HEADERS_COUNT_LIMIT
+    generate_request_id: bool = True
+    preserve_external_request_id: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FilterChain:
+    """What happens to a listener's connections."""
+
+    http: HttpConnectionManager
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A port we listen on. All connections take the first filter chain."""
+
+    name: str
+    address: Address
+    filter_chains: tuple[FilterChain, ...]
+    traffic_direction: TrafficDirection = TrafficDirection.UNSPECIFIED
+    buffer_limit: int = BUFFER_LIMIT
+    """`per_connection_buffer_limit_bytes`."""
+
+    @property
+    def http(self) -> HttpConnectionManager:
+        """The connection manager of the chain that is used."""
+        return self.filter_chains[0].http
+
+
+# --- clusters -------------------------------------------------------------------------------------------
+
+
+class ClusterType(Enum):
+    """How the hosts of a cluster are found. The others of Envoy's kinds become STATIC without hosts."""
+
+    STATIC = "STATIC"
+    STRICT_DNS = "STRICT_DNS"  # every address a name resolves to is a host
+    LOGICAL_DNS = "LOGICAL_DNS"  # one name; each new connection uses the first address of the latest answer
+
+
+class DnsLookupFamily(Enum):
+    """Which addresses of a name are wanted."""
+
+    AUTO = "AUTO"  # IPv6 if there are any, else IPv4
+    V4_ONLY = "V4_ONLY"
+    V6_ONLY = "V6_ONLY"
+    V4_PREFERRED = "V4_PREFERRED"
+    ALL = "ALL"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One upstream host."""
+
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A group of upstream hosts, taken in turn (round robin). No hosts: 503 `no healthy upstream`."""
+
+    name: str
+    type: ClusterType = ClusterType.STATIC
+    endpoints: tuple[Endpoint, ...] = ()
+    connect_timeout: float = CONNECT_TIMEOUT
+    dns_lookup_family: DnsLookupFamily = DnsLookupFamily.AUTO
+    http1: Http1Options = Http1Options()
+    idle_timeout: float | None = CONNECTION_IDLE_TIMEOUT
+    buffer_limit: int = BUFFER_LIMIT
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    """`metadata.filter_metadata`, as filters read it under `xds.cluster_metadata`."""
+
+
+# --- the whole ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigWarning:
+    """Something in the file that is understood but has no effect (or another one than in Envoy)."""
+
+    file: str
+    line: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.path}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """Everything one configuration file says. Names of clusters are unique; routes name existing ones."""
+
+    listeners: tuple[Listener, ...] = ()
+    clusters: tuple[Cluster, ...] = ()
+    admin: Admin | None = None
+    node: Node = Node()
+    limits: Limits = field(default_factory=Limits)
+    warnings: tuple[ConfigWarning, ...] = ()
+    source_name: str = "<string>"
+
+    def cluster(self, name: str) -> Cluster | None:
+        """The cluster of that name, if there is one."""
+        return next((cluster for cluster in self.clusters if cluster.name == name), None)
