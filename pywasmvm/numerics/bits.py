@@ -96,8 +96,11 @@ def f32_from_python(value: float) -> float:
     """Any Python number as an f32: rounded once; a NaN keeps its sign and the top 23 bits of its payload.
 
     For values that come from outside; inside, an f32 already is one. A NaN whose payload would be lost
-    completely becomes quiet, as hardware does it. Raises OverflowError for an integer beyond f64's range.
+    completely becomes quiet, as hardware does it. Raises OverflowError for an integer beyond f64's range,
+    TypeError for what is no number.
     """
+    if isinstance(value, int):
+        value = float(value)
     if value == value:
         as_f32[0] = value
         rounded: float = as_f32[0]
