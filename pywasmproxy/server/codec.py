@@ -1,0 +1,552 @@
+"""HTTP/1.1 reading: bytes in, typed events out; no sockets. RFC 9112, with Envoy's verdicts on bad messages.
+
+A seam in two halves. A `HeadParser` (h11 or llhttp, `codec_h11.py` and `codec_httptools.py`) reads one
+complete head or trailer section. Everything on which the two libraries could disagree is decided here, before
+or after them: where a head ends, bare LF, folding, control bytes, methods, targets, hosts, framing, limits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from pywasmproxy.server.chunked import ChunkedDecoder, ChunkError
+
+HeaderLines = list[tuple[bytes, bytes]]
+"""Lines of a head in order: lower-case name, value without surrounding blanks."""
+
+
+class ProtocolError(Exception):
+    """A message that is refused. `status` is the answer to a client; `detail` says why, for the log."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(f"{status}: {detail}")
+        self.status = status
+        self.detail = detail
+
+
+class Framing(Enum):
+    """How the end of a body is found (RFC 9112, section 6)."""
+
+    NONE = "none"
+    LENGTH = "content-length"
+    CHUNKED = "chunked"
+    EOF = "until the connection closes"
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """A request's start line and fields, accepted. `target` is as sent; see `authority` and `path`."""
+
+    method: bytes
+    target: bytes
+    authority: bytes
+    path: bytes
+    minor: int
+    headers: HeaderLines
+    framing: Framing = Framing.NONE
+    length: int = 0
+    keep_alive: bool = True
+    expects_continue: bool = False
+    upgrade: bytes = b""
+    """The protocol a request with `connection: upgrade` asks for; lower-case."""
+
+
+@dataclass(slots=True)
+class ResponseHead:
+    """A response's status and fields, accepted. Interim (1xx) responses come as heads of their own."""
+
+    status: int
+    minor: int
+    headers: HeaderLines
+    framing: Framing = Framing.NONE
+    length: int = 0
+    keep_alive: bool = True
+
+
+@dataclass(slots=True)
+class Data:
+    """A piece of a body, decoded."""
+
+    data: bytes
+
+
+@dataclass(slots=True)
+class EndOfMessage:
+    """The message is complete; `trailers` are those of a chunked body."""
+
+    trailers: HeaderLines = field(default_factory=list)
+
+
+RequestEvent = RequestHead | Data | EndOfMessage
+ResponseEvent = ResponseHead | Data | EndOfMessage
+
+
+class HeadParser(Protocol):
+    """One HTTP library behind the seam. Each method gets one complete block, ending in an empty line.
+
+    Every method raises ValueError when the library refuses the block.
+    """
+
+    name: str
+
+    def request_fields(self, head: bytes) -> HeaderLines:
+        """Fields of a request head."""
+        ...
+
+    def response_fields(self, head: bytes) -> HeaderLines:
+        """Fields of a response head."""
+        ...
+
+    def trailer_fields(self, block: bytes) -> HeaderLines:
+        """Fields of a trailer section (no start line)."""
+        ...
+
+
+def head_parser(name: str | None = None) -> HeadParser:
+    """The parser called `h11` or `httptools`; by default httptools where installed. ImportError if absent."""
+    if name in (None, "httptools"):
+        try:
+            from pywasmproxy.server.codec_httptools import HttptoolsParser
+
+            return HttptoolsParser()
+        except ImportError:
+            if name is not None:
+                raise
+    from pywasmproxy.server.codec_h11 import H11Parser
+
+    return H11Parser()
+
+
+# --- verdicts -------------------------------------------------------------------------------------------
+
+METHODS = frozenset(
+    b"ACL BIND CHECKOUT CONNECT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL"
+    b" MOVE NOTIFY OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT REBIND REPORT SEARCH SUBSCRIBE TRACE"
+    b" UNBIND UNLINK UNLOCK UNSUBSCRIBE".split()
+)
+"""Methods that are let through: those both libraries know. Case counts."""
+
+_REQUEST_LINE = re.compile(rb"([A-Z-]{1,32}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\r\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: [^\r\n]*)?\r\n")
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]+)([^#]*)")
+_AUTHORITY = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]*")
+_DIGITS = re.compile(rb"[0-9]{1,18}")
+_LENGTHS = re.compile(rb"\r\ncontent-length:[ \t]*([^\r]*?)[ \t]*(?=\r)", re.IGNORECASE)
+_PLAIN = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
+
+
+def _check_text(block: bytes | bytearray) -> None:
+    """Refuse control bytes, bare CR or LF, and folded lines (a block may end between CR and LF)."""
+    controls = block.translate(None, _PLAIN)
+    breaks = len(controls) // 2
+    if controls != b"\r\n" * breaks and controls != b"\r\n" * breaks + b"\r":
+        raise ProtocolError(400, "control byte, bare CR or bare LF")
+    if breaks != block.count(b"\r\n"):
+        raise ProtocolError(400, "CR and LF apart")
+    if b"\r\n " in block or b"\r\n\t" in block:
+        raise ProtocolError(400, "folded header line")
+
+
+def _refused(head: bytes, reason: str) -> ProtocolError:
+    """The verdict on a head that the library refused: 501 for transfer codings, else 400.
+
+    The libraries fail at different moments, so the block (already known to have clean line ends) is looked
+    through once more, in one way for both.
+    """
+    codings: list[bytes] = []
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"transfer-encoding":
+            codings.append(value.strip(b" \t").lower())
+    if codings and codings != [b"chunked"]:
+        return ProtocolError(501, "unsupported transfer coding")
+    return ProtocolError(400, reason)
+
+
+@dataclass(slots=True)
+class _Facts:
+    """What the fields of a head say about framing and the connection."""
+
+    framing: Framing | None
+    length: int
+    tokens: frozenset[bytes]
+    hosts: list[bytes]
+    expect: bytes
+    upgrade: bytes
+
+
+_NO_TOKENS: frozenset[bytes] = frozenset()
+
+
+def connection_tokens(values: Iterable[bytes]) -> frozenset[bytes]:
+    """The options in `connection` lines, lower-case."""
+    return frozenset(token for value in values for token in value.lower().replace(b",", b" ").split())
+
+
+def _facts(headers: HeaderLines, minor: int, block: bytes) -> _Facts:
+    """Read the fields that matter; ProtocolError for contradictions (RFC 9112, section 6.3).
+
+    Lengths are looked up in the block itself: h11 joins equal ones into one, llhttp refuses them.
+    """
+    codings: list[bytes] = []
+    lengths: list[bytes] = []
+    hosts: list[bytes] = []
+    options: list[bytes] = []
+    expect = upgrade = b""
+    for name, value in headers:
+        if name == b"host":
+            hosts.append(value)
+        elif name == b"content-length":
+            lengths.append(value)
+        elif name == b"transfer-encoding":
+            codings.append(value)
+        elif name == b"connection":
+            options.append(value)
+        elif name == b"expect":
+            expect = value.lower()
+        elif name == b"upgrade":
+            upgrade = value.lower()
+    framing: Framing | None = None
+    length = 0
+    if codings:
+        if len(codings) > 1 or codings[0].lower() != b"chunked":
+            raise ProtocolError(501, "unsupported transfer coding")
+        if lengths or minor == 0:
+            raise ProtocolError(400, "transfer-encoding with content-length or in HTTP/1.0")
+        framing = Framing.CHUNKED
+    elif lengths:
+        lengths = _LENGTHS.findall(block)
+        if len(lengths) > 1 or not _DIGITS.fullmatch(lengths[0]):
+            raise ProtocolError(400, "bad content-length")
+        framing = Framing.LENGTH
+        length = int(lengths[0])
+    tokens = connection_tokens(options) if options else _NO_TOKENS
+    return _Facts(framing, length, tokens, hosts, expect, upgrade)
+
+
+def _place(method: bytes, target: bytes, host: bytes) -> tuple[bytes, bytes]:
+    """Authority and path of a request target (RFC 9112, section 3.2); 400 for a form that is not one."""
+    if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
+        path = target
+    else:
+        absolute = _ABSOLUTE.fullmatch(target)
+        if absolute is None:
+            raise ProtocolError(400, "bad request target")
+        host, path = absolute[1], absolute[2]
+        if not path.startswith(b"/"):
+            path = b"/" + path
+    if b"#" in target:
+        raise ProtocolError(400, "fragment in request target")
+    if not _AUTHORITY.fullmatch(host):
+        raise ProtocolError(400, "bad host")
+    return host, path
+
+
+# --- readers --------------------------------------------------------------------------------------------
+
+
+class _State(Enum):
+    HEAD = 0
+    LENGTH = 1
+    CHUNKED = 2
+    TRAILERS = 3
+    EOF = 4
+    COMPLETE = 5  # an EndOfMessage is due
+    FAILED = 6
+
+
+class _Reader:
+    """Buffer and body states, shared by requests and responses."""
+
+    __slots__ = (
+        "_buffer",
+        "_chunks",
+        "_closed",
+        "_left",
+        "_parser",
+        "_scanned",
+        "_state",
+        "max_bytes",
+        "max_fields",
+    )
+
+    def __init__(self, parser: HeadParser, max_bytes: int, max_fields: int) -> None:
+        self._parser = parser
+        self._buffer = bytearray()
+        self._scanned = 0  # bytes of an incomplete head or trailer section already looked at
+        self._state = _State.HEAD
+        self._left = 0
+        self._chunks = ChunkedDecoder()
+        self._closed = False
+        self.max_bytes = max_bytes
+        self.max_fields = max_fields
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes from the peer."""
+        self._buffer += data
+
+    def feed_eof(self) -> None:
+        """The peer will send nothing more."""
+        self._closed = True
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received and not handed out yet."""
+        return len(self._buffer)
+
+    @property
+    def at_start(self) -> bool:
+        """Between two messages, with nothing of the next one here."""
+        return self._state is _State.HEAD and not self._buffer
+
+    def _fail(self, status: int, detail: str) -> ProtocolError:
+        self._state = _State.FAILED
+        return ProtocolError(status, detail)
+
+    def _block(self, ending: bytes) -> bytes | None:
+        """The next block up to and including `ending`, checked; None if incomplete. ProtocolError."""
+        buffer = self._buffer
+        end = buffer.find(ending, max(0, self._scanned - len(ending) + 1))
+        if end < 0:
+            if len(buffer) > self.max_bytes:
+                raise self._fail(431, "headers too large")
+            fresh = bytes(buffer[max(0, self._scanned - 1) :]) if buffer else b""
+            if fresh.startswith(b"\n") and self._scanned:
+                fresh = fresh[1:]  # its CR was checked with the bytes before
+            _check_text(fresh)
+            self._scanned = len(buffer)
+            if self._closed and buffer:
+                raise self._fail(400, "connection closed inside a head")
+            return None
+        end += len(ending)
+        if end > self.max_bytes + len(ending):
+            raise self._fail(431, "headers too large")
+        block = bytes(buffer[:end])
+        _check_text(block)
+        del buffer[:end]
+        self._scanned = 0
+        return block
+
+    def _start_body(self, framing: Framing, length: int) -> None:
+        if framing is Framing.CHUNKED:
+            self._chunks = ChunkedDecoder()
+            self._state = _State.CHUNKED
+        elif framing is Framing.EOF:
+            self._state = _State.EOF
+        elif framing is Framing.LENGTH and length:
+            self._left = length
+            self._state = _State.LENGTH
+        else:
+            self._state = _State.COMPLETE
+
+    def _body_event(self) -> Data | EndOfMessage | None:
+        """The next event of a body; None when more bytes are needed."""
+        buffer = self._buffer
+        state = self._state
+        if state is _State.LENGTH:
+            if not buffer:
+                if self._closed:
+                    raise self._fail(400, "connection closed inside a body")
+                return None
+            data = bytes(buffer[: self._left])
+            del buffer[: self._left]
+            self._left -= len(data)
+            if not self._left:
+                self._state = _State.COMPLETE
+            return Data(data)
+        if state is _State.CHUNKED:
+            try:
+                data = self._chunks.feed(buffer)
+            except ChunkError as error:
+                raise self._fail(400, str(error)) from None
+            if self._chunks.done:
+                self._state = _State.TRAILERS
+            if data:
+                return Data(data)
+        if self._state is _State.TRAILERS:
+            return self._trailer_event()
+        if state is _State.EOF:
+            if buffer:
+                data = bytes(buffer)
+                buffer.clear()
+                return Data(data)
+            if not self._closed:
+                return None
+            self._state = _State.COMPLETE
+        if self._state is _State.COMPLETE:
+            self._state = _State.HEAD
+            return EndOfMessage()
+        if self._closed:
+            raise self._fail(400, "connection closed inside a body")
+        return None
+
+    def _trailer_event(self) -> EndOfMessage | None:
+        if self._buffer.startswith(b"\r\n"):
+            del self._buffer[:2]
+            self._state = _State.HEAD
+            return EndOfMessage()
+        if (block := self._block(b"\r\n\r\n")) is None:
+            return None
+        try:
+            trailers = self._parser.trailer_fields(block)
+        except ValueError as error:
+            raise self._fail(400, str(error)) from None
+        if len(trailers) > self.max_fields:
+            raise self._fail(431, "too many trailers")
+        for name, _ in trailers:
+            if name in _NOT_IN_TRAILERS:
+                raise self._fail(400, "framing field in trailers")
+        self._state = _State.HEAD
+        return EndOfMessage(trailers)
+
+
+_NOT_IN_TRAILERS = frozenset((b"transfer-encoding", b"content-length", b"host"))
+
+
+class RequestReader(_Reader):
+    """Reads the requests of one client connection, one after the other."""
+
+    __slots__ = ("accept_http_10", "default_host")
+
+    def __init__(
+        self,
+        parser: HeadParser,
+        *,
+        max_bytes: int = 60 * 1024,
+        max_fields: int = 100,
+        accept_http_10: bool = False,
+        default_host: bytes = b"",
+    ) -> None:
+        super().__init__(parser, max_bytes, max_fields)
+        self.accept_http_10 = accept_http_10
+        self.default_host = default_host
+
+    def next_event(self) -> RequestEvent | None:
+        """The next event, None when more bytes are needed; ProtocolError ends the connection."""
+        if self._state is _State.HEAD:
+            while self._buffer.startswith(b"\r\n"):  # RFC 9112, section 2.2: ignore empty lines before
+                del self._buffer[:2]
+                self._scanned = 0
+            if not self._buffer:
+                return None
+            try:
+                block = self._block(b"\r\n\r\n")
+                if block is None:
+                    return None
+                head = self._head(block)
+            except ProtocolError:
+                self._state = _State.FAILED
+                raise
+            self._start_body(head.framing, head.length)
+            return head
+        if self._state is _State.FAILED:
+            return None
+        return self._body_event()
+
+    def _head(self, block: bytes) -> RequestHead:
+        line = _REQUEST_LINE.match(block)
+        if line is None or line[1] not in METHODS:
+            raise ProtocolError(400, "bad request line")
+        method, target, minor = line[1], line[2], int(line[4])
+        if line[3] != b"1" or minor > 1 or (minor == 0 and not self.accept_http_10):
+            raise ProtocolError(426, "HTTP version")
+        try:
+            headers = self._parser.request_fields(block)
+        except ValueError as error:
+            raise _refused(block, str(error)) from None
+        if len(headers) > self.max_fields:
+            raise ProtocolError(431, "too many headers")
+        facts = _facts(headers, minor, block)
+        if len(facts.hosts) > 1:
+            raise ProtocolError(400, "two hosts")
+        if not facts.hosts and (minor == 1 or not self.default_host):
+            raise ProtocolError(400, "no host")
+        if method == b"CONNECT":
+            raise ProtocolError(404, "CONNECT is not configured")
+        authority, path = _place(method, target, facts.hosts[0] if facts.hosts else self.default_host)
+        upgrade = facts.upgrade if b"upgrade" in facts.tokens else b""
+        if minor == 0:
+            keep_alive = b"keep-alive" in facts.tokens and b"close" not in facts.tokens
+        else:
+            keep_alive = b"close" not in facts.tokens
+        return RequestHead(
+            method,
+            target,
+            authority,
+            path,
+            minor,
+            headers,
+            facts.framing or Framing.NONE,
+            facts.length,
+            keep_alive,
+            facts.expect == b"100-continue" and minor == 1,
+            upgrade,
+        )
+
+
+class ResponseReader(_Reader):
+    """Reads the responses of one upstream connection. `expect(method)` announces the request answered next.
+
+    Every ProtocolError means that the upstream broke the protocol; its status is of no use.
+    """
+
+    __slots__ = ("_method", "head_seen")
+
+    def __init__(self, parser: HeadParser, *, max_bytes: int = 60 * 1024, max_fields: int = 100) -> None:
+        super().__init__(parser, max_bytes, max_fields)
+        self._method = b""
+        self.head_seen = False
+
+    def expect(self, method: bytes) -> None:
+        """A request with this method was sent."""
+        self._method = method
+        self.head_seen = False
+
+    def next_event(self) -> ResponseEvent | None:
+        """The next event, None when more bytes are needed; ProtocolError ends the connection."""
+        if self._state is _State.HEAD:
+            if not self._buffer:
+                return None
+            try:
+                block = self._block(b"\r\n\r\n")
+                if block is None:
+                    return None
+                head = self._head(block)
+            except ProtocolError:
+                self._state = _State.FAILED
+                raise
+            if head.status >= 200:
+                self.head_seen = True
+                self._start_body(head.framing, head.length)
+            return head
+        if self._state is _State.FAILED:
+            return None
+        return self._body_event()
+
+    def _head(self, block: bytes) -> ResponseHead:
+        line = _STATUS_LINE.match(block)
+        if line is None:
+            raise ProtocolError(502, "bad status line")
+        minor, status = int(line[1]), int(line[2])
+        try:
+            headers = self._parser.response_fields(block)
+        except ValueError as error:
+            raise ProtocolError(502, str(error)) from None
+        if len(headers) > self.max_fields:
+            raise ProtocolError(502, "too many headers")
+        if status < 200:
+            if status == 101 or status < 100:
+                raise ProtocolError(502, "switching protocols without being asked")
+            return ResponseHead(status, minor, headers)
+        facts = _facts(headers, minor, block)
+        framing = facts.framing or Framing.EOF
+        if self._method == b"HEAD" or status in (204, 304):
+            framing = Framing.NONE
+        keep_alive = b"close" not in facts.tokens and (minor == 1 or b"keep-alive" in facts.tokens)
+        return ResponseHead(
+            status, minor, headers, framing, facts.length, keep_alive and framing is not Framing.EOF
+        )
