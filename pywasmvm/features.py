@@ -1,0 +1,49 @@
+"""Named proposals: which instructions and encodings a module may use.
+
+Every row of the instruction table names one of these; a feature that is switched off makes its rows
+unknown to the decoder. Names are the proposals' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+MVP = "mvp"
+SIGN_EXTENSION = "sign-extension"
+SATURATING = "saturating-float-to-int"
+MULTI_VALUE = "multi-value"
+BULK_MEMORY = "bulk-memory"
+REFERENCE_TYPES = "reference-types"
+MUTABLE_GLOBALS = "mutable-globals"
+
+#: What each feature is, in the order in which they joined the specification.
+DESCRIPTIONS: dict[str, str] = {
+    MVP: "WebAssembly 1.0 as first published",
+    MUTABLE_GLOBALS: "mutable globals may be imported and exported",
+    SIGN_EXTENSION: "i32.extend8_s and its relatives",
+    SATURATING: "float to integer conversions that never trap",
+    MULTI_VALUE: "blocks and functions with any number of results, blocks with parameters",
+    BULK_MEMORY: "memory.copy, memory.fill, passive segments",
+    REFERENCE_TYPES: "externref, several tables, table instructions, typed select",
+}
+
+#: Everything this version runs.
+DEFAULT: frozenset[str] = frozenset(DESCRIPTIONS)
+
+#: A feature that cannot be there without another one.
+IMPLIES: dict[str, frozenset[str]] = {REFERENCE_TYPES: frozenset({BULK_MEMORY})}
+
+
+def resolve(names: Iterable[str] | None) -> frozenset[str]:
+    """The set of features meant by `names` (None: the default set), implied ones included.
+
+    Raises ValueError for a name that is not a feature, with the names there are.
+    """
+    if names is None:
+        return DEFAULT
+    chosen = {MVP}
+    for name in names:
+        if name not in DESCRIPTIONS:
+            raise ValueError(f"unknown feature {name!r}; there are: {', '.join(DESCRIPTIONS)}")
+        chosen |= {name, *IMPLIES.get(name, ())}
+    return frozenset(chosen)

@@ -1,0 +1,12 @@
+"""Rows of the reference instructions."""
+
+from __future__ import annotations
+
+from pywasmvm import features
+from pywasmvm.isa.opcode import Opcode, row
+
+ROWS: list[Opcode] = [
+    row(0xD0, "ref.null", None, "heaptype", feature=features.REFERENCE_TYPES),
+    row(0xD1, "ref.is_null", None, feature=features.REFERENCE_TYPES),
+    row(0xD2, "ref.func", None, "func", feature=features.REFERENCE_TYPES),
+]
