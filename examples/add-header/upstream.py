@@ -5,6 +5,7 @@ Standard library only. `python upstream.py [PORT]`; the port is 8080 unless give
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -50,10 +51,8 @@ def main() -> int:
         return 1
     server.daemon_threads = True
     print(f"upstream: http://127.0.0.1:{server.server_address[1]}", flush=True)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         server.serve_forever()
-    except KeyboardInterrupt:
-        pass
     return 0
 
 
