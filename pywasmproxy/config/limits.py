@@ -67,7 +67,7 @@ def duration(value: object) -> float:
 
 
 def pages(value: object) -> int:
-    """Pages of a size (`64MiB`, rounded down to whole pages) or of a plain number of pages. ValueError else."""
+    """Pages of a size (`64MiB`, rounded down) or of a plain number of pages; else ValueError."""
     number, unit = _quantity(value)
     count = number if not unit else number * _SIZE_UNITS.get(unit, 0) // PAGE
     if count != int(count) or not 1 <= count <= MAX_PAGES:
@@ -76,7 +76,7 @@ def pages(value: object) -> int:
 
 
 def count(value: object) -> int:
-    """A whole number above zero, with k, M or G for thousands, millions, thousand millions. ValueError else."""
+    """A whole number above zero; k, M and G stand for thousands, millions, milliards. Else ValueError."""
     number, unit = _quantity(value)
     total = number * _COUNT_UNITS.get(unit, 1 if not unit else 0)
     if total != int(total) or not 1 <= total < 1 << 63:
@@ -134,7 +134,7 @@ def suggest(name: str, known: Mapping[str, object] | list[str]) -> str | None:
 
 
 def override(limits: Limits, name: str, value: object) -> Limits:
-    """A copy of `limits` with one value replaced; `value` is a number, a text like `500ms`, or None/"unlimited".
+    """A copy of `limits` with one value replaced: a number, a text like `500ms`, or None/"unlimited".
 
     LimitError for an unknown name (with a suggestion) or a value out of range.
     """

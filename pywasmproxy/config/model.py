@@ -226,8 +226,6 @@ class VirtualHost:
     name: str
     domains: tuple[str, ...]
     routes: tuple[Route, ...] = ()
-    require_tls: bool = False
-    """Every request that is not https is redirected there with 301."""
 
 
 @dataclass(frozen=True, slots=True)

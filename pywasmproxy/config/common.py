@@ -1,0 +1,205 @@
+"""Parts that several messages use: addresses, data sources, node, metadata, HTTP/1 options.
+
+Field tables after envoy.config.core.v3 (address.proto, base.proto, protocol.proto).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+from pywasmproxy.config.anyvalue import base64_bytes
+from pywasmproxy.config.extension import resolve
+from pywasmproxy.config.model import Address, Http1Options, Node
+from pywasmproxy.config.schema import (
+    Cursor,
+    Message,
+    anything,
+    boolean,
+    enum,
+    integer,
+    later,
+    struct,
+    text,
+    timeout,
+)
+
+SOCKET_ADDRESS = Message(
+    "envoy.config.core.v3.SocketAddress",
+    {
+        "protocol": enum("protocol", "TCP UDP"),
+        "address": text,
+        "port_value": integer(0, 65535),
+        "ipv4_compat": anything,
+    },
+    ignored="resolver_name network_namespace_filepath named_port",
+    one_of=("port_value named_port",),
+    required="address",
+)
+
+ADDRESS = Message(
+    "envoy.config.core.v3.Address",
+    {"socket_address": SOCKET_ADDRESS.read, "pipe": later, "envoy_internal_address": later},
+    one_of=("socket_address pipe envoy_internal_address",),
+)
+
+
+def address(cursor: Cursor) -> Address | None:
+    """A TCP address, or None for a UDP one."""
+    values = ADDRESS.read(cursor)
+    if "socket_address" not in values:
+        kind = next(iter(values), None)
+        cursor.fail(f"{kind} is not supported: only TCP addresses are" if kind else "needs 'socket_address'")
+    found: dict[str, Any] = values["socket_address"]
+    if found.get("protocol") == "UDP":
+        return None
+    if "port_value" not in found:
+        cursor.fail("socket_address needs 'port_value'")
+    return Address(found["address"], found["port_value"])
+
+
+def tcp_address(cursor: Cursor) -> Address:
+    """A TCP address; an error for a UDP one."""
+    found = address(cursor)
+    if found is None:
+        cursor.fail("UDP is not supported here")
+    return found
+
+
+def require_ip(host: str, cursor: Cursor, advice: str = "") -> None:
+    """An error unless `host` is an IP address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        cursor.fail(f"malformed IP address: {host}{advice}")
+
+
+DATA_SOURCE = Message(
+    "envoy.config.core.v3.DataSource",
+    {"filename": later, "inline_bytes": base64_bytes, "inline_string": text, "environment_variable": later},
+    ignored="watched_directory",
+    one_of=("filename inline_bytes inline_string environment_variable",),
+)
+
+
+def data_source(cursor: Cursor) -> tuple[bytes, str | None]:
+    """Content, and the file name it came from. Files are relative to the working directory, as in Envoy."""
+    values = DATA_SOURCE.read(cursor)
+    if "filename" in values:
+        name = text(values["filename"])
+        return cursor.context.read_file(name, values["filename"]), name
+    if "inline_bytes" in values:
+        content: bytes = values["inline_bytes"]
+        return content, None
+    if "inline_string" in values:
+        return values["inline_string"].encode(), None
+    if "environment_variable" in values:
+        place: Cursor = values["environment_variable"]
+        variable = text(place)
+        if variable not in cursor.context.environ:
+            place.fail(f"environment variable {variable} is not set")
+        return cursor.context.environ[variable].encode(), None
+    cursor.fail("needs one of filename, inline_bytes, inline_string, environment_variable")
+
+
+LOCALITY = Message("envoy.config.core.v3.Locality", {"region": text, "zone": text, "sub_zone": text})
+
+NODE = Message(
+    "envoy.config.core.v3.Node",
+    {"id": text, "cluster": text, "metadata": struct, "locality": LOCALITY.read},
+    ignored="dynamic_parameters user_agent_name user_agent_version user_agent_build_version extensions "
+    "client_features listening_addresses build_version",
+    legacy="build_version",
+)
+
+
+def node(cursor: Cursor) -> Node:
+    values = NODE.read(cursor)
+    return Node(
+        id=values.get("id", ""),
+        cluster=values.get("cluster", ""),
+        metadata=values.get("metadata", {}),
+        **values.get("locality", {}),
+    )
+
+
+METADATA = Message(
+    "envoy.config.core.v3.Metadata", {"filter_metadata": struct}, ignored="typed_filter_metadata"
+)
+
+
+def metadata(cursor: Cursor) -> dict[str, object]:
+    """The free part of a `Metadata` message."""
+    found: dict[str, object] = METADATA.read(cursor).get("filter_metadata", {})
+    return found
+
+
+_HTTP1_IGNORED = (
+    "allow_absolute_url header_key_format allow_chunked_length override_stream_error_on_invalid_http_message "
+    "send_fully_qualified_url use_balsa_parser allow_custom_methods ignore_http_11_upgrade"
+)
+
+HTTP1_DOWNSTREAM = Message(
+    "envoy.config.core.v3.Http1ProtocolOptions",
+    {"enable_trailers": boolean, "accept_http_10": boolean, "default_host_for_http_10": text},
+    ignored=_HTTP1_IGNORED,
+    harmless={"allow_absolute_url": (True,)},
+)
+
+HTTP1_UPSTREAM = Message(
+    "envoy.config.core.v3.Http1ProtocolOptions",
+    {"enable_trailers": boolean, "accept_http_10": anything, "default_host_for_http_10": anything},
+    ignored=_HTTP1_IGNORED,
+    harmless={"allow_absolute_url": (True, False)},
+)
+
+
+def http1_downstream(cursor: Cursor) -> Http1Options:
+    return Http1Options(**HTTP1_DOWNSTREAM.read(cursor))
+
+
+def http1_upstream(cursor: Cursor) -> Http1Options:
+    return Http1Options(enable_trailers=HTTP1_UPSTREAM.read(cursor).get("enable_trailers", False))
+
+
+_HTTP_IGNORED = (
+    "max_connection_duration max_response_headers_kb max_stream_duration "
+    "headers_with_underscores_action max_requests_per_connection"
+)
+
+HTTP_DOWNSTREAM = Message(
+    "envoy.config.core.v3.HttpProtocolOptions",
+    {"idle_timeout": timeout, "max_headers_count": integer(1, (1 << 32) - 1)},
+    ignored=_HTTP_IGNORED,
+    harmless={"headers_with_underscores_action": ("ALLOW", "allow")},
+)
+
+HTTP_UPSTREAM = Message(
+    "envoy.config.core.v3.HttpProtocolOptions",
+    {"idle_timeout": timeout},
+    ignored=_HTTP_IGNORED + " max_headers_count",
+    harmless={"headers_with_underscores_action": ("ALLOW", "allow")},
+)
+
+TRANSPORT_SOCKET = Message(
+    "envoy.config.core.v3.TransportSocket",
+    {"name": text, "typed_config": later},
+    ignored="config",
+    legacy="config",
+)
+
+PLAIN_TEXT = "TLS is not supported yet: connections are PLAIN TEXT"
+
+_RAW_SOCKETS = (
+    "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
+    "envoy.transport_sockets.raw_buffer",
+    "raw_buffer",
+)
+
+
+def transport_socket(cursor: Cursor) -> None:
+    """Warns loudly about TLS; raw sockets are what we do anyway."""
+    values = TRANSPORT_SOCKET.read(cursor)
+    name, _ = resolve(values.get("typed_config"))
+    if (name or values.get("name")) not in _RAW_SOCKETS:
+        cursor.warn(PLAIN_TEXT)

@@ -1,0 +1,156 @@
+"""An Envoy bootstrap file to the typed model: `load` and `load_file`.
+
+Field table after envoy.config.bootstrap.v3; the parts are read by listeners.py, clusters.py and the files
+below them. Afterwards come the checks that need the whole: unique names, routes that name existing clusters.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pywasmproxy.config import common, document
+from pywasmproxy.config.clusters import cluster
+from pywasmproxy.config.errors import ConfigError
+from pywasmproxy.config.limits import LimitError, Limits, override, suggest
+from pywasmproxy.config.listeners import listener
+from pywasmproxy.config.model import Admin, Bootstrap, Cluster, Listener, Node
+from pywasmproxy.config.schema import Context, Cursor, Message, anything, enum, later, repeated
+
+ADMIN = Message(
+    "envoy.config.bootstrap.v3.Admin",
+    {"address": common.tcp_address, "profile_path": anything, "ignore_global_conn_limit": anything},
+    ignored="access_log access_log_path socket_options allow_paths",
+    harmless={"access_log_path": ("/dev/null", "")},
+)
+
+STATIC_RESOURCES = Message(
+    "envoy.config.bootstrap.v3.Bootstrap.StaticResources",
+    {"listeners": repeated(later), "clusters": repeated(later)},
+    ignored="secrets",
+)
+
+BOOTSTRAP = Message(
+    "envoy.config.bootstrap.v3.Bootstrap",
+    {"node": later, "admin": later, "static_resources": later},
+    ignored="node_context_params dynamic_resources cluster_manager hds_config flags_path stats_sinks "
+    "deferred_stat_options stats_config stats_flush_interval stats_flush_on_admin stats_eviction_interval "
+    "watchdog watchdogs tracing layered_runtime overload_manager enable_dispatcher_stats header_prefix "
+    "stats_server_version_override use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config "
+    "bootstrap_extensions fatal_actions config_sources default_config_source default_socket_interface "
+    "certificate_provider_instances inline_headers perf_tracing_file_path default_regex_engine "
+    "xds_delegate_extension xds_config_tracker_extension listener_manager application_log_config "
+    "grpc_async_client_manager_config memory_allocator_manager runtime stats_server_version "
+    "rate_limit_service",
+    legacy="runtime stats_server_version rate_limit_service",
+)
+
+SETTINGS_KEY = "pywasmvm"
+"""Key of our own settings in `node.metadata`."""
+
+
+def load_file(path: str | os.PathLike[str]) -> Bootstrap:
+    """Reads a bootstrap file. ConfigError if it cannot be read or used; see `load`."""
+    name = os.fspath(path)
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(name, 0, "", f"cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(name, 0, "", f"is not UTF-8 text (byte {error.start})") from None
+    return load(text, name)
+
+
+def load(
+    text: str,
+    source_name: str = "<string>",
+    *,
+    directory: str | os.PathLike[str] = "",
+    environ: Mapping[str, str] | None = None,
+) -> Bootstrap:
+    """Reads the text of a bootstrap (YAML or JSON).
+
+    Files it names are looked up from `directory` (default: the working directory, as Envoy does), environment
+    variables in `environ` (default: this process's). ConfigError with file, line, path, and where one can be
+    guessed a suggestion, for anything unknown, malformed or contradictory.
+    """
+    root = document.parse(text, source_name)
+    variables = dict(os.environ) if environ is None else environ
+    context = Context(source_name, Path(directory), variables)
+    values = BOOTSTRAP.read(Cursor(root, "", context))
+    node, limits = Node(), Limits()
+    if "node" in values:
+        limits = _settings(values["node"])
+        node = common.node(values["node"])
+    admin = _admin(values["admin"]) if "admin" in values else None
+    listeners, clusters = _resources(values.get("static_resources"), "dynamic_resources" in _keys(root))
+    return Bootstrap(
+        listeners=listeners,
+        clusters=clusters,
+        admin=admin,
+        node=node,
+        limits=limits,
+        warnings=tuple(sorted(context.warnings, key=lambda warning: warning.line)),
+        source_name=source_name,
+    )
+
+
+def _keys(root: document.Node) -> set[str]:
+    """Top-level field names in snake_case."""
+    entries = root.entries if isinstance(root, document.Mapping) else {}
+    return {BOOTSTRAP.spellings.get(key, key) for key in entries}
+
+
+def _admin(cursor: Cursor) -> Admin | None:
+    """None for an admin section without an address: Envoy does not listen either."""
+    where = ADMIN.read(cursor).get("address")
+    return None if where is None else Admin(where)
+
+
+def _settings(node: Cursor) -> Limits:
+    """Our own settings in `node.metadata.pywasmvm`; also sets how Structs reach the guest."""
+    limits = Limits()
+    metadata = node.get("metadata")
+    ours = metadata.get(SETTINGS_KEY) if metadata is not None else None
+    for key, place in ours.entries() if ours is not None else ():
+        if key == "struct_configuration":
+            node.context.wire_structs = enum("form of a Struct", "JSON PROTOBUF")(place) == "PROTOBUF"
+            continue
+        value: Any = document.plain(place.node)
+        try:
+            limits = override(limits, key, value)
+        except LimitError as error:
+            place.fail(error.message, error.suggestion or suggest(key, ["struct_configuration"]))
+    return limits
+
+
+def _resources(cursor: Cursor | None, dynamic: bool) -> tuple[tuple[Listener, ...], tuple[Cluster, ...]]:
+    """Listeners and clusters, with the checks that need both."""
+    if cursor is None:
+        return (), ()
+    values = STATIC_RESOURCES.read(cursor)
+    places = values.get("clusters", ())
+    clusters = _unique("cluster", [(cluster(place), place) for place in places])
+    read = [(listener(place), place) for place in values.get("listeners", ())]
+    listeners = _unique("listener", [(found, place) for found, place in read if found is not None])
+    names = [found.name for found in clusters]
+    if not dynamic:
+        for name, place in cursor.context.cluster_references:
+            if name not in names:
+                place.fail(f"unknown cluster {name!r}", suggest(name, names))
+    return listeners, clusters
+
+
+_Named = TypeVar("_Named", Listener, Cluster)
+
+
+def _unique(what: str, found: list[tuple[_Named, Cursor]]) -> tuple[_Named, ...]:
+    """The things found; an error if two have one name."""
+    taken: set[str] = set()
+    for thing, place in found:
+        if thing.name in taken:
+            place.fail(f"{what} name {thing.name!r} is taken already")
+        taken.add(thing.name)
+    return tuple(thing for thing, _ in found)

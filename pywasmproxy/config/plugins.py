@@ -1,0 +1,145 @@
+"""The wasm filter's configuration: plugin, VM, code, environment, failure policy.
+
+Field tables after envoy.extensions.wasm.v3 (wasm.proto) and envoy.extensions.filters.http.wasm.v3.
+"""
+
+from __future__ import annotations
+
+from pywasmproxy.config.anyvalue import configuration
+from pywasmproxy.config.common import data_source
+from pywasmproxy.config.model import FailurePolicy, WasmCode, WasmPlugin
+from pywasmproxy.config.schema import (
+    Cursor,
+    Message,
+    anything,
+    boolean,
+    enum,
+    later,
+    mapping,
+    positive_duration,
+    repeated,
+    text,
+)
+
+WASM = Message("envoy.extensions.filters.http.wasm.v3.Wasm", {"config": later})
+
+BACKOFF = Message(
+    "envoy.config.core.v3.BackoffStrategy",
+    {"base_interval": positive_duration, "max_interval": anything},
+    required="base_interval",
+)
+
+RELOAD = Message("envoy.extensions.wasm.v3.ReloadConfig", {"backoff": BACKOFF.read})
+
+CAPABILITIES = Message(
+    "envoy.extensions.wasm.v3.CapabilityRestrictionConfig", {"allowed_capabilities": mapping(anything)}
+)
+
+ENVIRONMENT = Message(
+    "envoy.extensions.wasm.v3.EnvironmentVariables",
+    {"host_env_keys": repeated(later), "key_values": mapping(text)},
+)
+
+CODE = Message(
+    "envoy.config.core.v3.AsyncDataSource",
+    {"local": data_source, "remote": later},
+    one_of=("local remote",),
+)
+
+
+def environment(cursor: Cursor) -> dict[str, str]:
+    """All variables of a VM: the host's own that were asked for and exist, then the given ones."""
+    values = ENVIRONMENT.read(cursor)
+    found: dict[str, str] = {}
+    given: dict[str, str] = values.get("key_values", {})
+    asked: set[str] = set()
+    for place in values.get("host_env_keys", ()):
+        name = text(place)
+        if name in asked or name in given:
+            place.fail(f"environment variable {name} is given twice")
+        asked.add(name)
+        if name in cursor.context.environ:
+            found[name] = cursor.context.environ[name]
+    return found | given
+
+
+def code(cursor: Cursor) -> WasmCode:
+    """The module's bytes; only local sources are supported."""
+    values = CODE.read(cursor)
+    if "remote" in values:
+        values["remote"].fail("fetching code is not supported yet: download the file and use 'local'")
+    if "local" not in values:
+        cursor.fail("needs 'local'")
+    data, filename = values["local"]
+    return WasmCode(data, filename)
+
+
+VM = Message(
+    "envoy.extensions.wasm.v3.VmConfig",
+    {
+        "vm_id": text,
+        "runtime": text,
+        "code": code,
+        "configuration": configuration,
+        "allow_precompiled": boolean,
+        "nack_on_code_cache_miss": anything,  # only remote code can miss a cache
+        "environment_variables": environment,
+    },
+)
+
+POLICIES = "UNSPECIFIED FAIL_RELOAD FAIL_CLOSED FAIL_OPEN"
+
+PLUGIN = Message(
+    "envoy.extensions.wasm.v3.PluginConfig",
+    {
+        "name": text,
+        "root_id": text,
+        "vm_config": VM.read,
+        "configuration": configuration,
+        "fail_open": boolean,
+        "failure_policy": enum("failure policy", POLICIES),
+        "reload_config": RELOAD.read,
+        "capability_restriction_config": CAPABILITIES.read,
+        "allow_on_headers_stop_iteration": boolean,
+    },
+)
+
+
+def plugin(cursor: Cursor) -> WasmPlugin:
+    """A `PluginConfig`."""
+    values = PLUGIN.read(cursor)
+    vm = values.get("vm_config", {})
+    if "code" not in vm:
+        cursor.fail("vm_config.code is missing: there is nothing to run")
+    policy = values.get("failure_policy", "UNSPECIFIED")
+    fail_open = values.get("fail_open", False)
+    if fail_open and policy != "UNSPECIFIED":
+        cursor.fail("only one of fail_open or failure_policy can be set")
+    restriction = values.get("capability_restriction_config", {}).get("allowed_capabilities")
+    backoff = values.get("reload_config", {}).get("backoff", {})
+    return WasmPlugin(
+        name=values.get("name", ""),
+        root_id=values.get("root_id", ""),
+        vm_id=vm.get("vm_id", ""),
+        runtime=vm.get("runtime", ""),
+        code=vm["code"],
+        vm_configuration=vm.get("configuration", b""),
+        configuration=values.get("configuration", b""),
+        failure_policy=FailurePolicy.FAIL_CLOSED if policy == "UNSPECIFIED" else FailurePolicy(policy),
+        fail_open=fail_open,
+        reload_base_interval=backoff.get("base_interval", 1.0),
+        environment_variables=vm.get("environment_variables", {}),
+        allow_on_headers_stop_iteration=values.get("allow_on_headers_stop_iteration", False),
+        allowed_capabilities=frozenset(restriction) if restriction else None,
+        allow_precompiled=vm.get("allow_precompiled", False),
+    )
+
+
+def wasm_filter(cursor: Cursor | None, place: Cursor) -> WasmPlugin:
+    """The plugin of a `Wasm` filter message at `cursor` (None: the message is empty)."""
+    if cursor is None:
+        place.fail("the wasm filter has no configuration")
+    inner = WASM.read(cursor).get("config")
+    if inner is None:
+        cursor.fail("the wasm filter needs 'config'")
+    return plugin(inner)
