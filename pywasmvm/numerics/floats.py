@@ -12,7 +12,7 @@ from math import ceil, copysign, fabs, floor, inf, nan, sqrt, trunc
 
 from pywasmvm.numerics.bits import as_f32, f32_from_bits, f32_to_bits
 
-# The literal 4503599627370496.0 below is 2**52: from there on every f64 is an integer.
+# `math` rounds to integers and refuses infinities and NaN; `try` costs nothing until then.
 
 # -- f64 -------------------------------------------------------------------------------------------------
 
@@ -30,28 +30,31 @@ def f64_copysign(a: float, b: float) -> float:
 
 
 def f64_ceil(a: float) -> float:
-    if -4503599627370496.0 < a < 4503599627370496.0:
+    try:
         return copysign(ceil(a), a)  # the sign of zero comes from the operand
-    return a if a == a else nan
+    except (OverflowError, ValueError):
+        return a if a == a else nan
 
 
 def f64_floor(a: float) -> float:
-    if -4503599627370496.0 < a < 4503599627370496.0:
+    try:
         return copysign(floor(a), a)
-    return a if a == a else nan
+    except (OverflowError, ValueError):
+        return a if a == a else nan
 
 
 def f64_trunc(a: float) -> float:
-    if -4503599627370496.0 < a < 4503599627370496.0:
+    try:
         return copysign(trunc(a), a)
-    return a if a == a else nan
+    except (OverflowError, ValueError):
+        return a if a == a else nan
 
 
 def f64_nearest(a: float) -> float:
-    if -4503599627370496.0 < a < 4503599627370496.0:
-        # The sum has no fraction bits left, so the addition itself rounds half to even.
-        return copysign(fabs(a) + 4503599627370496.0 - 4503599627370496.0, a)
-    return a if a == a else nan
+    try:
+        return copysign(round(a), a)  # Python rounds half to even
+    except (OverflowError, ValueError):
+        return a if a == a else nan
 
 
 def f64_sqrt(a: float) -> float:

@@ -43,20 +43,16 @@ def i32_mul(a: int, b: int) -> int:
 
 
 def i32_div_s(a: int, b: int) -> int:
-    if a < 0x80000000 > b:
-        if b:
+    if not b:
+        _divide_by_zero()
+    # `//` rounds down and Wasm rounds towards zero, so each case divides magnitudes.
+    if a < 0x80000000:
+        if b < 0x80000000:
             return a // b
-        _divide_by_zero()
-    if a >= 0x80000000:
-        a -= 0x100000000
-    if b >= 0x80000000:
-        b -= 0x100000000
-    elif b == 0:
-        _divide_by_zero()
-    # `//` rounds down; Wasm rounds towards zero.
-    quotient = abs(a) // abs(b)
-    if (a < 0) != (b < 0):
-        return -quotient & 0xFFFFFFFF
+        return -(a // (0x100000000 - b)) & 0xFFFFFFFF
+    if b < 0x80000000:
+        return -((0x100000000 - a) // b) & 0xFFFFFFFF
+    quotient = (0x100000000 - a) // (0x100000000 - b)
     if quotient == 0x80000000:
         raise Trap(TrapKind.INTEGER_OVERFLOW)
     return quotient
@@ -69,15 +65,11 @@ def i32_div_u(a: int, b: int) -> int:
 
 
 def i32_rem_s(a: int, b: int) -> int:
-    if a < 0x80000000 > b:
-        if b:
-            return a % b
-        _divide_by_zero()
-    if b >= 0x80000000:
-        b = 0x100000000 - b
-    elif b == 0:
+    if not b:
         _divide_by_zero()
     # The sign is the dividend's, and the divisor's does not matter.
+    if b >= 0x80000000:
+        b = 0x100000000 - b
     return a % b if a < 0x80000000 else -((0x100000000 - a) % b) & 0xFFFFFFFF
 
 
@@ -214,20 +206,16 @@ def i64_mul(a: int, b: int) -> int:
 
 
 def i64_div_s(a: int, b: int) -> int:
-    if a < 0x8000000000000000 > b:
-        if b:
+    if not b:
+        _divide_by_zero()
+    # `//` rounds down and Wasm rounds towards zero, so each case divides magnitudes.
+    if a < 0x8000000000000000:
+        if b < 0x8000000000000000:
             return a // b
-        _divide_by_zero()
-    if a >= 0x8000000000000000:
-        a -= 0x10000000000000000
-    if b >= 0x8000000000000000:
-        b -= 0x10000000000000000
-    elif b == 0:
-        _divide_by_zero()
-    # `//` rounds down; Wasm rounds towards zero.
-    quotient = abs(a) // abs(b)
-    if (a < 0) != (b < 0):
-        return -quotient & 0xFFFFFFFFFFFFFFFF
+        return -(a // (0x10000000000000000 - b)) & 0xFFFFFFFFFFFFFFFF
+    if b < 0x8000000000000000:
+        return -((0x10000000000000000 - a) // b) & 0xFFFFFFFFFFFFFFFF
+    quotient = (0x10000000000000000 - a) // (0x10000000000000000 - b)
     if quotient == 0x8000000000000000:
         raise Trap(TrapKind.INTEGER_OVERFLOW)
     return quotient
@@ -240,15 +228,11 @@ def i64_div_u(a: int, b: int) -> int:
 
 
 def i64_rem_s(a: int, b: int) -> int:
-    if a < 0x8000000000000000 > b:
-        if b:
-            return a % b
-        _divide_by_zero()
-    if b >= 0x8000000000000000:
-        b = 0x10000000000000000 - b
-    elif b == 0:
+    if not b:
         _divide_by_zero()
     # The sign is the dividend's, and the divisor's does not matter.
+    if b >= 0x8000000000000000:
+        b = 0x10000000000000000 - b
     return a % b if a < 0x8000000000000000 else -((0x10000000000000000 - a) % b) & 0xFFFFFFFFFFFFFFFF
 
 

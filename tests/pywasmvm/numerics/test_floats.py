@@ -144,3 +144,13 @@ def test_division_by_zero_is_not_an_error(type_: str, zero: float) -> None:
     assert divide(1.0, zero) == math.copysign(math.inf, zero)
     assert divide(-math.inf, zero) == -math.copysign(math.inf, zero)
     assert math.isnan(divide(zero, zero))
+
+
+def test_a_plain_nan_is_positive_whatever_the_machine_computed() -> None:
+    # On x86 the default NaN is negative. For f32 that sign must not show.
+    for nan in (-math.nan, math.nan, function("f32.sub")(math.inf, math.inf), function("f32.div")(0.0, 0.0)):
+        assert function("f32.copysign")(2.5, nan) == 2.5
+        assert bits("f32", function("f32.copysign")(nan, -1.0)) == 0xFFC00000
+        assert bits("f32", function("f32.abs")(nan)) == 0x7FC00000
+        assert bits("f32", function("f32.neg")(nan)) == 0xFFC00000
+        assert bits("f64", function("f64.promote_f32")(nan)) == 0x7FF8000000000000
