@@ -8,6 +8,7 @@ and written as UTF-8 with `surrogateescape`, so that any byte string survives th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, MutableMapping
+from itertools import takewhile
 
 
 def _bytes(text: str | bytes) -> bytes:
@@ -35,6 +36,11 @@ class HeaderMap(MutableMapping[str, str]):
     def lines(self) -> list[tuple[bytes, bytes]]:
         """All lines in order as `(lower-case name, value)`; a copy."""
         return list(self._lines)
+
+    @property
+    def line_count(self) -> int:
+        """How many lines there are (the `n` of the headers callbacks)."""
+        return len(self._lines)
 
     @property
     def byte_size(self) -> int:
@@ -69,8 +75,17 @@ class HeaderMap(MutableMapping[str, str]):
         return [_str(v) for v in self.all_bytes(name)]
 
     def add(self, name: str | bytes, value: str | bytes) -> None:
-        """Append a line; other lines of the same name stay."""
-        self._lines.append((_bytes(name).lower(), _bytes(value)))
+        """Append a line; other lines of the same name stay.
+
+        Pseudo-headers (`:path`) stay in front of all others, as HTTP/2 wants and Envoy does: a new one goes
+        behind the last of them.
+        """
+        line = (_bytes(name).lower(), _bytes(value))
+        if line[0][:1] == b":":
+            at = sum(1 for _ in takewhile(lambda present: present[0][:1] == b":", self._lines))
+            self._lines.insert(at, line)
+        else:
+            self._lines.append(line)
 
     def set(self, name: str | bytes, value: str | bytes) -> None:
         """Leave one line with this name, at the end."""

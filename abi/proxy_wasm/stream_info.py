@@ -38,6 +38,7 @@ class StreamInfo:
     upstream_transport_failure_reason: str | None = None
     connection_termination_details: str | None = None
     upstream_attempt_count: int = 0
+    upstream_pool_ready_duration: int | None = None  # until a pooled connection was there
     tls: bool = False
 
     route_name: str | None = None

@@ -27,6 +27,20 @@ class Status(IntEnum):
     UNIMPLEMENTED = 12
 
 
+class Errno(IntEnum):
+    """The WASI error numbers that proxy-wasm hosts answer (WASI preview 1, `errno`)."""
+
+    SUCCESS = 0
+    BADF = 8
+    NOTDIR = 20
+    FAULT = 21
+    INVAL = 28
+    NOENT = 44
+    NOSYS = 52
+    NOTSUP = 58
+    NOTCAPABLE = 76
+
+
 class LogLevel(IntEnum):
     """`proxy_log_level_t`; OFF is only ever an answer of `proxy_get_log_level`."""
 

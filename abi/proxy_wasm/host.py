@@ -1,0 +1,78 @@
+"""`Host`: the questions a plugin may ask its surroundings, and the in-memory host that answers by default.
+
+Pure questions only: time, randomness, where log lines go. What a guest *does* to an exchange leaves through
+`Vm.deferred`, never through this object, so that hosts stay free of I/O and tests can repeat exactly.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+from abi.proxy_wasm.types import LogLevel
+
+
+class Host(Protocol):
+    """What a VM needs from outside."""
+
+    @property
+    def log_level(self) -> LogLevel:
+        """The least severe level that is written; lines below it are dropped without a call to `log`."""
+
+    def log(self, level: LogLevel, prefix: str, message: str) -> None:
+        """A line of the guest. `prefix` names the context ("" outside of one)."""
+
+    def error(self, message: str) -> None:
+        """A line of the host itself about a guest: traps and refusals. May have several lines of text."""
+
+    def wall_clock_ns(self) -> int:
+        """Nanoseconds since 1970."""
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds of a clock that never goes back."""
+
+    def random_bytes(self, count: int) -> bytes:
+        """Bytes fit for cryptography."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One line a guest wrote."""
+
+    level: LogLevel
+    prefix: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"wasm log {self.prefix}: {self.message}" if self.prefix else f"wasm log: {self.message}"
+
+
+KEPT_RECORDS = 10_000
+"""How many log records the in-memory host keeps; older ones go, so that a long life does not fill memory."""
+
+
+class MemoryHost:
+    """Keeps log lines in memory and takes time and randomness from the operating system."""
+
+    def __init__(self, log_level: LogLevel = LogLevel.TRACE) -> None:
+        self.log_level = log_level
+        self.records: deque[LogRecord] = deque(maxlen=KEPT_RECORDS)
+        self.errors: deque[str] = deque(maxlen=KEPT_RECORDS)
+
+    def log(self, level: LogLevel, prefix: str, message: str) -> None:
+        self.records.append(LogRecord(level, prefix, message))
+
+    def error(self, message: str) -> None:
+        self.errors.append(message)
+
+    def wall_clock_ns(self) -> int:
+        return time.time_ns()
+
+    def monotonic_ns(self) -> int:
+        return time.monotonic_ns()
+
+    def random_bytes(self, count: int) -> bytes:
+        return os.urandom(count)

@@ -1,0 +1,206 @@
+"""`Plugin`: a filter as it is configured - a name, a root id, a configuration - running in a VM.
+
+Source: proxy-wasm specification 0.2.1, "Plugin lifecycle": root context, `proxy_on_vm_start`,
+`proxy_on_configure`, ticks, and the end with `proxy_on_done`. Order and refusals as in Envoy 1.40.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abi.proxy_wasm import failures
+from abi.proxy_wasm.contexts import HttpContext, RootContext
+from abi.proxy_wasm.failures import PluginFailure, PluginStartError
+from abi.proxy_wasm.host import Host, LogRecord
+from abi.proxy_wasm.stream_info import StreamInfo
+from abi.proxy_wasm.vm import Vm
+
+if TYPE_CHECKING:
+    from pywasmvm import Module, StoreLimits
+
+
+class Plugin:
+    """A started filter.
+
+    Give a module (or its bytes) to get a VM of its own, or a `Vm` to share it; then the arguments about the
+    VM must be left out. Limits: see `Vm`. `allow_on_headers_stop_iteration` lets a headers callback's PAUSE
+    hold the headers only, as Envoy's option of that name does. `fail_open`, the deprecated boolean, only
+    changes the last line of a refused start.
+
+    Raises `PluginStartError` when the module cannot run or the guest refuses.
+    """
+
+    def __init__(
+        self,
+        module_or_vm: Module | bytes | Vm,
+        *,
+        name: str = "",
+        root_id: str = "",
+        config: bytes = b"",
+        vm_id: str = "",
+        vm_config: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        host: Host | None = None,
+        limits: StoreLimits | None = None,
+        start_limits: StoreLimits | None = None,
+        allow_on_headers_stop_iteration: bool = False,
+        capabilities: frozenset[str] | None = None,
+        fail_open: bool = False,
+    ) -> None:
+        self.name, self.root_id, self.config = name, root_id, config
+        self.allow_on_headers_stop_iteration = allow_on_headers_stop_iteration
+        self.tick_period_ms = 0
+        self.call_status: tuple[int, bytes] = (0, b"")
+        self.awaiting_done = False
+        self.closed = False
+        try:
+            if isinstance(module_or_vm, Vm):
+                if vm_id or vm_config or environment or host or limits or start_limits or capabilities:
+                    raise TypeError("a shared Vm was given: its own settings cannot be given again")
+                self.vm = module_or_vm
+            else:
+                self.vm = Vm(
+                    module_or_vm,
+                    vm_id=vm_id,
+                    configuration=vm_config,
+                    environment=environment,
+                    host=host,
+                    limits=limits,
+                    start_limits=start_limits,
+                    capabilities=capabilities,
+                )
+            self.stream_log_prefix = " ".join(filter(None, (name, root_id, self.vm.vm_id)))
+            with self.vm.starting():
+                self._start()
+        except PluginStartError as error:
+            self._refuse(error, host, module_or_vm, fail_open)
+            raise
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        *,
+        name: str = "",
+        root_id: str = "",
+        config: bytes = b"",
+        vm_id: str = "",
+        vm_config: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        host: Host | None = None,
+        limits: StoreLimits | None = None,
+        start_limits: StoreLimits | None = None,
+        allow_on_headers_stop_iteration: bool = False,
+        capabilities: frozenset[str] | None = None,
+    ) -> Plugin:
+        """A plugin from a `.wasm` file. Raises OSError when it cannot be read."""
+        return cls(
+            Path(path).read_bytes(),
+            name=name,
+            root_id=root_id,
+            config=config,
+            vm_id=vm_id,
+            vm_config=vm_config,
+            environment=environment,
+            host=host,
+            limits=limits,
+            start_limits=start_limits,
+            allow_on_headers_stop_iteration=allow_on_headers_stop_iteration,
+            capabilities=capabilities,
+        )
+
+    # --- start ----------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        vm = self.vm
+        prefix = " ".join(filter(None, (self.root_id, vm.vm_id)))
+        self.root = RootContext(vm, vm.new_context_id(), self, prefix)
+        vm.contexts[self.root.id] = self.root
+        vm.plugins.append(self)
+        try:
+            # A trap here does not stop the sequence: Envoy calls the next function all the same.
+            self._succeeds("proxy_on_context_create", 0)
+            if not self._succeeds("proxy_on_vm_start", len(vm.configuration)):
+                raise vm.refused(failures.START_FAILED)
+            self.root.configuration = self.config
+            if not self._succeeds("proxy_on_configure", len(self.config)):
+                raise vm.refused(failures.CONFIGURE_FAILED)
+        except PluginStartError:
+            vm.plugins.remove(self)
+            vm.contexts.pop(self.root.id, None)
+            raise
+        finally:
+            self.root.configuration = None
+
+    def _succeeds(self, name: str, argument: int) -> bool:
+        """Run a start-up callback; whether it exists not at all, or ran and did not answer 0."""
+        try:
+            return self.vm.call(self.root, name, self.root.id, argument, default=1) != 0
+        except PluginFailure:
+            return False
+
+    def _refuse(
+        self, error: PluginStartError, host: Host | None, module_or_vm: object, fail_open: bool
+    ) -> None:
+        """The critical lines at the end of every refused start."""
+        for line in failures.load_failed_lines(self.name, fail_open):
+            error.host_errors.append(line)
+            target = module_or_vm.host if isinstance(module_or_vm, Vm) else host
+            if target is not None:
+                target.error(line)
+
+    # --- use ------------------------------------------------------------------------------------------------
+
+    def http_stream(self, info: StreamInfo | None = None) -> HttpContext:
+        """A context for one HTTP exchange. `info` is shared by all filters of the exchange."""
+        return HttpContext(self, info)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the plugin's VM is dead (a trap in it, in any of its plugins)."""
+        return self.vm.failure is not None
+
+    @property
+    def logs(self) -> list[LogRecord]:
+        """The guest's log lines, when the host keeps them (the default one does)."""
+        return list(getattr(self.vm.host, "records", ()))
+
+    def tick(self) -> None:
+        """Run `proxy_on_tick`; `tick_period_ms` says how often the guest wants that (0: not at all)."""
+        self.vm.check_alive()
+        self.vm.call(self.root, "proxy_on_tick", self.root.id)
+
+    # --- end ------------------------------------------------------------------------------------------------
+
+    def close(self) -> bool:
+        """Tell the guest that this plugin ends: `proxy_on_done`, then `proxy_on_delete`.
+
+        True when it is over. False when the guest wants to finish something first: `proxy_on_delete` then
+        follows its call of `proxy_done`. A dead VM is told nothing.
+        """
+        if self.closed or self.awaiting_done or self.failed:
+            self.closed = self.closed or self.failed
+            return self.closed
+        if self.vm.call(self.root, "proxy_on_done", self.root.id, default=1) == 0:
+            self.awaiting_done = True
+            return False
+        self._delete()
+        return True
+
+    def finish_after_callback(self) -> None:
+        """`proxy_done` was called: delete the root context as soon as the running callback returned."""
+        self.awaiting_done = False
+        self.vm.after_callback(self._delete)
+
+    def _delete(self) -> None:
+        self.closed = True
+        self.tick_period_ms = 0
+        try:
+            if self.vm.failure is None:
+                self.vm.call(self.root, "proxy_on_delete", self.root.id)
+        finally:
+            self.vm.contexts.pop(self.root.id, None)
+            if self in self.vm.plugins:
+                self.vm.plugins.remove(self)

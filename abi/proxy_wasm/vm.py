@@ -1,0 +1,283 @@
+"""`Vm`: one guest instance - linked, initialised, entered for callbacks, and dead after its first trap.
+
+Source: proxy-wasm specification 0.2.1, "Module lifecycle"; Envoy 1.40 for the order of the entry points, for
+what is restricted when, and for what a trap means. Several plugins may live in one VM (`registry.py`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pywasmvm import Func, InvalidError, MalformedError, Memory, Module, Store, StoreLimits, Trap
+
+from abi.guest import GuestMemory
+from abi.proxy_wasm import failures
+from abi.proxy_wasm.contexts import Context
+from abi.proxy_wasm.deferred import Deferred
+from abi.proxy_wasm.failures import PluginFailure, PluginStartError
+from abi.proxy_wasm.host import Host, MemoryHost
+from abi.proxy_wasm.linking import Bindings, export_errors, import_errors, version_of
+from abi.proxy_wasm.types import LogLevel
+from abi.proxy_wasm.versions import callbacks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from abi.proxy_wasm.plugin import Plugin
+
+RawFunc = Callable[..., Any]
+
+
+class Vm:
+    """A running guest.
+
+    `limits` hold for every call into it; `start_limits` (by default the same) until the first plugin is
+    configured, because large modules need much longer to initialise than to handle a request. Fuel counts per
+    call, too. `capabilities` names what the guest may call and be called with; None is no restriction.
+
+    `failure` is None while the VM lives and the exception that ended it afterwards. `deferred` holds what
+    the guest asked for, for whoever entered it.
+
+    Raises `PluginStartError` when the module is not one this host can run.
+    """
+
+    def __init__(
+        self,
+        module: Module | bytes,
+        *,
+        vm_id: str = "",
+        configuration: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        host: Host | None = None,
+        limits: StoreLimits | None = None,
+        start_limits: StoreLimits | None = None,
+        capabilities: frozenset[str] | None = None,
+    ) -> None:
+        self.vm_id, self.configuration = vm_id, configuration
+        self.environment: dict[str, str] = dict(environment or {})
+        self.host: Host = host if host is not None else MemoryHost()
+        self.capabilities = capabilities or None
+        self.trace: Callable[[str], None] | None = None
+        if self.host.log_level is LogLevel.TRACE:
+            self.trace = getattr(self.host, "trace", None)
+
+        self.failure: PluginFailure | None = None
+        self._start_lines: list[str] | None = []  # the host's lines since a start began; None outside of one
+        self.deferred: deque[Deferred] = deque()
+        self.contexts: dict[int, Context] = {}
+        self.plugins: list[Plugin] = []
+        self._last_id = 0
+        self._after_callback: list[Callable[[], None]] = []
+
+        self.own_context = Context(self, 0, None, "")
+        self.current: Context = self.own_context  # whose callback runs
+        self.active: Context = self.own_context  # what host functions act on
+        self._depth = 0
+
+        self.limits = limits if limits is not None else StoreLimits()
+        self.start_limits = start_limits if start_limits is not None else self.limits
+        self.store = Store(limits=self.start_limits)
+        self.guest = GuestMemory()
+        self.module = self._decoded(module)
+        self._load()
+
+    # --- start ----------------------------------------------------------------------------------------------
+
+    def _decoded(self, module: Module | bytes) -> Module:
+        if not isinstance(module, bytes):
+            return module
+        if not module:  # Envoy says nothing more about an empty file than that the plugin failed to load
+            raise PluginStartError(failures.LOAD_FAILED, [])
+        try:
+            return Module(module)
+        except (MalformedError, InvalidError) as error:
+            raise self.refused(failures.LOAD_FAILED, failures.vm_failed(failures.CORRUPTED)) from error
+
+    def _load(self) -> None:
+        version = version_of(self.module)
+        if version is None:
+            raise self.refused(failures.LOAD_FAILED, failures.vm_failed(failures.MISSING_MARKER))
+        self.version = version
+        errors = list(import_errors(self.module, version)) or list(export_errors(self.module, version))
+        names = callbacks(version)
+        allocator = next((n for n in ("malloc", "proxy_on_memory_allocate") if n in self.module.exports), None)
+        if not errors and allocator is None:
+            errors = [failures.vm_failed(failures.MISSING_MALLOC)]
+        if errors or allocator is None:
+            raise self.refused(failures.INITIALIZE_FAILED, *errors)
+
+        self._bindings = Bindings(self, self.module)
+        try:
+            self.instance = self._bindings.linker.instantiate(self.module, self.store)
+        except Exception as error:
+            self.fail("start", error)
+            raise self.refused(failures.INITIALIZE_FAILED) from error
+        self.guest.memory = self._exported_memory()
+        self.guest.allocate = self._allocate
+        self._allocator_name = allocator
+        self._functions: dict[str, RawFunc] = {
+            name: export.raw
+            for name, row in names.items()
+            if isinstance(export := self.instance.exports.get(name), Func)
+            and (self.capabilities is None or not row.capability or name in self.capabilities)
+        }
+        self._allocator = self._functions[allocator]
+        self._bindings.enter_initialize()
+        self._initialize()
+        self._bindings.leave_initialize()
+
+    def _initialize(self) -> None:
+        """The first entry points: reactors have `_initialize` (and perhaps `main`), commands `_start`."""
+        sequence: list[tuple[str, tuple[int, ...]]] = []
+        if "_initialize" in self._functions:
+            sequence.append(("_initialize", ()))
+            if "main" in self._functions:
+                sequence.append(("main", (0, 0)))
+            elif "__main_void" in self._functions:
+                sequence.append(("__main_void", ()))
+        elif "_start" in self._functions:
+            sequence.append(("_start", ()))
+        for name, arguments in sequence:
+            try:
+                self.call(self.own_context, name, *arguments)
+            except PluginFailure as error:
+                raise self.refused(failures.INITIALIZE_FAILED) from error
+
+    def _exported_memory(self) -> Memory | None:
+        """The export called `memory`, else the only memory there is under another name."""
+        named = self.instance.exports.get("memory")
+        if isinstance(named, Memory):
+            return named
+        others = [e for e in map(self.instance.exports.get, self.instance.exports) if isinstance(e, Memory)]
+        return others[0] if others else None
+
+    def adopt_memory(self, caller: Any) -> None:
+        """The instance is still being made and calls already: take the memory it exports."""
+        self.guest.memory = caller.memory
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """While a plugin starts, the limits for starting hold and the host's lines are kept for its error."""
+        self.store.limits = self.start_limits
+        if self._start_lines is None:
+            self._start_lines = []
+        try:
+            yield
+        finally:
+            self._start_lines = None
+            self.store.limits = self.limits
+
+    # --- identity of contexts -------------------------------------------------------------------------------
+
+    def new_context_id(self) -> int:
+        """The next id: root contexts and streams draw from one sequence, from 1."""
+        self._last_id = self._last_id % 0xFFFF_FFFF + 1
+        while self._last_id in self.contexts:  # after 2^32 contexts, a long-lived one may still hold its id
+            self._last_id = self._last_id % 0xFFFF_FFFF + 1
+        return self._last_id
+
+    # --- entering the guest ---------------------------------------------------------------------------------
+
+    def has(self, name: str) -> bool:
+        """Whether the guest has a callback (and may be called with it)."""
+        return name in self._functions
+
+    def call(self, context: Context, name: str, *arguments: int, default: int = 0) -> int:
+        """Run a callback for a context; its result, or `default` when it has none or does not exist.
+
+        Raises `PluginFailure` when the guest fails; the VM is dead then. It does not ask whether the VM is
+        alive: at start-up Envoy goes on after a failure, everybody else asks `check_alive` first.
+        """
+        function = self._functions.get(name)
+        if function is None:
+            return default
+        outer = self.current, self.active
+        self.current = self.active = context
+        if self.trace is not None:
+            self.trace(f"[host->vm] {name}({', '.join(map(str, arguments))})")
+        if self._depth == 0:
+            self._refuel()
+        self._depth += 1
+        try:
+            result = function(*arguments)
+        except Exception as error:
+            raise self.fail(name, error) from error
+        finally:
+            self._depth -= 1
+            self.current, self.active = outer
+        if self.trace is not None:
+            self.trace(f"[host<-vm] {name} return: {'void' if result is None else result}")
+        while self._after_callback and self._depth == 0:
+            self._after_callback.pop(0)()
+        return default if result is None else int(result)
+
+    def after_callback(self, action: Callable[[], None]) -> None:
+        """Do something as soon as the running callback has returned."""
+        self._after_callback.append(action)
+
+    def _refuel(self) -> None:
+        """Fuel is a pool of the store; make it the budget of one call."""
+        fuel = self.store.limits.fuel
+        if fuel is not None:
+            missing = fuel - (self.store.fuel_left or 0)
+            if missing:
+                self.store.refuel(missing)
+
+    def _allocate(self, size: int) -> int:
+        """A block from the guest's allocator; 0 when it fails. A trap in it kills the VM, but the callback
+        that caused the allocation goes on, as in Envoy."""
+        outer = self.current, self.active
+        self.current = self.active = self.own_context
+        restricted = self._bindings.enter_allocator()
+        self._depth += 1
+        try:
+            return int(self._allocator(size))
+        except Exception as error:
+            self.fail(self._allocator_name, error)
+            return 0
+        finally:
+            self._depth -= 1
+            self._bindings.leave_allocator(restricted)
+            self.current, self.active = outer
+
+    # --- failing --------------------------------------------------------------------------------------------
+
+    def check_alive(self) -> None:
+        """Raise `PluginFailure` when an earlier callback killed the VM."""
+        if self.failure is not None:
+            raise PluginFailure(
+                f"the VM is dead: {self.failure}", self.failure.function, self.failure.trap
+            ) from self.failure
+
+    def fail(self, function: str, error: Exception) -> PluginFailure:
+        """A guest function failed: report it, remember the first such failure, give what to raise."""
+        line = failures.function_failed(function, error)
+        self.host_error(line, failures.backtrace(error))
+        failure = PluginFailure(line, function, error if isinstance(error, Trap) else None)
+        failure.__cause__ = error
+        if self.failure is None:
+            self.failure = failure
+        return failure
+
+    def refused(self, reason: str, *lines: str) -> PluginStartError:
+        """Report why the guest cannot start; what to raise, with all lines since the start began."""
+        for line in lines:
+            self.host_error(line)
+        self.host_error(failures.vm_failed(reason))
+        return PluginStartError(reason, list(self._start_lines or ()))
+
+    # --- log lines ------------------------------------------------------------------------------------------
+
+    def log(self, level: LogLevel, message: bytes) -> None:
+        """A guest's line, under the acting context's prefix. Bytes that are no UTF-8 show as `\\xNN`."""
+        if level >= self.host.log_level:
+            self.host.log(level, self.active.log_prefix, message.decode("utf-8", "backslashreplace"))
+
+    def host_error(self, line: str, more: str = "") -> None:
+        """A line of the host about this guest; `more` is further text that is not part of the first line."""
+        if self._start_lines is not None:
+            self._start_lines.append(line)
+        self.host.error(line + more)
