@@ -25,7 +25,7 @@ test: $(VENV)/.with-proxy,fast,dev  ## all tests that this machine has the progr
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 soak: $(VENV)/.with-proxy,fast,dev  ## REQUESTS=20000 requests on 200 connections: nothing lost, no memory leaked
-	@$(BIN)/python scripts/soak.py --requests $(REQUESTS)
+	@$(BIN)/python tests/soak/soak.py --requests $(REQUESTS)
 
 lint: $(VENV)/.with-proxy,fast,dev  ## style
 	@$(BIN)/ruff check .
