@@ -48,12 +48,12 @@ class LimitError(ValueError):
 
 
 def _quantity(value: object) -> tuple[float, str]:
-    """Number and unit (lower case, "" for none) of a human-written quantity; ValueError if it is none."""
+    """Number and unit (lower case, "" for none) of a human-written quantity; unit "?" if it is none."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value, ""
     found = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise ValueError("a number with a unit")
+        return 0, "?"
     digits = found[1].replace("_", "")
     return (float(digits) if "." in digits else int(digits)), found[2].lower()
 

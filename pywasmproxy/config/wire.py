@@ -104,4 +104,5 @@ def typed_struct(type_url: str, fields: Mapping[str, object] | None) -> bytes:
 
 def any_value(type_url: str, payload: bytes) -> bytes:
     """`google.protobuf.Any` around an already encoded message."""
-    return string_value(type_url) + bytes_value(payload)
+    out = string_value(type_url)
+    return out + delimited(2, payload) if payload else out
