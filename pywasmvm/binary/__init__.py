@@ -1,0 +1,3 @@
+"""Bytes to `ModuleSyntax` (spec: Binary Format)."""
+
+from __future__ import annotations

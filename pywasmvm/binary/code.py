@@ -1,0 +1,271 @@
+"""Function bodies and constant expressions to columns of instructions, driven by the table.
+
+The loop below runs once per instruction of every module, so single-byte instructions without immediates and
+single-byte indices are handled in line; everything else goes through one reader function per immediate kind.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Callable
+
+from pywasmvm.binary.reader import Reader
+from pywasmvm.errors import MalformedError
+from pywasmvm.isa import BY_CODE, PREFIXES, Imm, Opcode
+from pywasmvm.numerics.bits import f32_from_bits
+from pywasmvm.syntax import BlockType, Code, Immediate, MemArg, ModuleSyntax
+from pywasmvm.types import EXTERNREF, F32, F64, FUNCREF, I32, I64, HeapType, RefType, ValType
+
+#: Value types by their byte.
+VALTYPES: dict[int, ValType] = {0x7F: I32, 0x7E: I64, 0x7D: F32, 0x7C: F64, 0x70: FUNCREF, 0x6F: EXTERNREF}
+
+_HEAPTYPES = {0x70: HeapType.FUNC, 0x6F: HeapType.EXTERN}
+
+_f64 = struct.Struct("<d").unpack_from
+_u32 = struct.Struct("<I").unpack_from
+
+
+def valtype(reader: Reader) -> ValType:
+    """A value type."""
+    start = reader.pos
+    found = VALTYPES.get(reader.byte())
+    if found is None:
+        raise reader.fail("malformed value type", start)
+    return found
+
+
+def reftype(reader: Reader) -> RefType:
+    """A reference type."""
+    start = reader.pos
+    found = VALTYPES.get(reader.byte())
+    if not isinstance(found, RefType):
+        raise reader.fail("malformed reference type", start)
+    return found
+
+
+def _blocktype(reader: Reader, module: ModuleSyntax) -> Immediate:
+    """Empty, one value type, or a type index as a positive s33."""
+    start = reader.pos
+    byte = reader.data[start] if start < reader.end else 0x40
+    if byte == 0x40:
+        reader.byte()
+        return _EMPTY
+    if byte in VALTYPES:
+        reader.byte()
+        return _ONE_RESULT[byte]
+    index = reader.signed(33)
+    if index < 0:
+        raise reader.fail("malformed block type", start)
+    # Looking the index up is validation's business, except that a bad one has nothing to look up.
+    if index >= len(module.types):
+        return index
+    found = module.types[index]
+    return BlockType(found.params, found.results)
+
+
+_EMPTY = BlockType((), ())
+_ONE_RESULT = {byte: BlockType((), (type_,)) for byte, type_ in VALTYPES.items()}
+
+
+def _memarg(reader: Reader, module: ModuleSyntax) -> MemArg:
+    start = reader.pos
+    align = reader.u32()
+    if align >= 0x40:
+        raise reader.fail("malformed memop flags", start)
+    return MemArg(align, reader.u32())
+
+
+def _labels(reader: Reader, module: ModuleSyntax) -> tuple[int, ...]:
+    count = reader.length()
+    return tuple([reader.u32() for _ in range(count + 1)])
+
+
+def _i32(reader: Reader, module: ModuleSyntax) -> int:
+    return reader.signed(32) & 0xFFFF_FFFF
+
+
+def _i64(reader: Reader, module: ModuleSyntax) -> int:
+    return reader.signed(64) & 0xFFFF_FFFF_FFFF_FFFF
+
+
+def _f32(reader: Reader, module: ModuleSyntax) -> float:
+    bits: int = _u32(reader.data, reader.take(4))[0]
+    return f32_from_bits(bits)
+
+
+def _f64const(reader: Reader, module: ModuleSyntax) -> float:
+    value: float = _f64(reader.data, reader.take(8))[0]
+    return value
+
+
+def _valtypes(reader: Reader, module: ModuleSyntax) -> tuple[ValType, ...]:
+    return tuple([valtype(reader) for _ in range(reader.length())])
+
+
+def _heaptype(reader: Reader, module: ModuleSyntax) -> HeapType:
+    start = reader.pos
+    found = _HEAPTYPES.get(reader.byte())
+    if found is None:
+        raise reader.fail("malformed heap type", start)
+    return found
+
+
+def _memory_index(reader: Reader, module: ModuleSyntax) -> int:
+    if reader.byte() != 0:
+        raise reader.fail("zero byte expected", reader.pos - 1)
+    return 0
+
+
+def _data_index(reader: Reader, module: ModuleSyntax) -> int:
+    if module.data_count is None:
+        raise reader.fail("data count section required")
+    return reader.u32()
+
+
+def _index(reader: Reader, module: ModuleSyntax) -> int:
+    return reader.u32()
+
+
+_READERS: dict[Imm, Callable[[Reader, ModuleSyntax], Immediate]] = {
+    Imm.BLOCKTYPE: _blocktype,
+    Imm.LABEL: _index,
+    Imm.LABELS: _labels,
+    Imm.FUNC: _index,
+    Imm.TYPE: _index,
+    Imm.TABLE: _index,
+    Imm.ELEM: _index,
+    Imm.MEMORY: _memory_index,
+    Imm.DATA: _data_index,
+    Imm.LOCAL: _index,
+    Imm.GLOBAL: _index,
+    Imm.MEMARG: _memarg,
+    Imm.I32: _i32,
+    Imm.I64: _i64,
+    Imm.F32: _f32,
+    Imm.F64: _f64const,
+    Imm.VALTYPES: _valtypes,
+    Imm.HEAPTYPE: _heaptype,
+}
+
+#: Immediates that are one unsigned number and nothing to check.
+_INDEX_KINDS = frozenset(kind for kind, read in _READERS.items() if read is _index)
+
+# How an opcode's immediates are read: 0 none, 1 one plain index, 2 in general.
+_NONE, _ONE_INDEX, _GENERAL = range(3)
+
+_Entry = tuple[Opcode, int]
+
+
+def _page(features: frozenset[str], prefix: int | None) -> dict[int, _Entry]:
+    page: dict[int, _Entry] = {}
+    for (found, code), opcode in BY_CODE.items():
+        if found != prefix or opcode.feature not in features:
+            continue
+        if not opcode.immediates:
+            shape = _NONE
+        elif len(opcode.immediates) == 1 and opcode.immediates[0] in _INDEX_KINDS:
+            shape = _ONE_INDEX
+        else:
+            shape = _GENERAL
+        page[code] = (opcode, shape)
+    return page
+
+
+_pages: dict[frozenset[str], tuple[list[_Entry | None], dict[int, dict[int, _Entry]]]] = {}
+
+
+def _tables(features: frozenset[str]) -> tuple[list[_Entry | None], dict[int, dict[int, _Entry]]]:
+    """Look-up tables for a feature set, made once each."""
+    made = _pages.get(features)
+    if made is None:
+        first = _page(features, None)
+        made = [first.get(code) for code in range(256)], {p: _page(features, p) for p in PREFIXES}
+        _pages[features] = made
+    return made
+
+
+# What opens and closes nesting, by code: the decoder must know where an expression ends.
+_BLOCK, _LOOP, _IF, _ELSE, _END = 0x02, 0x03, 0x04, 0x05, 0x0B
+
+
+def expression(reader: Reader, module: ModuleSyntax) -> tuple[list[Opcode], list[Immediate], array[int]]:
+    """Read instructions up to and including the `end` that closes the expression."""
+    single, pages = _tables(module.features)
+    ops: list[Opcode] = []
+    immediates: list[Immediate] = []
+    offsets = array("Q")
+    nesting = [_BLOCK]
+    data, end = reader.data, reader.end
+    pos = reader.pos
+    while True:
+        start = pos
+        if pos >= end:
+            raise MalformedError("unexpected end of section or function", offset=pos)
+        code = data[pos]
+        pos += 1
+        entry = single[code]
+        if entry is None:
+            page = pages.get(code)
+            if page is None:
+                raise MalformedError(f"illegal opcode {code:02x}", offset=start)
+            reader.pos = pos
+            number = reader.u32()
+            pos = reader.pos
+            entry = page.get(number)
+            if entry is None:
+                raise MalformedError(f"illegal opcode {code:02x} {number:02x}", offset=start)
+        opcode, shape = entry
+        ops.append(opcode)
+        offsets.append(start)
+        if shape == _NONE:
+            immediates.append(None)
+            if code == _END:
+                nesting.pop()
+                if not nesting:
+                    reader.pos = pos
+                    return ops, immediates, offsets
+            elif code == _ELSE:
+                if nesting[-1] != _IF:
+                    raise MalformedError("unexpected else", offset=start)
+                nesting[-1] = _ELSE
+        elif shape == _ONE_INDEX:
+            if pos < end and data[pos] < 0x80:
+                immediates.append(data[pos])
+                pos += 1
+            else:
+                reader.pos = pos
+                immediates.append(reader.u32())
+                pos = reader.pos
+        else:
+            reader.pos = pos
+            if len(opcode.immediates) == 1:
+                immediates.append(_READERS[opcode.immediates[0]](reader, module))
+            else:
+                immediates.append(tuple([_READERS[kind](reader, module) for kind in opcode.immediates]))
+            pos = reader.pos
+            if code <= _IF and code >= _BLOCK:
+                nesting.append(code)
+
+
+def constant(reader: Reader, module: ModuleSyntax) -> Code:
+    """A constant expression."""
+    return Code((), *expression(reader, module))
+
+
+def body(module: ModuleSyntax, index: int) -> Code:
+    """Decode the body of the `index`-th defined function. Raises MalformedError."""
+    reader = Reader(module.source, module.body_start[index], module.body_end[index])
+    runs: list[tuple[int, ValType]] = []
+    total = 0
+    for _ in range(reader.length()):
+        start = reader.pos
+        count = reader.u32()
+        total += count
+        if total > 0xFFFF_FFFF:
+            raise reader.fail("too many locals", start)
+        runs.append((count, valtype(reader)))
+    code = Code(tuple(runs), *expression(reader, module))
+    if not reader.exhausted:
+        raise reader.fail("section size mismatch: bytes follow the end of the function body")
+    return code

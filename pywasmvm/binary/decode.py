@@ -1,0 +1,277 @@
+"""The sections of a binary to `ModuleSyntax` (spec: Binary Format, Modules).
+
+Function bodies are only located here, not read: `binary.code.body` decodes one when it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from pywasmvm import features as feature_names
+from pywasmvm.binary import code
+from pywasmvm.binary.reader import Reader
+from pywasmvm.errors import MalformedError
+from pywasmvm.matching import canonical
+from pywasmvm.syntax import (
+    Code,
+    CustomSection,
+    Elem,
+    Export,
+    Global,
+    Import,
+    ModuleSyntax,
+    Section,
+    Table,
+)
+from pywasmvm.types import FUNCREF, ExternType, FuncType, GlobalType, Limits, MemoryType, RefType, TableType
+
+MAGIC = b"\0asm"
+VERSION = b"\1\0\0\0"
+
+#: Section ids in the order in which sections must stand, with their names.
+SECTION_NAMES: dict[int, str] = {
+    1: "type",
+    2: "import",
+    3: "function",
+    4: "table",
+    5: "memory",
+    6: "global",
+    7: "export",
+    8: "start",
+    9: "element",
+    12: "data count",
+    10: "code",
+    11: "data",
+}
+_POSITION = {number: position for position, number in enumerate(SECTION_NAMES)}
+
+_KINDS = ("func", "table", "memory", "global")
+
+
+def decode(data: bytes, *, features: Iterable[str] | None = None, bodies: bool = True) -> ModuleSyntax:
+    """Decode a module. Raises MalformedError with the byte offset.
+
+    With `bodies` every function body is read once to check that it is well-formed; without, that check waits
+    until the body is needed. `features` names the proposals that may be used (None: all that there are).
+    """
+    module = ModuleSyntax(bytes(data), feature_names.resolve(features))
+    reader = Reader(module.source)
+    if not data.startswith(MAGIC):
+        raise MalformedError("unexpected end" if MAGIC.startswith(data) else "magic header not detected", 0)
+    if data[4:8] != VERSION:
+        raise MalformedError(
+            "unexpected end" if VERSION.startswith(data[4:8]) and len(data) < 8 else "unknown binary version",
+            4,
+        )
+    reader.pos = 8
+    last = -1
+    while not reader.exhausted:
+        start = reader.pos
+        number = reader.byte()
+        size = reader.u32()
+        if size > reader.end - reader.pos:
+            raise reader.fail("length out of bounds", start + 1)
+        section = Reader(module.source, reader.pos, reader.pos + size)
+        reader.pos += size
+        if number == 0:
+            name = section.name()
+            module.customs.append(CustomSection(name, section.pos, section.end))
+            module.sections.append(Section(0, name, section.pos, section.end))
+            continue
+        if number not in _POSITION:
+            raise MalformedError("malformed section id", start)
+        if _POSITION[number] <= last:
+            raise MalformedError("unexpected content after last section", start)
+        last = _POSITION[number]
+        module.sections.append(Section(number, SECTION_NAMES[number], section.pos, section.end))
+        _SECTIONS[number](section, module)
+        if not section.exhausted:
+            raise section.fail("section size mismatch")
+    if len(module.functions) != len(module.body_start):
+        raise MalformedError("function and code section have inconsistent lengths", reader.pos)
+    if module.data_count is not None and module.data_count != len(module.data):
+        raise MalformedError("data count and data section have inconsistent lengths", reader.pos)
+    if bodies:
+        for index in range(len(module.functions)):
+            code.body(module, index)
+    return module
+
+
+def _types(reader: Reader, module: ModuleSyntax) -> None:
+    for _ in range(reader.length()):
+        start = reader.pos
+        if reader.byte() != 0x60:
+            raise reader.fail("malformed function type", start)
+        params = tuple([code.valtype(reader) for _ in range(reader.length())])
+        results = tuple([code.valtype(reader) for _ in range(reader.length())])
+        module.types.append(canonical(FuncType(params, results)))
+
+
+def _limits(reader: Reader) -> Limits:
+    start = reader.pos
+    flags = reader.byte()
+    if flags > 1:
+        raise reader.fail("malformed limits flags", start)
+    minimum = reader.u32()
+    return Limits(minimum, reader.u32() if flags else None)
+
+
+def _table_type(reader: Reader) -> TableType:
+    element = code.reftype(reader)
+    return TableType(element, _limits(reader))
+
+
+def _global_type(reader: Reader) -> GlobalType:
+    value = code.valtype(reader)
+    start = reader.pos
+    flag = reader.byte()
+    if flag > 1:
+        raise reader.fail("malformed mutability", start)
+    return GlobalType(value, bool(flag))
+
+
+def _imports(reader: Reader, module: ModuleSyntax) -> None:
+    for _ in range(reader.length()):
+        module_name, name = reader.name(), reader.name()
+        start = reader.pos
+        kind = reader.byte()
+        type_: ExternType
+        index = -1
+        if kind == 0:
+            index = reader.u32()
+            # An unknown type is for validation to refuse; until then any type stands in.
+            type_ = module.types[index] if index < len(module.types) else FuncType()
+        elif kind == 1:
+            type_ = _table_type(reader)
+        elif kind == 2:
+            type_ = MemoryType(_limits(reader))
+        elif kind == 3:
+            type_ = _global_type(reader)
+        else:
+            raise reader.fail("malformed import kind", start)
+        module.imports.append(Import(module_name, name, type_, index))
+
+
+def _functions(reader: Reader, module: ModuleSyntax) -> None:
+    module.functions = [reader.u32() for _ in range(reader.length())]
+
+
+def _tables(reader: Reader, module: ModuleSyntax) -> None:
+    for _ in range(reader.length()):
+        module.tables.append(Table(_table_type(reader)))
+
+
+def _memories(reader: Reader, module: ModuleSyntax) -> None:
+    for _ in range(reader.length()):
+        module.memories.append(MemoryType(_limits(reader)))
+
+
+def _globals(reader: Reader, module: ModuleSyntax) -> None:
+    for _ in range(reader.length()):
+        type_ = _global_type(reader)
+        module.globals.append(Global(type_, code.constant(reader, module)))
+
+
+def _exports(reader: Reader, module: ModuleSyntax) -> None:
+    for _ in range(reader.length()):
+        name = reader.name()
+        start = reader.pos
+        kind = reader.byte()
+        if kind >= len(_KINDS):
+            raise reader.fail("malformed export kind", start)
+        module.exports.append(Export(name, _KINDS[kind], reader.u32()))
+
+
+def _start(reader: Reader, module: ModuleSyntax) -> None:
+    module.start = reader.u32()
+
+
+def _elements(reader: Reader, module: ModuleSyntax) -> None:
+    """Bit 0: passive or declarative; bit 1: explicit table, or declarative; bit 2: expressions."""
+    for _ in range(reader.length()):
+        start = reader.pos
+        flags = reader.u32()
+        if flags > 7:
+            raise reader.fail("malformed elements segment kind", start)
+        table, offset = 0, None
+        if flags & 1:
+            mode = "declarative" if flags & 2 else "passive"
+        else:
+            mode = "active"
+            table = reader.u32() if flags & 2 else 0
+            offset = code.constant(reader, module)
+        type_: RefType = FUNCREF
+        if flags & 3:
+            if flags & 4:
+                type_ = code.reftype(reader)
+            elif reader.byte() != 0:
+                raise reader.fail("malformed element kind", reader.pos - 1)
+        items: list[int] | list[Code]
+        if flags & 4:
+            items = [code.constant(reader, module) for _ in range(reader.length())]
+        else:
+            items = [reader.u32() for _ in range(reader.length())]
+        module.elems.append(Elem(type_, mode, items, table, offset, start))
+
+
+def _data_count(reader: Reader, module: ModuleSyntax) -> None:
+    module.data_count = reader.u32()
+
+
+def _code(reader: Reader, module: ModuleSyntax) -> None:
+    for _ in range(reader.length()):
+        size = reader.u32()
+        start = reader.take(size)
+        module.body_start.append(start)
+        module.body_end.append(start + size)
+
+
+_I32_CONST, _END = 0x41, 0x0B
+
+
+def _data(reader: Reader, module: ModuleSyntax) -> None:
+    data = module.data
+    source = reader.data
+    for _ in range(reader.length()):
+        start = reader.pos
+        flags = reader.u32()
+        if flags > 2:
+            raise reader.fail("malformed data segment kind", start)
+        if flags == 1:
+            data.memory.append(-1)
+            data.offset.append(None)
+        else:
+            data.memory.append(reader.u32() if flags == 2 else 0)
+            # Go links tens of thousands of segments; each has a single constant for its offset.
+            expression_start = reader.pos
+            offset: int | Code | None = None
+            if expression_start < reader.end and source[expression_start] == _I32_CONST:
+                reader.pos += 1
+                offset = reader.signed(32) & 0xFFFF_FFFF
+                if reader.pos < reader.end and source[reader.pos] == _END:
+                    reader.pos += 1
+                else:
+                    offset = None
+                    reader.pos = expression_start
+            if offset is None:
+                offset = code.constant(reader, module)
+            data.offset.append(offset)
+        length = reader.u32()
+        data.start.append(reader.take(length))
+        data.length.append(length)
+
+
+_SECTIONS: dict[int, Callable[[Reader, ModuleSyntax], None]] = {
+    1: _types,
+    2: _imports,
+    3: _functions,
+    4: _tables,
+    5: _memories,
+    6: _globals,
+    7: _exports,
+    8: _start,
+    9: _elements,
+    10: _code,
+    11: _data,
+    12: _data_count,
+}

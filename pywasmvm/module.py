@@ -1,0 +1,216 @@
+"""`Module`: what a user holds - decoded and valid by construction (spec: Structure, Modules).
+
+A module can be shared: it holds no run-time state but the decoded bodies that engines asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from pywasmvm.binary import code as binary_code
+from pywasmvm.binary import custom
+from pywasmvm.binary.decode import decode
+from pywasmvm.errors import InvalidError
+from pywasmvm.syntax import Code, Import, Instr, ModuleSyntax
+from pywasmvm.types import ExternType, FuncType
+from pywasmvm.valid.code import validate_function
+from pywasmvm.valid.context import Context
+from pywasmvm.valid.facts import CodeFacts
+from pywasmvm.valid.module import validate_module
+
+
+class Function:
+    """One function of a module as listings see it."""
+
+    def __init__(self, module: Module, index: int) -> None:
+        self.module, self.index = module, index
+
+    @property
+    def type(self) -> FuncType:
+        """Parameters and results."""
+        return self.module.context.functions[self.index]
+
+    @property
+    def name(self) -> str:
+        """From the name section, else from an export, else `func[n]`."""
+        return self.module.function_name(self.index)
+
+    @property
+    def body(self) -> tuple[Instr, ...]:
+        """Its instructions, made on demand; empty for an imported function."""
+        defined = self.index - self.module.context.imported_functions
+        return tuple(binary_code.body(self.module.syntax, defined)) if defined >= 0 else ()
+
+    def __repr__(self) -> str:
+        return f"<function {self.name}: {self.type}>"
+
+
+class Functions(Mapping[str | int, Function]):
+    """Functions of a module by name or index; iterating gives indices."""
+
+    def __init__(self, module: Module) -> None:
+        self._module = module
+
+    def __getitem__(self, key: str | int) -> Function:
+        count = len(self)
+        if isinstance(key, int) and 0 <= key < count:
+            return Function(self._module, key)
+        for index in range(count) if isinstance(key, str) else ():
+            if self._module.function_name(index) == key:
+                return Function(self._module, index)
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str | int]:
+        return iter(range(len(self)))
+
+    def __len__(self) -> int:
+        return len(self._module.context.functions)
+
+
+class Module:
+    """A valid module.
+
+    `validate="eager"` (the default) checks every function at once, `"lazy"` each before its first run: then a
+    faulty body shows as MalformedError or InvalidError when it is first called. No function ever runs
+    unvalidated. `features` names the proposals the module may use (None: all). `name` is what backtraces call
+    the module; without it the name section's, or `wasm`.
+
+    Raises MalformedError or InvalidError.
+    """
+
+    def __init__(
+        self,
+        data: bytes | bytearray | memoryview,
+        *,
+        validate: Literal["eager", "lazy"] = "eager",
+        features: Iterable[str] | None = None,
+        name: str | None = None,
+    ) -> None:
+        if validate not in ("eager", "lazy"):
+            raise ValueError(f"validate is 'eager' or 'lazy', not {validate!r}")
+        if isinstance(data, str):
+            raise TypeError("a module in text form cannot be read yet: give the binary (bytes)")
+        self._set(decode(bytes(data), features=features, bodies=False), validate == "eager", name)
+
+    def _set(self, syntax: ModuleSyntax, eager: bool, name: str | None) -> None:
+        self.syntax = syntax
+        self._name = name
+        #: Prepared code, by (engine, function index): shared by all instances of this module.
+        self.prepared: dict[tuple[str, int], object] = {}
+        try:
+            self.context: Context = validate_module(syntax)
+            if eager:
+                self.validate_bodies()
+        except InvalidError:
+            if eager:
+                # Malformed comes before invalid: a body further on may not even be well-formed.
+                for index in range(len(syntax.functions)):
+                    binary_code.body(syntax, index)
+            raise
+
+    @classmethod
+    def from_syntax(cls, syntax: ModuleSyntax, *, name: str | None = None) -> Module:
+        """Validate a decoded module. Raises InvalidError (MalformedError for a body not read before)."""
+        module = cls.__new__(cls)
+        module._set(syntax, True, name)
+        return module
+
+    @classmethod
+    def from_bytes(
+        cls,
+        data: bytes | bytearray | memoryview,
+        *,
+        validate: Literal["eager", "lazy"] = "eager",
+        features: Iterable[str] | None = None,
+        name: str | None = None,
+    ) -> Module:
+        """The same as the constructor, for symmetry with `from_file`."""
+        return cls(data, validate=validate, features=features, name=name)
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        validate: Literal["eager", "lazy"] = "eager",
+        features: Iterable[str] | None = None,
+        name: str | None = None,
+    ) -> Module:
+        """Read a `.wasm` file; its stem names the module unless something else does. Raises OSError."""
+        module = cls(Path(path).read_bytes(), validate=validate, features=features, name=name)
+        if name is None and module.names.module is None:
+            module._name = Path(path).stem
+        return module
+
+    def validate_bodies(self) -> None:
+        """Validate every function body now. Raises InvalidError."""
+        for index in range(len(self.syntax.functions)):
+            self.body(self.context.imported_functions + index)
+
+    def body(self, index: int) -> tuple[Code, CodeFacts]:
+        """Decode and validate the body of a defined function (index with imports counted)."""
+        code = binary_code.body(self.syntax, index - self.context.imported_functions)
+        return code, validate_function(self.context, index, code)
+
+    @functools.cached_property
+    def names(self) -> custom.Names:
+        """The name section."""
+        return custom.names(self.syntax)
+
+    @property
+    def name(self) -> str:
+        """What backtraces call this module."""
+        return self._name or self.names.module or "wasm"
+
+    @functools.cached_property
+    def _export_names(self) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for export in self.syntax.exports:
+            if export.kind == "func":
+                found.setdefault(export.index, export.name)
+        return found
+
+    def function_name(self, index: int) -> str:
+        """The name of a function for people."""
+        return self.names.functions.get(index) or self._export_names.get(index) or f"func[{index}]"
+
+    @functools.cached_property
+    def exports(self) -> Mapping[str, ExternType]:
+        """Types of the exports by name, in the order of the export section."""
+        context = self.context
+        spaces = {
+            "func": context.functions,
+            "table": context.tables,
+            "memory": context.memories,
+            "global": context.globals,
+        }
+        return MappingProxyType({e.name: spaces[e.kind][e.index] for e in self.syntax.exports})  # type: ignore[index]
+
+    @property
+    def import_list(self) -> tuple[Import, ...]:
+        """The imports in order; a module may ask for the same name twice."""
+        return tuple(self.syntax.imports)
+
+    @functools.cached_property
+    def imports(self) -> Mapping[tuple[str, str], ExternType]:
+        """Types of the imports by (module, name)."""
+        return MappingProxyType({(i.module, i.name): i.type for i in self.syntax.imports})
+
+    @functools.cached_property
+    def custom_sections(self) -> Mapping[str, bytes]:
+        """Contents of the custom sections by name; of several with one name the last."""
+        source = self.syntax.source
+        return MappingProxyType({s.name: source[s.start : s.end] for s in self.syntax.customs})
+
+    @property
+    def functions(self) -> Functions:
+        """All functions, by name or index."""
+        return Functions(self)
+
+    def __repr__(self) -> str:
+        return f"<Module {self.name}: {len(self.context.functions)} functions>"
