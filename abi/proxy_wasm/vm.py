@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 RawFunc = Callable[..., Any]
 
+EAGER_BYTES = 1 << 20
+"""Modules up to this size are validated as a whole before they start; larger ones (Go's have megabytes of
+runtime that never runs) function by function before each one's first run."""
+
 
 class Vm:
     """A running guest.
@@ -92,7 +96,7 @@ class Vm:
         if not module:  # Envoy says nothing more about an empty file than that the plugin failed to load
             raise PluginStartError(failures.LOAD_FAILED, [])
         try:
-            return Module(module)
+            return Module(module, validate="eager" if len(module) <= EAGER_BYTES else "lazy")
         except (MalformedError, InvalidError) as error:
             raise self.refused(failures.LOAD_FAILED, failures.vm_failed(failures.CORRUPTED)) from error
 

@@ -1,0 +1,39 @@
+"""What the ABI layer knows about a module, for `pywasmvm inspect`.
+
+Reads the tables of `versions.py` only: nothing of the module is run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pywasmvm import Module
+
+
+def describe(module: Module) -> dict[str, object]:
+    """ABI version, callbacks, host calls used, and what would keep the module from working here.
+
+    Empty for a module that is no proxy-wasm filter. `unbuilt` are calls that only answer UNIMPLEMENTED, with
+    the reason; `problems` are the texts with which a host would refuse the module.
+    """
+    from abi.proxy_wasm.linking import export_errors, exported_functions, import_errors, version_of
+    from abi.proxy_wasm.versions import KNOWN_GAPS, WASI_MODULES, callbacks, host_function
+
+    version = version_of(module)
+    if version is None:
+        return {}
+    known = callbacks(version)
+    exports = exported_functions(module)
+    used = [item for item in module.import_list if host_function(version, item.module, item.name)]
+    problems = [*import_errors(module, version), *export_errors(module, version)]
+    if not {"malloc", "proxy_on_memory_allocate"} & exports.keys():
+        problems.append("Wasm module is missing malloc function.")
+    return {
+        "abi_version": str(version),
+        "callbacks": [name for name in exports if name in known],
+        "host_calls": [item.name for item in used if item.module not in WASI_MODULES],
+        "wasi_calls": [item.name for item in used if item.module in WASI_MODULES],
+        "unbuilt": {item.name: KNOWN_GAPS[item.name] for item in used if item.name in KNOWN_GAPS},
+        "problems": problems,
+    }
