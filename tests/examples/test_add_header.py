@@ -1,4 +1,4 @@
-"""The demo's folder: the committed filter is what its sources give, and its programs answer and complain well.
+"""The demo's folder: the committed filter is what its sources give, its programs answer and complain well.
 
 That the demo itself shows the header is `make demo`, which CI runs on its own.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -19,7 +18,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.replay.proxy import free_port
+from tests.replay.proxy import Command, free_port
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "add-header"
 
@@ -46,13 +45,22 @@ def test_the_lock_file_pins_contents_not_addresses() -> None:
         assert entry["integrity"].startswith("sha512-")
 
 
-def configuration(folder: Path, upstream: int, listener: int) -> None:
-    """The example's folder with other ports, for tests that run beside each other."""
+PLUGIN_CONFIGURATION = """\
+                  configuration:
+                    "@type": type.googleapis.com/google.protobuf.StringValue
+                    value: good morning
+"""
+
+
+def configuration(folder: Path, upstream: int, listener: int, more: str = "") -> None:
+    """The example's folder with ports of our own; `more` goes into the plugin's part."""
     shutil.copy(EXAMPLE / "add-header.wasm", folder)
     text = (EXAMPLE / "envoy.yaml").read_text(encoding="utf-8")
     assert text.count("8099") == text.count("8080") == 1
     text = text.replace("8099", str(listener)).replace("8080", str(upstream))
-    (folder / "envoy.yaml").write_text(text, encoding="utf-8")
+    before = "                  vm_config:\n"
+    assert text.count(before) == 1
+    (folder / "envoy.yaml").write_text(text.replace(before, more + before), encoding="utf-8")
 
 
 def get(port: int, method: str = "GET", body: str | None = None) -> tuple[int, list[tuple[str, str]], bytes]:
@@ -72,12 +80,13 @@ def get(port: int, method: str = "GET", body: str | None = None) -> tuple[int, l
             connection.close()
 
 
-def through(proxy: list[str], folder: Path) -> list[tuple[int, list[tuple[str, str]], bytes]]:
+def through(proxy: str, folder: Path, more: str = "") -> list[tuple[int, list[tuple[str, str]], bytes]]:
     """Start upstream and `proxy` in `folder`; the answers to a GET, a POST and a HEAD."""
     upstream_port, port = free_port(), free_port()
-    configuration(folder, upstream_port, port)
+    configuration(folder, upstream_port, port, more)
     upstream = subprocess.Popen([sys.executable, str(EXAMPLE / "upstream.py"), str(upstream_port)])
-    front = subprocess.Popen(proxy, cwd=folder, stderr=subprocess.DEVNULL)
+    command = Command.parse(None if proxy == "ours" else proxy).line(Path("envoy.yaml"), "info")
+    front = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
     try:
         get(upstream_port)
         return [get(port), get(port, "POST", "abc"), get(port, "HEAD")]
@@ -87,21 +96,27 @@ def through(proxy: list[str], folder: Path) -> list[tuple[int, list[tuple[str, s
             process.wait(10)
 
 
-@pytest.mark.parametrize(
-    "proxy",
-    [
-        pytest.param([sys.executable, "-m", "pywasmvm", "serve"], id="ours"),
-        pytest.param(["envoy", "--disable-hot-restart"], id="envoy", marks=pytest.mark.envoy),
-    ],
-)
-def test_the_same_folder_in_our_proxy_and_in_envoy(proxy: list[str], tmp_path: Path) -> None:
-    program = shutil.which(proxy[0], path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    assert program is not None
-    answers = through([program, *proxy[1:], "-c", "envoy.yaml"], tmp_path)
+def greetings(headers: list[tuple[str, str]]) -> list[str]:
+    return [value for name, value in headers if name.lower() == "hi"]
+
+
+either_proxy = pytest.mark.parametrize("proxy", ["ours", pytest.param("envoy", marks=pytest.mark.envoy)])
+
+
+@either_proxy
+def test_the_same_folder_in_our_proxy_and_in_envoy(proxy: str, tmp_path: Path) -> None:
+    answers = through(proxy, tmp_path)
     for (status, headers, body), wanted in zip(answers, [b"Hello World!", b"Hello World!", b""], strict=True):
         assert status == 200
-        assert [value for name, value in headers if name.lower() == "hi"] == ["trendyol!"]
+        assert greetings(headers) == ["trendyol!"]
         assert body == wanted
+
+
+@either_proxy
+def test_a_plugin_configuration_replaces_the_value(proxy: str, tmp_path: Path) -> None:
+    for status, headers, _ in through(proxy, tmp_path, PLUGIN_CONFIGURATION):
+        assert status == 200
+        assert greetings(headers) == ["good morning"]
 
 
 @pytest.fixture(scope="module")
