@@ -5,13 +5,15 @@ Texts are in the golden files' own form.
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.replay import cases, compare, logs
 
 PORTS = {"listener": 8099, "upstream": 8080, "dead": 1}
 LINE = "[2026-11-22 22:04:57.992][4089][{level}][wasm] [source/extensions/common/wasm/context.cc:1148] {text}"
 
 
-def differences(expect: dict[str, object], seen: compare.Seen) -> list[str]:
+def differences(expect: dict[str, Any], seen: compare.Seen) -> list[str]:
     case = cases.Case("x.json", {"name": "x", "requests": [], "filters": []})
     return compare.compare(case, {"started": True, **expect}, seen, PORTS)
 
