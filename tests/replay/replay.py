@@ -134,11 +134,21 @@ async def replay(
     return list(await asyncio.gather(*(one(case) for case in selected)))
 
 
+def _filters(folder: Path | None) -> Path:
+    """The folder of `.wasm` files: compiled from `folder` when that holds sources only."""
+    if folder is not None and any(folder.glob("*.wasm")):
+        return folder.resolve()
+    return modules.build(cases.FILTERS if folder is None else folder)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json")
     parser.add_argument(
-        "--filters", type=Path, help="folder of ready .wasm filters (default: compiled from golden/filters)"
+        "--filters",
+        type=Path,
+        metavar="DIR",
+        help="folder of filters, as .wasm or as sources to compile (default: golden/filters)",
     )
     parser.add_argument(
         "--proxy", metavar="COMMAND", help="proxy to check (default: ours; `envoy` for the real one)"
@@ -156,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
         if unknown:
             raise ValueError(f"no such case: {', '.join(sorted(unknown))}")
         command = proxy.Command.parse(options.proxy)
-        filters = (options.filters or modules.build()).resolve()
+        filters = _filters(options.filters)
     except (OSError, ValueError, modules.BuildError) as error:
         print(f"replay: {error}", file=sys.stderr)
         return 2
