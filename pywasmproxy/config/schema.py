@@ -197,19 +197,22 @@ class Message:
 # --- kinds ----------------------------------------------------------------------------------------------
 
 
+_INT32 = 1 << 31
+
+
 def later(cursor: Cursor) -> Cursor:
     """The place itself, for readers that need context to go on."""
     return cursor
 
 
 def text(cursor: Cursor) -> str:
-    """A string. Like Envoy, plain integers and booleans are refused: they need quotes."""
+    """A string. Like Envoy, plain booleans and integers of 32 bits are refused: they need quotes."""
     node = cursor.node
-    if isinstance(node, document.Scalar):
-        if isinstance(node.value, str | float):
+    if isinstance(node, document.Scalar) and node.value is not None:
+        value = node.value
+        if isinstance(value, str | float) or (not isinstance(value, bool) and not -_INT32 <= value < _INT32):
             return node.text
-        if isinstance(node.value, bool | int):
-            cursor.fail(f"expected text, found {describe(node)}; put it in quotes")
+        cursor.fail(f"expected text, found {describe(node)}; put it in quotes")
     cursor.expected("text")
 
 
