@@ -1,0 +1,146 @@
+"""What leaves an exchange: one frozen dataclass per thing the driver has to do, in the order of the list.
+
+Header maps are final: `server`, `date`, `x-envoy-*` are in them, hop-by-hop fields are not. What belongs to
+the wire alone is the codec's: `transfer-encoding`, `content-length: 0` of an empty message, `connection`, and
+cutting a body to the content-length that the head announced.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from abi.proxy_wasm.header_map import HeaderMap
+from pywasmproxy.config.model import Route
+
+# --- to the upstream ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SendUpstreamHeaders:
+    """Start the exchange with a host of this cluster. Answered by UpstreamConnected or UpstreamFailed."""
+
+    cluster: str
+    route: Route
+    headers: HeaderMap
+    end_of_stream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SendUpstreamBody:
+    """A piece of the request's body (may be empty when it only says that this was all)."""
+
+    data: bytes
+    end_of_stream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SendUpstreamTrailers:
+    """The request's trailers; they end it."""
+
+    trailers: HeaderMap
+
+
+@dataclass(frozen=True, slots=True)
+class ResetUpstream:
+    """Give the upstream exchange up; no events from it are wanted any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartRouteTimeout:
+    """The request is complete: feed RouteTimeout in so many seconds unless StreamDone comes first."""
+
+    seconds: float
+
+
+# --- to the client --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SendInformational:
+    """An interim (1xx) response."""
+
+    headers: HeaderMap
+
+
+@dataclass(frozen=True, slots=True)
+class SendDownstreamHeaders:
+    """The head of the response. `close`: this is the last response on the connection."""
+
+    headers: HeaderMap
+    end_of_stream: bool
+    close: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SendDownstreamBody:
+    """A piece of the response's body (may be empty when it only says that this was all)."""
+
+    data: bytes
+    end_of_stream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SendDownstreamTrailers:
+    """The response's trailers; they end it."""
+
+    trailers: HeaderMap
+
+
+@dataclass(frozen=True, slots=True)
+class ResetDownstream:
+    """Close the client's connection without completing the response."""
+
+
+# --- flow control ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequest:
+    """Enough of the request's body is waiting here: read no more of it for now."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRequest:
+    """Go on reading the request's body."""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseResponse:
+    """Enough of the response's body is waiting here: read no more of it for now."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeResponse:
+    """Go on reading the response's body."""
+
+
+# --- the end --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StreamDone:
+    """Everything was sent and every callback has run: the last command, exactly once.
+
+    The stream takes no further event. If the request is not complete, its rest is of no interest (the head of
+    the response said `close`).
+    """
+
+
+Command: TypeAlias = (
+    SendUpstreamHeaders
+    | SendUpstreamBody
+    | SendUpstreamTrailers
+    | ResetUpstream
+    | StartRouteTimeout
+    | SendInformational
+    | SendDownstreamHeaders
+    | SendDownstreamBody
+    | SendDownstreamTrailers
+    | ResetDownstream
+    | PauseRequest
+    | ResumeRequest
+    | PauseResponse
+    | ResumeResponse
+    | StreamDone
+)

@@ -1,0 +1,147 @@
+"""What enters an exchange: one frozen dataclass per thing that can happen outside of it.
+
+A driver (the asyncio server, an adapter, a test's list) translates its world into these and feeds them to
+`HttpStream.feed`. Header maps carry pseudo-headers (`:authority :path :method :scheme`, `:status`) as ordinary
+lines, lower-case names, no hop-by-hop framing fields a codec consumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from abi.proxy_wasm.deferred import Deferred
+from abi.proxy_wasm.header_map import HeaderMap
+
+# --- from the client ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHeaders:
+    """The head of the request. `end_of_stream`: neither body nor trailers follow."""
+
+    headers: HeaderMap
+    end_of_stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBody:
+    """A piece of the request's body. The end may come with the last piece or as an empty piece of its own."""
+
+    data: bytes
+    end_of_stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTrailers:
+    """The request's trailers; they end it. Drivers that do not pass trailers on feed an empty end instead."""
+
+    trailers: HeaderMap
+
+
+@dataclass(frozen=True, slots=True)
+class DownstreamClosed:
+    """The client is gone. Nothing can be sent to it any more."""
+
+
+# --- from the upstream ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamConnected:
+    """The request has a connection; addresses are `ip:port`."""
+
+    address: str
+    local_address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseInformational:
+    """An interim (1xx) response."""
+
+    headers: HeaderMap
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHeaders:
+    """The head of the response. `end_of_stream`: neither body nor trailers follow (HEAD, 204, 304, ...)."""
+
+    headers: HeaderMap
+    end_of_stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseBody:
+    """A piece of the response's body. The end may come with the last piece or as an empty piece of its own."""
+
+    data: bytes
+    end_of_stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseTrailers:
+    """The response's trailers; they end it."""
+
+    trailers: HeaderMap
+
+
+class UpstreamFailure(Enum):
+    """Why there will be no (complete) response. The value is Envoy's text for it (`reset reason: ...`)."""
+
+    CONNECT_FAILURE = "remote connection failure"
+    CONNECT_TIMEOUT = "connection timeout"
+    RESET = "connection termination"
+    PROTOCOL_ERROR = "protocol error"
+    LOCAL_RESET = "local reset"
+    OVERFLOW = "overflow"
+    NO_HEALTHY_UPSTREAM = "no healthy upstream"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamFailed:
+    """The upstream exchange broke, before or within the response. `detail` is for properties and logs."""
+
+    reason: UpstreamFailure
+    detail: str = ""
+
+
+# --- time and other contexts ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTimeout:
+    """The time asked for with `StartRouteTimeout` is over and the response is not complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdleTimeout:
+    """Nothing moved in this exchange for the idle time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """Guest code that ran elsewhere (a tick, another exchange) asked for something here.
+
+    Made by the `Dispatcher`, for the stream that it names.
+    """
+
+    effects: Sequence[Deferred]
+
+
+Event: TypeAlias = (
+    RequestHeaders
+    | RequestBody
+    | RequestTrailers
+    | DownstreamClosed
+    | UpstreamConnected
+    | ResponseInformational
+    | ResponseHeaders
+    | ResponseBody
+    | ResponseTrailers
+    | UpstreamFailed
+    | RouteTimeout
+    | IdleTimeout
+    | Resumed
+)
