@@ -214,3 +214,8 @@ class Module:
 
     def __repr__(self) -> str:
         return f"<Module {self.name}: {len(self.context.functions)} functions>"
+
+
+def validate(syntax: ModuleSyntax, *, name: str | None = None) -> Module:
+    """Check a decoded module against every typing rule. Raises InvalidError with function and offset."""
+    return Module.from_syntax(syntax, name=name)

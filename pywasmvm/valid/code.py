@@ -27,11 +27,16 @@ MAX_LOCALS = 50_000
 class Label:
     """An open block: what it takes and gives, how high the stack was, whether its code is unreachable."""
 
-    __slots__ = ("height", "kind", "params", "results", "unreachable")
+    __slots__ = ("dead", "height", "kind", "params", "results", "unreachable")
 
-    def __init__(self, kind: str, params: Sequence[ValType], results: Sequence[ValType], height: int) -> None:
+    def __init__(
+        self, kind: str, params: Sequence[ValType], results: Sequence[ValType], height: int, dead: bool
+    ) -> None:
         self.kind, self.params, self.results, self.height = kind, params, results, height
+        #: The stack is polymorphic: a branch, return or trap came before in this very block.
         self.unreachable = False
+        #: The code can never run: unreachable, or inside of a block that was opened in such code.
+        self.dead = dead
 
     @property
     def operands(self) -> Sequence[ValType]:
@@ -88,7 +93,8 @@ class CodeValidator:
 
     def enter(self, kind: str, params: Sequence[ValType], results: Sequence[ValType]) -> None:
         """Open a block whose parameters have been popped."""
-        self.labels.append(Label(kind, params, results, len(self.stack)))
+        dead = bool(self.labels) and self.labels[-1].dead
+        self.labels.append(Label(kind, params, results, len(self.stack), dead))
         self.push_all(params)
 
     def leave(self) -> Label:
@@ -103,7 +109,7 @@ class CodeValidator:
         """The rest of the current block can never run: its stack becomes polymorphic."""
         label = self.labels[-1]
         del self.stack[label.height :]
-        label.unreachable = True
+        label.unreachable = label.dead = True
 
     def label(self, depth: int) -> Label:
         """The label that many blocks out."""
@@ -122,7 +128,7 @@ class CodeValidator:
         try:
             for opcode, immediate in zip(code.ops, code.immediates, strict=True):
                 label = labels[-1]
-                note(-1 if label.unreachable else len(stack))
+                note(-1 if label.dead else len(stack))
                 shape = _PLAIN.get(opcode)
                 if shape is not None:
                     params, result = shape

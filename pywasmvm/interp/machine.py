@@ -1,0 +1,368 @@
+"""The machine: a state one can print, `step()`, and a loop that runs it (spec: Execution, Configurations).
+
+The state is a stack of frames; a frame has its locals, its operand stack and the block it is in. The loop
+executes block after block: it pays for a block when it enters it, then runs its operations; the numeric ones
+are all alike (the function in `numerics` that the row names), so a handful of kinds covers the whole table.
+Calls between guest functions push frames and never recurse in Python; calls of the host do, and the store
+bounds them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from pywasmvm.errors import Exhaustion, Trap, TrapKind, format_backtrace
+from pywasmvm.errors import Frame as TraceFrame
+from pywasmvm.interp.prepare import (
+    BINARY,
+    BRANCH,
+    BRANCH_IF,
+    BRANCH_TABLE,
+    BRANCH_UNLESS,
+    CALL,
+    CALL_INDIRECT,
+    CONST,
+    DROP,
+    EXECUTE,
+    GLOBAL_GET,
+    GLOBAL_SET,
+    LOAD,
+    LOAD_DIRECT,
+    LOCAL_GET,
+    LOCAL_SET,
+    LOCAL_TEE,
+    MEMORY_KINDS,
+    NOTHING,
+    PLAIN,
+    RETURN,
+    SELECT,
+    STORE,
+    STORE_DIRECT,
+    UNARY,
+    UNWIND,
+    Block,
+    Prepared,
+    prepare,
+)
+from pywasmvm.runtime.func import Func, HostFunc, WasmFunc
+from pywasmvm.runtime.store import Store
+
+
+class Frame:
+    """An activation of a guest function.
+
+    `index` is the instruction at which it waits for a call, or at which it stopped.
+    """
+
+    __slots__ = ("block", "func", "index", "instance", "locals", "prepared", "stack")
+
+    def __init__(self, func: WasmFunc, prepared: Prepared, locals_: list[Any]) -> None:
+        self.func, self.prepared, self.locals = func, prepared, locals_
+        self.instance = func.instance
+        self.stack: list[Any] = []
+        self.block: Block = prepared.entry
+        self.index = 0
+
+    def pop_many(self, count: int) -> list[Any]:
+        """Take several operands off the stack, the last one was on top."""
+        values = self.stack[-count:]
+        del self.stack[-count:]
+        return values
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels that are open here, innermost last."""
+        return self.prepared.labels(self.index)
+
+    def trace(self) -> TraceFrame:
+        """This frame as a backtrace shows it."""
+        module, code = self.instance.module, self.prepared.code
+        inside = self.index < len(code)
+        return TraceFrame(
+            module.name,
+            module.function_name(self.func.index),
+            self.func.index,
+            code.offsets[self.index] if inside else None,
+            code.ops[self.index].name if inside else None,
+        )
+
+    def __str__(self) -> str:
+        code = self.prepared.code
+        at = f"{code.ops[self.index].name}" if self.index < len(code) else "end"
+        return (
+            f"{self.func.name}: at {at} (instruction {self.index})\n"
+            f"  locals {self.locals}\n  stack  {self.stack}\n  labels {' > '.join(self.labels)}"
+        )
+
+
+class Machine:
+    """Runs one call from the host.
+
+    Either `run()`, or `step()` until it says that nothing is left; `results` then holds canonical values.
+    Between steps the whole state can be printed.
+    """
+
+    def __init__(self, store: Store, *, single: bool = False) -> None:
+        self.store, self.single = store, single
+        self.frames: list[Frame] = []
+        self.results: list[Any] = []
+
+    def enter(self, func: WasmFunc, args: Sequence[Any]) -> None:
+        """Set the machine up to call a function with canonical arguments."""
+        prepared = self.prepared(func)
+        self.frames.append(Frame(func, prepared, [*args, *prepared.zeros]))
+
+    def prepared(self, func: WasmFunc) -> Prepared:
+        """The blocks of a function; shared by all instances of its module."""
+        key = ("step" if self.single else "interp", func.index)
+        shared = func.instance.module.prepared
+        found = shared.get(key)
+        if not isinstance(found, Prepared):
+            found = prepare(func.instance.module, func.index, single=self.single)
+            shared[key] = found
+        if not self.single:
+            func.prepared = found
+        return found
+
+    def run(self) -> list[Any]:
+        """Run to the end; the results. Raises Trap, or what a host function raised."""
+        self._run(once=False)
+        return self.results
+
+    def step(self) -> bool:
+        """Execute one instruction of a machine made with `single`; whether there is more to do."""
+        if self.frames:
+            self._run(once=True)
+            # Detours belong to the branch that took them.
+            while self.frames and self.frames[-1].block.detour:
+                self._run(once=True)
+        if self.frames:
+            self.frames[-1].index = self.frames[-1].block.start
+        return bool(self.frames)
+
+    def __str__(self) -> str:
+        if not self.frames:
+            return f"finished: {self.results}"
+        return "\n".join(str(frame) for frame in reversed(self.frames))
+
+    # -- the loop ----------------------------------------------------------------------------------------
+
+    def _run(self, once: bool) -> None:
+        store, frames = self.store, self.frames
+        most = store.limits.call_depth
+        depth_left = 1 << 62 if most is None else most - store.depth
+        frame = frames[-1]
+        stack, locals_, instance = frame.stack, frame.locals, frame.instance
+        memory, globals_ = instance.memory0, instance.globals
+        block: Block = frame.block
+        budget = store.take()
+        kind = index = 0
+        callee: Func | None = None
+        try:
+            if len(frames) > depth_left:
+                raise Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
+            while True:
+                budget -= block.cost
+                if budget < 0:
+                    index, kind = block.start, NOTHING
+                    owed, budget = budget, 0
+                    budget = store.poll(owed)
+                for kind, arg, index in block.ops:  # noqa: B007 - what stopped us, when something does
+                    if kind == LOCAL_GET:
+                        stack.append(locals_[arg])
+                    elif kind == CONST:
+                        stack.append(arg)
+                    elif kind == BINARY:
+                        right = stack.pop()
+                        stack[-1] = arg(stack[-1], right)
+                    elif kind == LOAD_DIRECT:
+                        unpack, offset = arg
+                        stack[-1] = unpack(memory.u8, stack[-1] + offset)[0]  # type: ignore[union-attr]
+                    elif kind == LOCAL_SET:
+                        locals_[arg] = stack.pop()
+                    elif kind == BRANCH_IF:
+                        if stack.pop():
+                            block = arg
+                            break
+                    elif kind == LOCAL_TEE:
+                        locals_[arg] = stack[-1]
+                    elif kind == UNARY:
+                        stack[-1] = arg(stack[-1])
+                    elif kind == STORE_DIRECT:
+                        pack, offset = arg
+                        value = stack.pop()
+                        pack(memory.u8, stack.pop() + offset, value)  # type: ignore[union-attr]
+                    elif kind == GLOBAL_GET:
+                        stack.append(globals_[arg].raw)
+                    elif kind == GLOBAL_SET:
+                        globals_[arg].raw = stack.pop()
+                    elif kind == LOAD:
+                        load, offset = arg
+                        stack[-1] = load(memory.u8, stack[-1] + offset)  # type: ignore[union-attr]
+                    elif kind == STORE:
+                        put, offset = arg
+                        value = stack.pop()
+                        put(memory.u8, stack.pop() + offset, value)  # type: ignore[union-attr]
+                    elif kind == CALL:
+                        callee = instance.funcs[arg]
+                        break
+                    elif kind == BRANCH:
+                        block = arg
+                        break
+                    elif kind == RETURN:
+                        frames.pop()
+                        if not frames:
+                            self.results = stack[-arg:] if arg else []
+                            return
+                        values = stack[-arg:] if arg else ()
+                        frame = frames[-1]
+                        stack, locals_, instance = frame.stack, frame.locals, frame.instance
+                        memory, globals_ = instance.memory0, instance.globals
+                        block = frame.block
+                        stack.extend(values)
+                        break
+                    elif kind == BRANCH_UNLESS:
+                        if not stack.pop():
+                            block = arg
+                            break
+                    elif kind == CALL_INDIRECT:
+                        type_, table = arg
+                        callee = _element(instance.tables[table].elements, stack.pop(), type_)
+                        break
+                    elif kind == BRANCH_TABLE:
+                        targets, default = arg
+                        selector = stack.pop()
+                        block = targets[selector] if selector < len(targets) else default
+                        break
+                    elif kind == DROP:
+                        stack.pop()
+                    elif kind == SELECT:
+                        condition, other = stack.pop(), stack.pop()
+                        if not condition:
+                            stack[-1] = other
+                    elif kind == EXECUTE:
+                        execute, immediate = arg
+                        execute(frame, immediate)
+                    elif kind == PLAIN:
+                        _plain(frame, *arg)
+                    elif kind == UNWIND:
+                        height, arity = arg
+                        stack[height:] = stack[-arity:] if arity else ()
+                    elif kind != NOTHING:
+                        raise LookupError(f"operation of kind {kind}")
+                else:
+                    block = block.next  # type: ignore[assignment]  # only a jump ends the last block
+                    if once:
+                        frame.block = block
+                        return
+                    continue
+                if callee is None:
+                    if once:
+                        frame.block = block
+                        return
+                    continue
+                # A call. The frame waits at this instruction and goes on with the block after it.
+                frame.index, frame.block = index, block.next  # type: ignore[assignment]
+                count = callee.arity
+                if count:
+                    args = stack[-count:]
+                    del stack[-count:]
+                else:
+                    args = []
+                if type(callee) is WasmFunc:
+                    if len(frames) >= depth_left:
+                        raise Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
+                    prepared: Prepared | None = None if self.single else callee.prepared
+                    if prepared is None:
+                        prepared = self.prepared(callee)
+                    args += prepared.zeros
+                    frame = Frame(callee, prepared, args)
+                    frames.append(frame)
+                    stack, locals_, instance = frame.stack, frame.locals, frame.instance
+                    memory, globals_ = instance.memory0, instance.globals
+                    block = prepared.entry
+                else:
+                    store.give_back(budget)
+                    budget = 0
+                    store.depth += len(frames)
+                    try:
+                        stack.extend(_call_host(callee, frame, args))
+                    finally:
+                        store.depth -= len(frames)
+                    budget = store.take()
+                    block = frame.block
+                callee = None
+                if once:
+                    frame.block = block
+                    return
+        except Exception as error:
+            frame.index = index
+            stopped = self._stopped(error, kind)
+            if stopped is error:
+                raise
+            raise stopped from None
+        finally:
+            store.give_back(budget)
+
+    def _stopped(self, error: Exception, kind: int) -> Exception:
+        """What to raise for an exception that ended the loop: traps get their kind and wasm frames."""
+        if kind in MEMORY_KINDS and isinstance(error, IndexError | struct.error | OverflowError):
+            error = Trap(TrapKind.OUT_OF_BOUNDS_MEMORY_ACCESS)
+        elif isinstance(error, RecursionError):
+            error = Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
+        frames = tuple(frame.trace() for frame in reversed(self.frames))
+        if isinstance(error, Trap):
+            error.frames += frames
+        else:
+            error.add_note(format_backtrace(frames))
+        self.frames.clear()
+        return error
+
+
+def _element(elements: list[Any], index: int, type_: object) -> Func:
+    """The function an indirect call goes to."""
+    if index >= len(elements):
+        raise Trap(TrapKind.UNDEFINED_ELEMENT)
+    found: Func | None = elements[index]
+    if found is None:
+        raise Trap(TrapKind.UNINITIALIZED_ELEMENT, str(index))
+    if found.type is not type_:
+        raise Trap(TrapKind.INDIRECT_CALL_TYPE_MISMATCH)
+    return found
+
+
+def _call_host(callee: Func, frame: Frame, args: list[Any]) -> Sequence[Any]:
+    if not isinstance(callee, HostFunc):
+        raise TypeError(f"{callee!r} is neither a guest nor a host function")
+    if callee.caller:
+        return callee.results(callee.callable(frame.instance.caller, *args))
+    return callee.results(callee.callable(*args))
+
+
+def _plain(frame: Frame, compute: Any, count: int, results: int) -> None:
+    """A row with a signature and a number of operands that has no kind of its own."""
+    values = frame.pop_many(count) if count else []
+    returned = compute(*values)
+    if results == 1:
+        frame.stack.append(returned)
+    elif results:
+        frame.stack.extend(returned)
+
+
+class Interpreter:
+    """The engine `interp`."""
+
+    name = "interp"
+
+    def call(self, func: WasmFunc, args: Sequence[Any]) -> list[Any]:
+        """Call a guest function from the host."""
+        store = func.store
+        store.enter()
+        try:
+            machine = Machine(store)
+            machine.enter(func, args)
+            return machine.run()
+        finally:
+            store.leave()

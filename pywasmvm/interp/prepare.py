@@ -1,0 +1,390 @@
+"""Validated code to basic blocks, which is what the machine runs.
+
+A block is a straight run of operations; `(kind, argument, index)` says how the machine executes one, with
+what, and which instruction of the function it is. Blocks hold their successors directly, so a branch is one
+assignment. Structure is static in Wasm: labels, their targets and the stack heights at each instruction are
+all known here, so `block`, `loop` and `end` vanish, and a branch that must drop operands on its way gets a
+little block of its own that does it.
+
+Prepared twice on demand: with blocks as long as possible for running, and with one instruction per block for
+stepping. The machine executes both with the same code.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pywasmvm.interp import memory, reference, table
+from pywasmvm.isa import Opcode
+from pywasmvm.module import Module
+from pywasmvm.numerics import function
+from pywasmvm.runtime.memory import load_function, packer, store_function, unpacker
+from pywasmvm.runtime.values import default
+from pywasmvm.syntax import BlockType, Code, MemArg
+
+# How the machine executes an operation. The order is that of its tests: the frequent ones come first.
+(
+    LOCAL_GET,
+    CONST,
+    BINARY,
+    LOAD_DIRECT,
+    LOCAL_SET,
+    BRANCH_IF,
+    LOCAL_TEE,
+    UNARY,
+    STORE_DIRECT,
+    GLOBAL_GET,
+    GLOBAL_SET,
+    LOAD,
+    STORE,
+    CALL,
+    BRANCH,
+    RETURN,
+    BRANCH_UNLESS,
+    CALL_INDIRECT,
+    BRANCH_TABLE,
+    DROP,
+    SELECT,
+    EXECUTE,
+    PLAIN,
+    UNWIND,
+    NOTHING,
+) = range(25)
+
+#: Kinds that reach linear memory with an address of the guest's: an IndexError there is the guest's trap.
+MEMORY_KINDS = frozenset({LOAD_DIRECT, STORE_DIRECT, LOAD, STORE})
+
+Operation = tuple[int, Any, int]
+
+#: Instructions that use no fuel (the same as in wasmtime, so that counts agree).
+FREE = frozenset({"nop", "drop", "block", "loop", "unreachable", "return", "else", "end"})
+
+#: Instructions whose whole execution is one function `(frame, immediate) -> None`.
+EXECUTED: dict[str, Callable[[Any, Any], None]] = {**memory.EXECUTED, **reference.EXECUTED, **table.EXECUTED}
+
+
+class Block:
+    """Operations without a jump in between. `cost` is their fuel, `start` the index of the first instruction,
+    `next` the block that follows when no operation jumps; `detour` marks blocks that only drop operands.
+    """
+
+    __slots__ = ("cost", "detour", "next", "ops", "start")
+
+    def __init__(self, start: int = 0) -> None:
+        self.ops: Sequence[Operation] = ()
+        self.cost = 0
+        self.next: Block | None = None
+        self.start = start
+        self.detour = False
+
+
+@dataclass(slots=True)
+class Label:
+    """An open block of the source: where a branch to it goes and what it carries."""
+
+    kind: str
+    target: Block
+    arity: int
+    height: int
+    alternative: Block | None = None  # of an `if`: where its `else` begins, or its end
+    live: bool = True
+    start: int = 0
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A function ready to run. `zeros` are the initial values of its locals beyond the parameters."""
+
+    code: Code
+    entry: Block
+    zeros: list[Any]
+    results: int
+
+    def offset(self, index: int) -> int:
+        """Byte offset of an instruction in its module."""
+        return self.code.offsets[index]
+
+    def labels(self, index: int) -> list[str]:
+        """The labels open at an instruction, innermost last: a static fact, shown with a state."""
+        open_labels = ["function"]
+        for opcode, start in zip(self.code.ops[:index], self.code.offsets, strict=False):
+            if opcode.name in ("block", "loop", "if"):
+                open_labels.append(f"{opcode.name} +{start:#x}")
+            elif opcode.name == "end" and open_labels:
+                open_labels.pop()
+        return open_labels
+
+
+def prepare(module: Module, index: int, *, single: bool = False) -> Prepared:
+    """Validate and lower a defined function (index with imports counted).
+
+    Raises MalformedError or InvalidError for a body that was not looked at before (lazy validation).
+    """
+    code, facts = module.body(index)
+    type_ = module.context.functions[index]
+    zeros: list[Any] = []
+    for count, local_type in code.locals:
+        zeros += [default(local_type)] * count
+    lowering = _Lowering(code, facts.heights, len(type_.results), module.context.types, single)
+    return Prepared(code, lowering.run(), zeros, len(type_.results))
+
+
+class _Lowering:
+    """One walk over the code of a function."""
+
+    def __init__(
+        self, code: Code, heights: array[int], results: int, types: Sequence[Any], single: bool
+    ) -> None:
+        self.code, self.heights, self.types, self.single = code, heights, types, single
+        entry = Block()
+        entry.cost = 1  # a call costs a unit besides its instructions
+        self.entry = entry
+        #: The block being filled; None while the code is unreachable.
+        self.block: Block | None = entry
+        self.ops: list[Operation] = []
+        self.labels = [Label("function", Block(), results, 0)]
+        self.index = 0
+
+    def run(self) -> Block:
+        lowered = _LOWERED
+        single = self.single
+        free = FREE
+        for index, (opcode, immediate) in enumerate(zip(self.code.ops, self.code.immediates, strict=True)):
+            self.index = index
+            block = self.block
+            structure = _STRUCTURE.get(opcode.name)
+            if structure is not None:
+                structure(self, immediate)
+            elif block is not None:
+                made = lowered.get(opcode)
+                if made is not None:
+                    self.ops.append((made[0], made[1] if made[2] else immediate, index))
+                else:
+                    self.ops.append(_special(opcode, immediate, index, self))
+            if block is not None:
+                if opcode.name not in free:
+                    block.cost += 1
+                if single and self.block is block:
+                    self.begin(Block(index + 1))
+        return self.entry
+
+    # -- blocks ----------------------------------------------------------------------------------------
+
+    def finish(self, next_: Block | None) -> None:
+        """Close the block being filled."""
+        if self.block is not None:
+            self.block.ops = tuple(self.ops)
+            self.block.next = next_
+        self.ops = []
+        self.block = None
+
+    def begin(self, block: Block) -> None:
+        """Start filling a block; the one before, if code runs into it, continues there."""
+        self.finish(block)
+        block.start = self.index + 1
+        self.block = block
+
+    def emit(self, kind: int, argument: Any = None) -> None:
+        self.ops.append((kind, argument, self.index))
+
+    def jump_end(self, kind: int, argument: Any = None) -> None:
+        """An operation after which nothing in this block runs."""
+        self.emit(kind, argument)
+        self.finish(None)
+
+    def target(self, depth: int, popped: int) -> Block:
+        """Where a branch goes; through a detour when operands below the carried ones must be dropped.
+
+        `popped` is how many operands the branching instruction itself takes first.
+        """
+        label = self.labels[-1 - depth]
+        height = self.heights[self.index] - popped
+        if label.kind == "function":
+            final = Block(self.index)
+            final.ops = ((RETURN, label.arity, self.index),)
+            final.detour = True
+            return final
+        if height == label.height + label.arity:
+            return label.target
+        detour = Block(self.index)
+        detour.detour = True
+        detour.ops = ((UNWIND, (label.height, label.arity), self.index),)
+        detour.next = label.target
+        return detour
+
+    # -- structure -------------------------------------------------------------------------------------
+
+    def open(self, kind: str, type_: BlockType, taken: int) -> Label:
+        live = self.block is not None
+        params, results = len(type_.params), len(type_.results)
+        height = self.heights[self.index] - taken - params if live else 0
+        label = Label(kind, Block(), params if kind == "loop" else results, height, live=live)
+        self.labels.append(label)
+        return label
+
+    def block_(self, type_: BlockType) -> None:
+        self.open("block", type_, 0)
+        self.marker()
+
+    def loop(self, type_: BlockType) -> None:
+        label = self.open("loop", type_, 0)
+        if label.live:
+            self.marker()
+            self.begin(label.target)
+
+    def if_(self, type_: BlockType) -> None:
+        label = self.open("if", type_, 1)
+        if label.live:
+            label.alternative = Block()
+            self.emit(BRANCH_UNLESS, label.alternative)
+            self.begin(Block())
+
+    def else_(self, immediate: None) -> None:
+        label = self.labels[-1]
+        if label.live and label.alternative is not None:
+            self.marker()
+            self.finish(label.target)
+            self.begin(label.alternative)
+            label.alternative = None
+
+    def end(self, immediate: None) -> None:
+        label = self.labels.pop()
+        if not self.labels:
+            if self.block is not None:
+                self.jump_end(RETURN, label.arity)
+            return
+        if not label.live:
+            return
+        self.marker()
+        # Branches to a loop go to its start; what follows its end is simply what follows.
+        after = Block() if label.kind == "loop" else label.target
+        if label.kind == "loop" and self.block is None:
+            return
+        self.begin(after)
+        if label.alternative is not None:  # an if without else
+            label.alternative.start = after.start
+            label.alternative.next = after
+            label.alternative.detour = True
+
+    def marker(self) -> None:
+        """In single steps also instructions without effect are seen."""
+        if self.single and self.block is not None:
+            self.emit(NOTHING)
+
+    # -- branches --------------------------------------------------------------------------------------
+
+    def unreachable(self, immediate: None) -> None:
+        if self.block is not None:
+            self.jump_end(EXECUTE, (reference.unreachable, None))
+
+    def br(self, depth: int) -> None:
+        if self.block is not None:
+            self.jump_end(BRANCH, self.target(depth, 0))
+
+    def br_if(self, depth: int) -> None:
+        if self.block is not None:
+            self.emit(BRANCH_IF, self.target(depth, 1))
+            self.begin(Block())
+
+    def br_table(self, depths: tuple[int, ...]) -> None:
+        if self.block is not None:
+            made: dict[int, Block] = {}
+            for depth in depths:
+                if depth not in made:
+                    made[depth] = self.target(depth, 1)
+            self.jump_end(BRANCH_TABLE, (tuple([made[d] for d in depths[:-1]]), made[depths[-1]]))
+
+    def return_(self, immediate: None) -> None:
+        if self.block is not None:
+            self.jump_end(RETURN, self.labels[0].arity)
+
+    def call(self, index: int) -> None:
+        if self.block is not None:
+            self.emit(CALL, index)
+            self.begin(Block())
+
+    def call_indirect(self, immediate: tuple[int, int]) -> None:
+        if self.block is not None:
+            type_index, table_index = immediate
+            self.emit(CALL_INDIRECT, (self.types[type_index], table_index))
+            self.begin(Block())
+
+
+_STRUCTURE: dict[str, Callable[[_Lowering, Any], None]] = {
+    "unreachable": _Lowering.unreachable,
+    "block": _Lowering.block_,
+    "loop": _Lowering.loop,
+    "if": _Lowering.if_,
+    "else": _Lowering.else_,
+    "end": _Lowering.end,
+    "br": _Lowering.br,
+    "br_if": _Lowering.br_if,
+    "br_table": _Lowering.br_table,
+    "return": _Lowering.return_,
+    "call": _Lowering.call,
+    "call_indirect": _Lowering.call_indirect,
+}
+
+_BY_IMMEDIATE = {
+    "local.get": LOCAL_GET,
+    "local.set": LOCAL_SET,
+    "local.tee": LOCAL_TEE,
+    "global.get": GLOBAL_GET,
+    "global.set": GLOBAL_SET,
+    "drop": DROP,
+    "select": SELECT,
+    "nop": NOTHING,
+}
+
+
+def _special(opcode: Opcode, immediate: Any, index: int, lowering: _Lowering) -> Operation:
+    """Operations whose argument is made from the immediate."""
+    access = opcode.access
+    if access is not None and isinstance(immediate, MemArg):
+        store = opcode.name.partition(".")[2].startswith("store")
+        direct = packer(access) if store else unpacker(access)
+        if direct is not None:
+            return (STORE_DIRECT if store else LOAD_DIRECT, (direct, immediate.offset), index)
+        made = store_function(access) if store else load_function(access)
+        return (STORE if store else LOAD, (made, immediate.offset), index)
+    if opcode.name in EXECUTED:
+        return (EXECUTE, (EXECUTED[opcode.name], immediate), index)
+    raise LookupError(f"the interpreter has no rule for {opcode.name}")
+
+
+def _lowered(opcode: Opcode) -> tuple[int, Any, bool] | None:
+    """Kind and argument for rows that need no more; the flag says that the argument is not the immediate."""
+    kind = _BY_IMMEDIATE.get(opcode.name)
+    if kind is not None:
+        return kind, None, False
+    if opcode.name.endswith(".const"):
+        return CONST, None, False
+    if opcode.plain and opcode.signature is not None and opcode.name not in EXECUTED:
+        compute = function(opcode.name)
+        count = len(opcode.signature.params)
+        if len(opcode.signature.results) == 1 and count in (1, 2):
+            return (UNARY if count == 1 else BINARY), compute, True
+        return PLAIN, (compute, count, len(opcode.signature.results)), True
+    return None
+
+
+def _all_lowered() -> dict[Opcode, tuple[int, Any, bool]]:
+    from pywasmvm.isa import ROWS
+
+    return {opcode: made for opcode in ROWS if (made := _lowered(opcode)) is not None}
+
+
+def has_rule(opcode: Opcode) -> bool:
+    """Whether the interpreter can run a row; the completeness test asks."""
+    return (
+        opcode in _LOWERED
+        or opcode.name in _STRUCTURE
+        or opcode.name in EXECUTED
+        or opcode.access is not None
+    )
+
+
+_LOWERED = _all_lowered()

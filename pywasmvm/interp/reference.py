@@ -1,0 +1,35 @@
+"""Reference instructions, and `unreachable`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pywasmvm.errors import Trap, TrapKind
+
+if TYPE_CHECKING:
+    from pywasmvm.interp.machine import Frame
+
+
+def unreachable(frame: Frame, immediate: None) -> None:
+    """The trap that a guest asks for."""
+    raise Trap(TrapKind.UNREACHABLE)
+
+
+def _null(frame: Frame, heap: object) -> None:
+    frame.stack.append(None)
+
+
+def _is_null(frame: Frame, immediate: None) -> None:
+    frame.stack[-1] = 1 if frame.stack[-1] is None else 0
+
+
+def _func(frame: Frame, index: int) -> None:
+    frame.stack.append(frame.instance.funcs[index])
+
+
+EXECUTED: dict[str, Callable[[Any, Any], None]] = {
+    "ref.null": _null,
+    "ref.is_null": _is_null,
+    "ref.func": _func,
+}

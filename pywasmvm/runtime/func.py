@@ -1,0 +1,209 @@
+"""Functions: of a guest and of the host, and the way values cross (spec: Execution, Functions)."""
+
+from __future__ import annotations
+
+import abc
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pywasmvm.errors import Trap, TrapKind
+from pywasmvm.matching import canonical
+from pywasmvm.runtime.values import to_canonical, to_python
+from pywasmvm.types import FuncType, HostValue
+
+if TYPE_CHECKING:
+    from pywasmvm.runtime.instance import Exports, Instance
+    from pywasmvm.runtime.memory import Memory
+
+
+class Func(abc.ABC):
+    """Something callable with a wasm signature.
+
+    Calling it converts: integers may be given signed or unsigned and come back signed; one result comes back
+    as itself, several as a tuple, none as None. `raw` takes and gives canonical values without conversion.
+    """
+
+    __slots__ = ("arity", "name", "type")
+
+    def __init__(self, type_: FuncType, name: str) -> None:
+        self.type, self.name = canonical(type_), name
+        self.arity = len(type_.params)
+
+    @abc.abstractmethod
+    def raw(self, *args: Any) -> Any:
+        """Call with canonical values. Raises Trap, or what a host function raised."""
+
+    def __call__(self, *args: Any) -> Any:
+        type_ = self.type
+        if len(args) != self.arity:
+            raise TypeError(f"{self.name} takes {self.arity} arguments ({type_}), got {len(args)}")
+        values = [to_canonical(t)(v) for t, v in zip(type_.params, args, strict=True)]
+        result = self.raw(*values)
+        count = len(type_.results)
+        if count == 0:
+            return None
+        if count == 1:
+            return to_python(type_.results[0])(result)
+        return tuple(to_python(t)(v) for t, v in zip(type_.results, result, strict=True))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {self.type}>"
+
+
+class WasmFunc(Func):
+    """A function of a guest instance. `prepared` belongs to the engine."""
+
+    __slots__ = ("index", "instance", "prepared", "store")
+
+    def __init__(self, instance: Instance, index: int, type_: FuncType) -> None:
+        # The name is looked up when somebody asks: a big module has thousands of functions.
+        self.type, self.arity = type_, len(type_.params)
+        self.instance, self.index, self.store = instance, index, instance.store
+        self.prepared: Any = None
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """Its name for people."""
+        name: str = self.instance.module.function_name(self.index)
+        return name
+
+    def raw(self, *args: Any) -> Any:
+        """Call with canonical values; several results come back as a tuple."""
+        if len(args) != self.arity:
+            raise TypeError(f"{self.name} takes {self.arity} arguments ({self.type}), got {len(args)}")
+        results = self.store.engine.call(self, args)
+        if not results:
+            return None
+        return results[0] if len(results) == 1 else tuple(results)
+
+
+class HostFunc(Func):
+    """A function of the host: `callable` takes canonical values (a `Caller` first when `caller`) and gives
+    them: None, one value, or a sequence. Integer results are taken modulo 2^32 or 2^64.
+    """
+
+    __slots__ = ("callable", "caller", "masks")
+
+    def __init__(
+        self, type_: FuncType, callable: Callable[..., Any], *, name: str = "", caller: bool = False
+    ) -> None:
+        super().__init__(type_, name or getattr(callable, "__name__", "host function"))
+        self.callable, self.caller = callable, caller
+        self.masks = tuple((1 << t.bits) - 1 if getattr(t, "integer", False) else None for t in type_.results)  # type: ignore[attr-defined]
+
+    def rebind(self, callable: Callable[..., Any]) -> None:
+        """Let the function do something else from now on, in every instance that imports it."""
+        self.callable = callable
+
+    def raw(self, *args: Any) -> Any:
+        """Call it from the host; there is no calling instance."""
+        if self.caller:
+            args = (Caller(None), *args)
+        results = self.results(self.callable(*args))
+        if not results:
+            return None
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def results(self, returned: Any) -> Sequence[Any]:
+        """What the Python function returned, as canonical results. Raises TypeError when it does not fit."""
+        masks = self.masks
+        if not masks:
+            return ()
+        if len(masks) == 1:
+            returned = (returned,)
+        elif not isinstance(returned, Sequence) or len(returned) != len(masks):
+            raise TypeError(f"host function {self.name} must return {len(masks)} values, not {returned!r}")
+        checked = []
+        for mask, value in zip(masks, returned, strict=True):
+            if mask is not None:
+                if not isinstance(value, int):
+                    raise TypeError(f"host function {self.name} ({self.type}) returned {value!r}")
+                value = int(value) & mask
+            checked.append(value)
+        return checked
+
+
+class Caller:
+    """The guest that called a host function."""
+
+    __slots__ = ("_instance",)
+
+    def __init__(self, instance: Instance | None) -> None:
+        self._instance = instance
+
+    @property
+    def instance(self) -> Instance:
+        """The calling instance. Raises RuntimeError when the host itself called."""
+        if self._instance is None:
+            raise RuntimeError("this host function was called by the host, not by a guest")
+        return self._instance
+
+    @property
+    def exports(self) -> Exports:
+        """What the calling instance exports."""
+        return self.instance.exports
+
+    @property
+    def memory(self) -> Memory:
+        """The memory the caller exports as `memory`. Raises Trap when there is none."""
+        from pywasmvm.runtime.memory import Memory  # memory needs numpy, callers may not
+
+        found = self.instance.exports.get("memory")
+        if not isinstance(found, Memory):
+            raise Trap(TrapKind.OUT_OF_BOUNDS_MEMORY_ACCESS, "(the calling module exports no memory)")
+        return found
+
+
+def unknown_import(module: str, name: str, type_: FuncType) -> HostFunc:
+    """A stand-in for a function nobody defined: calling it traps."""
+
+    def trap(*args: Any) -> None:
+        raise Trap(TrapKind.UNKNOWN_IMPORT, f"{module}.{name}")
+
+    return HostFunc(type_, trap, name=f"{module}.{name}")
+
+
+def from_python(function: Callable[..., Any], *, name: str = "", type_: FuncType | None = None) -> HostFunc:
+    """Make a host function of a Python function.
+
+    Its annotations (`i32`, `u32`, `f64`, ...) say the signature and how integers are shown; a first parameter
+    annotated `Caller` gets the caller. A function without annotations gets the signature `type_`, integers
+    signed. Raises TypeError when neither tells.
+    """
+    hints: Mapping[str, Any] = typing.get_type_hints(function, include_extras=True)
+    names = list(inspect.signature(function).parameters)
+    caller = bool(names) and hints.get(names[0]) is Caller
+    params = [_host_value(hints.get(n)) for n in (names[1:] if caller else names)]
+    back = hints.get("return", type(None))
+    parts = typing.get_args(back) if typing.get_origin(back) is tuple else (back,)
+    results = [_host_value(part) for part in parts if part is not type(None)]
+    if None not in params and None not in results and (hints or type_ is None):
+        inputs = [p for p in params if p is not None]
+        outputs = [r for r in results if r is not None]
+        type_ = FuncType(tuple(p.type for p in inputs), tuple(r.type for r in outputs))
+        shown = [to_python(p.type) if p.signed else None for p in inputs]
+    elif type_ is not None and len(hints) <= caller:
+        shown = [to_python(t) for t in type_.params]
+    else:
+        raise TypeError(f"annotate every parameter and result of {function.__name__} with i32, u32, f64, ...")
+    given = [to_canonical(t) for t in type_.results]
+
+    @functools.wraps(function)
+    def convert(*args: Any) -> Any:
+        head, rest = (args[:1], args[1:]) if caller else ((), args)
+        returned = function(*head, *[v if f is None else f(v) for f, v in zip(shown, rest, strict=True)])
+        if len(given) == 1:
+            return given[0](returned)
+        return [f(v) for f, v in zip(given, returned, strict=True)] if given else None
+
+    return HostFunc(type_, convert, name=name or function.__name__, caller=caller)
+
+
+def _host_value(hint: Any) -> HostValue | None:
+    for part in getattr(hint, "__metadata__", ()):
+        if isinstance(part, HostValue):
+            return part
+    return None

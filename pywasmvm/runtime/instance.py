@@ -1,0 +1,113 @@
+"""`Instance`: a module brought to life, and its exports (spec: Execution, Module Instances)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from pywasmvm.module import Module
+from pywasmvm.runtime import instantiate
+from pywasmvm.runtime.func import Caller, Func
+from pywasmvm.runtime.global_ import Global
+from pywasmvm.runtime.memory import Memory
+from pywasmvm.runtime.store import Store
+from pywasmvm.runtime.table import Table
+
+Extern = Func | Memory | Table | Global
+
+
+class Exports(Mapping[str, Extern]):
+    """Exports by name, in the order of the export section; attribute access where the name allows it."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(self, entries: Mapping[str, Extern]) -> None:
+        self._entries = entries
+
+    def __getitem__(self, name: str) -> Any:
+        return self._entries[name]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        try:
+            return self._entries[name]
+        except KeyError:
+            known = ", ".join(self._entries) or "nothing"
+            raise AttributeError(f"no export named {name!r}; the module exports {known}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"<Exports: {', '.join(self._entries)}>"
+
+
+class Instance:
+    """A module with its imports resolved and its memories, tables and globals made.
+
+    `imports` is a nested mapping, module name -> name -> extern (a function, memory, table or global of
+    another instance, or a Python function). `store` owns everything; without one the store of the first
+    import that has one is taken, else a fresh one is made.
+
+    Raises LinkError for imports, Trap where a segment does not fit or the start function traps, MemoryError
+    where a limit forbids a declared minimum.
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        imports: Mapping[str, Mapping[str, Extern | Callable[..., Any]]] | None = None,
+        *,
+        store: Store | None = None,
+        start: bool = True,
+    ) -> None:
+        given = {} if imports is None else imports
+        externs = instantiate.resolve(module, lambda m, n: given.get(m, {}).get(n))
+        self._set_up(module, externs, store, start)
+
+    @classmethod
+    def from_externs(
+        cls, module: Module, externs: list[Extern], *, store: Store | None = None, start: bool = True
+    ) -> Instance:
+        """An instance whose imports have been resolved, in the order of the import section."""
+        made = cls.__new__(cls)
+        made._set_up(module, externs, store, start)
+        return made
+
+    def _set_up(self, module: Module, externs: list[Extern], store: Store | None, start: bool) -> None:
+        self.module = module
+        self.store: Store = instantiate.store_for(externs, store)
+        self.funcs: list[Func] = []
+        self.tables: list[Table] = []
+        self.memories: list[Memory] = []
+        self.globals: list[Global] = []
+        self.dropped_data: set[int] = set()
+        self.elems: list[list[Any]] = []
+        self.caller = Caller(self)
+        instantiate.allocate(self, externs)
+        #: What loads and stores without a memory index use.
+        self.memory0 = self.memories[0] if self.memories else None
+        self.exports = Exports(instantiate.exports(self))
+        instantiate.initialise(self)
+        if start:
+            self.start()
+
+    def start(self) -> None:
+        """Run the start function, if there is one. The constructor does, unless told not to."""
+        if self.module.syntax.start is not None:
+            self.funcs[self.module.syntax.start].raw()
+
+    def data(self, index: int) -> memoryview:
+        """The bytes of a data segment; none once it is dropped."""
+        segments = self.module.syntax.data
+        if index in self.dropped_data:
+            return memoryview(b"")
+        begin = segments.start[index]
+        return memoryview(self.module.syntax.source)[begin : begin + segments.length[index]]
+
+    def __repr__(self) -> str:
+        return f"<Instance of {self.module.name}>"

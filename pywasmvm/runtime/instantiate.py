@@ -1,0 +1,145 @@
+"""The steps of instantiation in the order of the specification (spec: Execution, Instantiation).
+
+Imports are resolved and checked, store objects allocated, segments written, then the start function runs.
+A trap half-way leaves what was written before it in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pywasmvm.errors import LinkError
+from pywasmvm.matching import match_extern
+from pywasmvm.module import Module
+from pywasmvm.runtime.func import Func, WasmFunc, from_python
+from pywasmvm.runtime.global_ import Global
+from pywasmvm.runtime.memory import Memory
+from pywasmvm.runtime.store import Store
+from pywasmvm.runtime.table import Table
+from pywasmvm.syntax import Code
+from pywasmvm.types import EXTERN_KINDS, ExternType, FuncType
+
+if TYPE_CHECKING:
+    from pywasmvm.runtime.instance import Extern, Instance
+
+Lookup = Callable[[str, str], "Extern | Callable[..., Any] | None"]
+
+
+def describe(type_: ExternType) -> str:
+    """A type as messages show it."""
+    return f"{EXTERN_KINDS[type(type_)]} ({type_})" if isinstance(type_, FuncType) else str(type_)
+
+
+def resolve(module: Module, lookup: Lookup) -> list[Extern]:
+    """Find every import and check its type. Raises LinkError."""
+    found: list[Extern] = []
+    for entry in module.import_list:
+        extern = lookup(entry.module, entry.name)
+        if extern is None:
+            raise LinkError("unknown import", entry.module, entry.name, describe(entry.type))
+        if not isinstance(extern, Func | Memory | Table | Global):
+            if not callable(extern) or not isinstance(entry.type, FuncType):
+                raise LinkError(
+                    "incompatible import type", entry.module, entry.name, describe(entry.type), repr(extern)
+                )
+            extern = from_python(extern, name=f"{entry.module}.{entry.name}", type_=entry.type)
+        if not match_extern(extern.type, entry.type):
+            raise LinkError(
+                "incompatible import type",
+                entry.module,
+                entry.name,
+                describe(entry.type),
+                describe(extern.type),
+            )
+        found.append(extern)
+    return found
+
+
+def store_for(externs: list[Extern], store: Store | None) -> Store:
+    """The store an instance lives in. Raises ValueError when its imports belong to another one."""
+    for extern in externs:
+        theirs: Store | None = getattr(extern, "store", None)
+        if theirs is None:
+            continue
+        if store is None:
+            store = theirs
+        elif theirs is not store:
+            raise ValueError(f"{extern!r} belongs to another store: give every instance the same store=")
+    return Store() if store is None else store
+
+
+def allocate(instance: Instance, externs: list[Extern]) -> None:
+    """Fill the index spaces: imports first, then what the module defines."""
+    syntax, context, store = instance.module.syntax, instance.module.context, instance.store
+    for extern in externs:
+        if isinstance(extern, Func):
+            instance.funcs.append(extern)
+        elif isinstance(extern, Table):
+            instance.tables.append(extern)
+        elif isinstance(extern, Memory):
+            instance.memories.append(extern)
+        else:
+            instance.globals.append(extern)
+    for index in range(context.imported_functions, len(context.functions)):
+        instance.funcs.append(WasmFunc(instance, index, context.functions[index]))
+    for memory_type in syntax.memories:
+        instance.memories.append(Memory(memory_type, store))
+    for entry in syntax.globals:
+        instance.globals.append(Global.from_raw(entry.type, evaluate(instance, entry.init), store))
+    for table in syntax.tables:
+        init = None if table.init is None else evaluate(instance, table.init)
+        instance.tables.append(Table(table.type, init, store))
+    for elem in syntax.elems:
+        instance.elems.append(
+            [instance.funcs[i] if isinstance(i, int) else evaluate(instance, i) for i in elem.items]
+        )
+
+
+def evaluate(instance: Instance, code: Code) -> Any:
+    """The value of a constant expression: each instruction pushes one."""
+    stack: list[Any] = []
+    for opcode, immediate in zip(code.ops, code.immediates, strict=True):
+        name = opcode.name
+        if name == "global.get":
+            stack.append(instance.globals[immediate].raw)  # type: ignore[call-overload]  # an index
+        elif name == "ref.func":
+            stack.append(instance.funcs[immediate])  # type: ignore[call-overload]
+        elif name == "ref.null":
+            stack.append(None)
+        elif name != "end":
+            stack.append(immediate)
+    return stack[-1]
+
+
+def exports(instance: Instance) -> dict[str, Extern]:
+    """The export mapping."""
+    spaces: dict[str, list[Any]] = {
+        "func": instance.funcs,
+        "table": instance.tables,
+        "memory": instance.memories,
+        "global": instance.globals,
+    }
+    return {e.name: spaces[e.kind][e.index] for e in instance.module.syntax.exports}
+
+
+def initialise(instance: Instance) -> None:
+    """Write active element segments, then active data segments. Raises Trap."""
+    syntax = instance.module.syntax
+    for elem, items in zip(syntax.elems, instance.elems, strict=True):
+        if elem.mode == "active" and elem.offset is not None:
+            table = instance.tables[elem.table]
+            table.init(evaluate(instance, elem.offset), items, 0, len(items))
+        if elem.mode != "passive":
+            items.clear()
+    data, source = syntax.data, memoryview(syntax.source)
+    for index in range(len(data)):
+        memory = data.memory[index]
+        if memory < 0:
+            continue
+        offset = data.offset[index]
+        target = offset if isinstance(offset, int) else evaluate(instance, offset)  # type: ignore[arg-type]
+        begin = data.start[index]
+        length = data.length[index]
+        instance.memories[memory].init(target, source[begin : begin + length], 0, length)
+        instance.dropped_data.add(index)

@@ -1,0 +1,251 @@
+"""Linear memory on a numpy array, and the one rule for loads and stores (spec: Execution, Memories).
+
+numpy owns the bytes; engines reach them through `u8`, a memoryview of exactly the current size that the
+memory itself replaces when it grows, so an index past the end is an IndexError (and a struct.error for
+wider accesses). Capacity doubles, so most growth only makes a new view. Effective addresses are never
+negative: operands are unsigned and offsets are added without wrapping.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pywasmvm.errors import Trap, TrapKind
+from pywasmvm.isa.opcode import Access
+from pywasmvm.numerics.bits import f32_from_bits, f32_to_bits
+from pywasmvm.runtime.limits import BULK_PIECE
+from pywasmvm.types import Limits, MemoryType
+
+if TYPE_CHECKING:
+    from pywasmvm.runtime.store import Store
+
+PAGE = 1 << 16
+
+#: Growth rebinds views up to this capacity without copying; the pages behind it are committed when touched.
+_LEAST_CAPACITY = 1 << 20
+
+
+class Memory:
+    """A linear memory.
+
+    `data` is a numpy `uint8` array of `nbytes` bytes that shares its bytes with the guest; views taken before
+    a `grow` may be stale afterwards (`data` itself is always current). Raises MemoryError when a limit of the
+    store forbids the minimum size.
+    """
+
+    __slots__ = ("_array", "_max", "_pages", "_type", "store", "u8")
+
+    def __init__(self, type_: MemoryType, store: Store | None = None) -> None:
+        self.store = store
+        self._type = type_
+        self._max = type_.limits.max
+        pages = type_.limits.min
+        if store is not None and not store.reserve_pages(pages):
+            raise MemoryError(f"{pages} pages of memory are more than the store's limit allows")
+        self._pages = pages
+        self._array: npt.NDArray[np.uint8] = np.zeros(max(pages * PAGE, 1), dtype=np.uint8)
+        self.u8: memoryview = self._array.data[: pages * PAGE]
+
+    # -- for hosts -------------------------------------------------------------------------------------
+
+    @property
+    def type(self) -> MemoryType:
+        """Its type now: the minimum is the current size."""
+        return MemoryType(Limits(self._pages, self._max), self._type.address)
+
+    @property
+    def pages(self) -> int:
+        """Current size in pages of 64 KiB."""
+        return self._pages
+
+    @property
+    def nbytes(self) -> int:
+        """Current size in bytes."""
+        return self._pages * PAGE
+
+    @property
+    def data(self) -> npt.NDArray[np.uint8]:
+        """All bytes, shape `(nbytes,)`, not copied."""
+        return self._array[: self._pages * PAGE]
+
+    def view(self, dtype: npt.DTypeLike, offset: int = 0, count: int = -1) -> npt.NDArray[Any]:
+        """A typed view, not copied: `count` elements from byte `offset` on (-1: as many as fit)."""
+        wanted = np.dtype(dtype)
+        if count < 0:
+            count = max(self.nbytes - offset, 0) // wanted.itemsize
+        self._check(offset, count * wanted.itemsize)
+        return np.frombuffer(self.u8, dtype=wanted, count=count, offset=offset)
+
+    def read(self, address: int, size: int) -> bytes:
+        """A copy of `size` bytes. Raises Trap when they are not all inside."""
+        self._check(address, size)
+        return bytes(self.u8[address : address + size])
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Copy bytes in. Raises Trap, and writes nothing, when they do not fit."""
+        self._check(address, len(data))
+        self.u8[address : address + len(data)] = data
+
+    def read_string(self, address: int, size: int, encoding: str = "utf-8") -> str:
+        """Decode `size` bytes. Raises Trap or UnicodeDecodeError."""
+        return self.read(address, size).decode(encoding)
+
+    def read_u32(self, address: int) -> int:
+        """Four bytes, little-endian."""
+        return int.from_bytes(self.read(address, 4), "little")
+
+    def write_u32(self, address: int, value: int) -> None:
+        """Four bytes, little-endian; the value is taken modulo 2^32."""
+        self.write(address, (value & 0xFFFF_FFFF).to_bytes(4, "little"))
+
+    def write_u64(self, address: int, value: int) -> None:
+        """Eight bytes, little-endian; the value is taken modulo 2^64."""
+        self.write(address, (value & 0xFFFF_FFFF_FFFF_FFFF).to_bytes(8, "little"))
+
+    def grow(self, pages: int) -> int:
+        """Add pages; the previous size in pages. Raises MemoryError where a limit forbids it."""
+        before = self.try_grow(pages)
+        if before < 0:
+            raise MemoryError(f"memory of {self._pages} pages cannot grow by {pages}")
+        return before
+
+    def __repr__(self) -> str:
+        return f"<Memory of {self._pages} pages>"
+
+    # -- for engines -----------------------------------------------------------------------------------
+
+    def try_grow(self, pages: int) -> int:
+        """The semantics of memory.grow: the previous size in pages, or -1."""
+        before = self._pages
+        most = self._max if self._max is not None else 1 << 16
+        if before + pages > min(most, 1 << 16):
+            return -1
+        if self.store is not None and not self.store.reserve_pages(pages):
+            return -1
+        size = (before + pages) * PAGE
+        if size > len(self._array):
+            try:
+                bigger = np.zeros(max(size, 2 * len(self._array), _LEAST_CAPACITY), dtype=np.uint8)
+            except MemoryError:
+                try:
+                    bigger = np.zeros(size, dtype=np.uint8)
+                except MemoryError:
+                    if self.store is not None:
+                        self.store.pages -= pages
+                    return -1
+            bigger[: before * PAGE] = self._array[: before * PAGE]
+            self._array = bigger
+        self._pages = before + pages
+        self.u8 = self._array.data[:size]
+        return before
+
+    def _check(self, address: int, size: int) -> None:
+        if address < 0 or size < 0 or address + size > self._pages * PAGE:
+            raise Trap(TrapKind.OUT_OF_BOUNDS_MEMORY_ACCESS)
+
+    def _pieces(self, size: int, backwards: bool = False) -> list[tuple[int, int]]:
+        """Split a long operation, so that the clock can be looked at in between."""
+        pieces = [(at, min(BULK_PIECE, size - at)) for at in range(0, size, BULK_PIECE)]
+        return pieces[::-1] if backwards else pieces
+
+    def _poll(self) -> None:
+        if self.store is not None:
+            self.store.check_deadline()
+
+    def fill(self, address: int, value: int, size: int) -> None:
+        """memory.fill: set `size` bytes to the low byte of `value`. Raises Trap before any write."""
+        self._check(address, size)
+        for at, count in self._pieces(size):
+            self._array[address + at : address + at + count] = value & 0xFF
+            self._poll()
+
+    def copy(self, target: int, source: int, size: int, other: Memory | None = None) -> None:
+        """memory.copy from `other` (None: this one), as if through a buffer. Traps before any write."""
+        origin = self if other is None else other
+        origin._check(source, size)
+        self._check(target, size)
+        # A memoryview copy handles overlap; across pieces the order must keep what is still to be read.
+        for at, count in self._pieces(size, backwards=origin is self and target > source):
+            begin = source + at
+            self.u8[target + at : target + at + count] = origin.u8[begin : begin + count]
+            self._poll()
+
+    def init(self, target: int, data: memoryview | bytes, source: int, size: int) -> None:
+        """memory.init from the bytes of a data segment. Raises Trap before any write."""
+        if source + size > len(data):
+            raise Trap(TrapKind.OUT_OF_BOUNDS_MEMORY_ACCESS)
+        self._check(target, size)
+        self.u8[target : target + size] = data[source : source + size]
+
+
+# -- loads and stores: one function per access, on the `u8` view and an effective address ------------------
+
+View = memoryview
+Load = Callable[[View, int], Any]
+Store_ = Callable[[View, int, Any], None]
+
+_UNPACK = {code: struct.Struct("<" + code).unpack_from for code in "BHIQbhid"}
+_PACK = {code: struct.Struct("<" + code).pack_into for code in "BHIQfd"}
+_unpack_f32 = struct.Struct("<f").unpack_from
+_unpack_u32 = _UNPACK["I"]
+_pack_u32 = _PACK["I"]
+_pack_f32 = _PACK["f"]
+
+_UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_SIGNED = {1: "b", 2: "h", 4: "i"}
+
+
+def _load_f32(view: View, address: int) -> float:
+    value: float = _unpack_f32(view, address)[0]
+    # Widening a signalling NaN would quieten it: take its bits instead.
+    return value if value == value else f32_from_bits(_unpack_u32(view, address)[0])
+
+
+def _store_f32(view: View, address: int, value: float) -> None:
+    if value == value:
+        _pack_f32(view, address, value)
+    else:
+        _pack_u32(view, address, f32_to_bits(value))
+
+
+def unpacker(access: Access) -> Callable[[View, int], tuple[Any, ...]] | None:
+    """The `unpack_from` whose only item is the loaded value, for accesses that need nothing more."""
+    if access.kind[0] == "u":
+        return _UNPACK[_UNSIGNED[access.size]]
+    return _UNPACK["d"] if access.kind == "f64" else None
+
+
+def packer(access: Access) -> Callable[[View, int, Any], None] | None:
+    """The `pack_into` that stores a canonical value, for accesses that need nothing more."""
+    if access.kind == "f64":
+        return _PACK["d"]
+    full = access.kind[0] == "u" and access.size * 8 == access.type.bits
+    return _PACK[_UNSIGNED[access.size]] if full else None
+
+
+def load_function(access: Access) -> Load:
+    """How this access reads a canonical value."""
+    if access.kind == "f32":
+        return _load_f32
+    found = unpacker(access)
+    if found is not None:
+        unpack = found
+        return lambda view, address: unpack(view, address)[0]
+    signed, mask = _UNPACK[_SIGNED[access.size]], (1 << access.type.bits) - 1
+    return lambda view, address: signed(view, address)[0] & mask
+
+
+def store_function(access: Access) -> Store_:
+    """How this access writes a canonical value: narrow integer stores drop the high bits."""
+    if access.kind == "f32":
+        return _store_f32
+    found = packer(access)
+    if found is not None:
+        return found
+    pack, mask = _PACK[_UNSIGNED[access.size]], (1 << (8 * access.size)) - 1
+    return lambda view, address, value: pack(view, address, value & mask)

@@ -1,0 +1,131 @@
+"""`Store`: owner of everything a guest can touch, and keeper of its limits (spec: Execution, Store).
+
+A store belongs to one thread at a time. Calls from the host nest (a host function may call the guest
+again); the outermost one starts the clock.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from _thread import get_ident
+
+from pywasmvm.errors import Exhaustion, TrapKind
+from pywasmvm.runtime.engine import Engine, engine_named
+from pywasmvm.runtime.limits import QUANTUM, REENTRY_DEPTH, StoreLimits
+
+#: Python frames that `REENTRY_DEPTH` turns between host and guest may need.
+_RECURSION_LIMIT = 8_000
+
+
+class Store:
+    """Memories, tables, globals and functions share a store with their instances.
+
+    `limits` may be replaced between calls. `engine` names what runs functions: `"interp"`, or `"auto"` for
+    the best there is. Raises ValueError for an unknown engine.
+    """
+
+    def __init__(self, limits: StoreLimits | None = None, *, engine: str = "auto") -> None:
+        self._limits = limits if limits is not None else StoreLimits()
+        self.engine: Engine = engine_named(engine)
+        self.pages = 0  # of all memories of this store
+        self.elements = 0  # of all tables of this store
+        self._fuel = self._limits.fuel
+        self._deadline: float | None = None
+        self._owner = 0  # thread of the running call, 0 when none runs
+        self._nesting = 0  # calls from the host that are active
+        self.depth = 0  # frames of activations that wait in a host function
+
+    @property
+    def limits(self) -> StoreLimits:
+        """The limits in force. Setting them refills the fuel and leaves what is in use alone."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: StoreLimits) -> None:
+        self._limits = limits
+        self._fuel = limits.fuel
+
+    @property
+    def fuel_left(self) -> int | None:
+        """Units of fuel left; None when fuel is not limited."""
+        return self._fuel
+
+    def refuel(self, units: int) -> None:
+        """Add fuel. Raises ValueError when the store has no fuel limit."""
+        if self._fuel is None:
+            raise ValueError("this store has no fuel limit: give it one with StoreLimits(fuel=...)")
+        self._fuel += units
+
+    # -- what engines call -----------------------------------------------------------------------------
+
+    def enter(self) -> None:
+        """A call from the host begins. Raises RuntimeError in a thread that does not own the store."""
+        thread = get_ident()
+        if self._nesting == 0:
+            self._owner = thread
+            seconds = self._limits.seconds
+            self._deadline = None if seconds is None else time.monotonic() + seconds
+        elif self._owner != thread:
+            raise RuntimeError("this store is running in another thread: a store belongs to one at a time")
+        elif self._nesting >= REENTRY_DEPTH:
+            raise Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
+        elif self._nesting == 1 and sys.getrecursionlimit() < _RECURSION_LIMIT:
+            # Raised once and left there: lowering it while another thread is deep kills the process.
+            sys.setrecursionlimit(_RECURSION_LIMIT)
+        self._nesting += 1
+
+    def leave(self) -> None:
+        """The call from the host is over."""
+        self._nesting -= 1
+        if self._nesting == 0:
+            self._owner = 0
+
+    def take(self) -> int:
+        """Units that may run before the next `poll`; `give_back` returns what was not used."""
+        fuel = self._fuel
+        if fuel is None:
+            return QUANTUM
+        units = min(fuel, QUANTUM)
+        self._fuel = fuel - units
+        return units
+
+    def give_back(self, units: int) -> None:
+        """Return units that were taken and not used."""
+        if self._fuel is not None and units > 0:
+            self._fuel += units
+
+    def poll(self, units: int) -> int:
+        """The units taken are used up (`units` is negative: how many are owed): look at the limits.
+
+        Gives new units, or raises Exhaustion.
+        """
+        self.check_deadline()
+        if self._fuel is None:
+            return QUANTUM + units
+        if self._fuel + units < 0:
+            self._fuel = 0
+            raise Exhaustion(TrapKind.OUT_OF_FUEL)
+        self._fuel += units  # pay what is owed
+        return self.take()
+
+    def check_deadline(self) -> None:
+        """Raise Exhaustion when the outermost call has run out of time."""
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            raise Exhaustion(TrapKind.DEADLINE_EXCEEDED)
+
+    def reserve_pages(self, pages: int) -> bool:
+        """Count pages as used; whether the limit allows it."""
+        limit = self._limits.memory_pages
+        if limit is not None and self.pages + pages > limit:
+            return False
+        self.pages += pages
+        return True
+
+    def reserve_elements(self, count: int) -> bool:
+        """Count table elements as used; whether the limit allows it."""
+        limit = self._limits.table_elements
+        if limit is not None and self.elements + count > limit:
+            return False
+        self.elements += count
+        return True

@@ -1,0 +1,80 @@
+"""Between Python values and canonical ones (docs/adr/0003-value-representation.md).
+
+Inside, i32 and i64 are unsigned; users see them signed and may give either. A reference is itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pywasmvm.numerics.bits import f32_from_python
+from pywasmvm.types import F32, F64, FUNCREF, I32, I64, ValType
+
+Convert = Callable[[Any], Any]
+
+
+def _integer(bits: int) -> Convert:
+    low, high, mask = -(1 << (bits - 1)), 1 << bits, (1 << bits) - 1
+
+    def convert(value: Any) -> int:
+        number = value.__index__()  # bools and numpy integers count, floats do not
+        if not low <= number < high:
+            raise OverflowError(f"{number} does not fit in an i{bits}")
+        return int(number & mask)
+
+    return convert
+
+
+def _float64(value: Any) -> float:
+    return value if type(value) is float else float(value)
+
+
+def _funcref(value: Any) -> Any:
+    from pywasmvm.runtime.func import Func  # a function's own conversions are made here
+
+    if value is not None and not isinstance(value, Func):
+        raise TypeError(f"a funcref is a Func or None, not {value!r}")
+    return value
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+_TO_CANONICAL: dict[ValType, Convert] = {
+    I32: _integer(32),
+    I64: _integer(64),
+    F32: f32_from_python,
+    F64: _float64,
+    FUNCREF: _funcref,
+}
+
+
+def to_canonical(type_: ValType) -> Convert:
+    """How a Python value becomes a canonical one. The function raises TypeError or OverflowError."""
+    return _TO_CANONICAL.get(type_, _same)
+
+
+def _signed32(value: int) -> int:
+    return value - 0x1_0000_0000 if value >= 0x8000_0000 else value
+
+
+def _signed64(value: int) -> int:
+    return value - 0x1_0000_0000_0000_0000 if value >= 0x8000_0000_0000_0000 else value
+
+
+_TO_PYTHON: dict[ValType, Convert] = {I32: _signed32, I64: _signed64}
+
+
+def to_python(type_: ValType) -> Convert:
+    """How a canonical value is shown to a user: integers signed, the rest as it is."""
+    return _TO_PYTHON.get(type_, _same)
+
+
+_DEFAULTS: dict[ValType, Any] = {I32: 0, I64: 0, F32: 0.0, F64: 0.0}
+
+
+def default(type_: ValType) -> Any:
+    """The initial value of a local: zero or null."""
+    return _DEFAULTS.get(type_)
