@@ -56,10 +56,11 @@ _FILTERS = (
 )
 KNOWN_FILTERS = tuple(_FILTERS.split())
 
+_OURS = ("wasm", "router")  # both messages are named like this, with a capital
 _PREFIX = "envoy.filters.http."
 _NAMED = {
-    **{f"{_PREFIX}{name}": name for name in [*KNOWN_FILTERS, "router", "wasm"]},
-    **{f"envoy.{name}": name for name in [*KNOWN_FILTERS, "router", "wasm", "http_dynamo_filter"]},
+    **{f"{_PREFIX}{name}": name for name in [*KNOWN_FILTERS, *_OURS]},
+    **{f"envoy.{name}": name for name in [*KNOWN_FILTERS, *_OURS, "http_dynamo_filter"]},
     **{f"istio.{name}": name for name in ("alpn", "metadata_exchange", "stats")},
 }
 _TYPED = re.compile(
@@ -79,7 +80,9 @@ def kind_of(message: str | None, name: str) -> str | None:
         return _NAMED.get(name)
     found = _TYPED.fullmatch(message)
     short = (found[1] or found[2]) if found else _OTHER_TYPES.get(message)
-    return short if short in ("wasm", "router") or short in KNOWN_FILTERS else None
+    if short in _OURS:
+        return short if message.endswith("." + short.capitalize()) else None
+    return short if short in KNOWN_FILTERS else None
 
 
 def http_filters(cursor: Cursor) -> tuple[HttpFilter, ...]:
@@ -119,6 +122,3 @@ def _filter(cursor: Cursor) -> HttpFilter | None:
         return RouterFilter(name, options.get("suppress_envoy_headers", False))
     cursor.warn(f"HTTP filter {kind!r} is not supported: it is left out")
     return None
-
-
-_OURS = ("wasm", "router")

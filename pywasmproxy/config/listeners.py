@@ -84,7 +84,9 @@ def _kind(message: str | None, name: str) -> str | None:
     if message is None:
         return _NAMED.get(name)
     found = _TYPED.fullmatch(message)
-    return found[1] if found and found[1] in KNOWN_NETWORK_FILTERS else None
+    if found is None or (found[1] == _MANAGER and not message.endswith(".HttpConnectionManager")):
+        return None
+    return found[1] if found[1] in KNOWN_NETWORK_FILTERS else None
 
 
 def _chain(cursor: Cursor) -> FilterChain | None:
