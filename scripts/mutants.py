@@ -293,10 +293,9 @@ def run_tests(tree: Path, path: str) -> tuple[int | None, str]:
     """pytest's exit status (None: it ran out of time) and what failed first."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
     command += ["-p", "tests.support.no_shrinking", "-m", "not slow", path]
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(
-            command, cwd=tree, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
+            command, cwd=tree, env=environment(tree), capture_output=True, text=True, timeout=TIMEOUT_S
         )
     except subprocess.TimeoutExpired:
         return None, f"no end within {TIMEOUT_S:.0f} s"
@@ -304,6 +303,18 @@ def run_tests(tree: Path, path: str) -> tuple[int | None, str]:
     return done.returncode, reasons[0].split(" - ")[0] if reasons else done.stdout[-2000:] + done.stderr[
         -2000:
     ]
+
+
+def environment(tree: Path) -> dict[str, str]:
+    """Variables that make Python import from this tree."""
+    return {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def imports_from(tree: Path) -> bool:
+    """Whether a process in this tree really runs the code that is there."""
+    command = [sys.executable, "-c", "import pywasmvm; print(pywasmvm.__path__[0])"]
+    done = subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True, text=True)
+    return done.returncode == 0 and Path(done.stdout.strip()).is_relative_to(tree)
 
 
 def copies(root: Path, into: Path, count: int) -> Iterator[Path]:
@@ -371,6 +382,9 @@ def main(arguments: list[str] | None = None) -> int:
         with ThreadPoolExecutor(options.workers) as pool:
             # The unchanged tree must pass, or every mutant would seem to be killed.
             first = trees.get()
+            if not imports_from(first):
+                print("Python would not import the copy: nothing could be learnt")
+                return 1
             for package in sorted({mutant.file.rpartition("/")[0] for mutant in chosen}):
                 status, reason = run_tests(first, f"tests/{package}")
                 if status != 0:

@@ -71,31 +71,31 @@ i64_trunc_f32_u = i64_trunc_f64_u
 
 
 def i32_trunc_sat_f64_s(a: float) -> int:
-    if -2147483649.0 < a < 2147483648.0:
+    if a >= 2147483648.0:
+        return 0x7FFFFFFF
+    if a > -2147483649.0:
         return int(a) & 0xFFFFFFFF
-    if a != a:
-        return 0
-    return 0x80000000 if a < 0.0 else 0x7FFFFFFF
+    return 0x80000000 if a == a else 0
 
 
 def i32_trunc_sat_f64_u(a: float) -> int:
-    if -1.0 < a < 4294967296.0:
-        return int(a)
-    return 0xFFFFFFFF if a > 0.0 else 0
+    if a >= 4294967296.0:
+        return 0xFFFFFFFF
+    return int(a) if a > -1.0 else 0
 
 
 def i64_trunc_sat_f64_s(a: float) -> int:
-    if -9223372036854775808.0 <= a < 9223372036854775808.0:
+    if a >= 9223372036854775808.0:
+        return 0x7FFFFFFFFFFFFFFF
+    if a > -9223372036854775808.0:
         return int(a) & 0xFFFFFFFFFFFFFFFF
-    if a != a:
-        return 0
-    return 0x8000000000000000 if a < 0.0 else 0x7FFFFFFFFFFFFFFF
+    return 0x8000000000000000 if a == a else 0
 
 
 def i64_trunc_sat_f64_u(a: float) -> int:
-    if -1.0 < a < 18446744073709551616.0:
-        return int(a)
-    return 0xFFFFFFFFFFFFFFFF if a > 0.0 else 0
+    if a >= 18446744073709551616.0:
+        return 0xFFFFFFFFFFFFFFFF
+    return int(a) if a > -1.0 else 0
 
 
 i32_trunc_sat_f32_s = i32_trunc_sat_f64_s

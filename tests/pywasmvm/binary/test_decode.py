@@ -11,7 +11,7 @@ from pywasmvm.binary.custom import names
 from pywasmvm.binary.decode import decode
 from pywasmvm.errors import MalformedError
 from pywasmvm.numerics.bits import f32_to_bits, f64_to_bits
-from pywasmvm.syntax import Code, MemArg, ModuleSyntax
+from pywasmvm.syntax import BlockType, Code, MemArg, ModuleSyntax
 from pywasmvm.types import (
     EXTERNREF,
     F32,
@@ -150,9 +150,9 @@ def test_immediates() -> None:
         ("i32.const", 0xFFFFFFFF), ("drop", None),
         ("i64.const", 0xFFFFFFFFFFFFFFFE), ("drop", None),
         ("i32.const", 0), ("i32.load", MemArg(1, 70000)), ("drop", None),
-        ("block", code.BlockType((), ())), ("br", 0), ("end", None),
-        ("loop", code.BlockType((), (I32,))), ("i32.const", 1), ("end", None), ("drop", None),
-        ("i32.const", 5), ("block", code.BlockType((I32,), (I32,))), ("end", None), ("drop", None),
+        ("block", BlockType((), ())), ("br", 0), ("end", None),
+        ("loop", BlockType((), (I32,))), ("i32.const", 1), ("end", None), ("drop", None),
+        ("i32.const", 5), ("block", BlockType((I32,), (I32,))), ("end", None), ("drop", None),
         ("i32.const", 0), ("br_table", (0, 0, 0)),
         ("unreachable", None), ("call", 0),
         ("call_indirect", (0, 0)), ("call_indirect", (0, 1)),

@@ -138,6 +138,15 @@ def test_a_nan_operand_gives_the_canonical_nan_whatever_its_payload(name: str, t
 
 
 @pytest.mark.parametrize("type_", TYPES)
+def test_the_sign_of_zero_decides_between_zeros(type_: str) -> None:
+    sign = SIGN[type_]
+    for a, b in itertools.product((0, sign), repeat=2):
+        zeros = operand(type_, a), operand(type_, b)
+        assert bits(type_, function(f"{type_}.min")(*zeros)) == a | b
+        assert bits(type_, function(f"{type_}.max")(*zeros)) == a & b
+
+
+@pytest.mark.parametrize("type_", TYPES)
 @pytest.mark.parametrize("zero", [0.0, -0.0])
 def test_division_by_zero_is_not_an_error(type_: str, zero: float) -> None:
     divide = function(f"{type_}.div")
