@@ -1,0 +1,133 @@
+"""The sample configurations under tests/configs: they load with exactly the warnings they announce.
+
+The real Envoy and the official protobufs, where installed, accept the same files: so our tables cannot drift
+from Envoy's names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pywasmproxy.config import document, load
+from pywasmproxy.config import envoy as bootstrap_tables
+from pywasmproxy.config.schema import Message
+from tests.support.wat import wat
+
+ROOT = Path(__file__).resolve().parents[3]
+SAMPLES = sorted((ROOT / "tests" / "configs").glob("*.[yj]*"))
+MINIMAL = ROOT / "tests" / "replay" / "golden" / "filters" / "minimal.wat"
+PLAIN = [path for path in SAMPLES if "# envoy: refuses" not in path.read_text()]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A working directory with the filter the samples name."""
+    (tmp_path / "filter.wasm").write_bytes(wat(MINIMAL.read_text()))
+    return tmp_path
+
+
+def announced(text: str) -> list[str]:
+    marker = "# warns: "
+    return sorted(line.removeprefix(marker) for line in text.splitlines() if line.startswith(marker))
+
+
+def test_there_are_samples() -> None:
+    assert len(SAMPLES) >= 20
+    assert len(PLAIN) >= 15
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_sample(path: Path, folder: Path) -> None:
+    text = path.read_text()
+    found = load(text, path.name, directory=folder)
+    paths = [warning.path.removeprefix("static_resources.") for warning in found.warnings]
+    assert sorted(paths) == announced(text)
+    assert found.listeners
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_the_real_envoy_agrees(path: Path, folder: Path) -> None:
+    beside = Path(sys.executable).parent / "envoy"
+    program = str(beside) if beside.exists() else "envoy"
+    done = subprocess.run(
+        [program, "--mode", "validate", "-l", "error", "-c", str(path)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode == 0) == (path in PLAIN), done.stderr
+
+
+def official(name: str) -> Any:
+    """A message class of the official protobufs; skips the test where the package is missing."""
+    try:
+        json_format = importlib.import_module("google.protobuf.json_format")
+        pool = importlib.import_module("google.protobuf.descriptor_pool").Default()
+        factory = importlib.import_module("google.protobuf.message_factory")
+        package = importlib.import_module("envoy")
+        importlib.import_module("xds.type.v3.typed_struct_pb2")
+    except ImportError as error:
+        pytest.skip(f"the official protobufs are missing ({error.name}): pip install xds-protos")
+    root = package.__path__[0]
+    for part in ("config", "extensions", "type"):
+        for where, _, files in os.walk(os.path.join(root, part)):
+            for file in files:
+                if file.endswith("_pb2.py"):
+                    relative = os.path.relpath(os.path.join(where, file), root)[:-3]
+                    importlib.import_module("envoy." + relative.replace(os.sep, "."))
+    return json_format, factory.GetMessageClass(pool.FindMessageTypeByName(name))
+
+
+def tables() -> list[Message]:
+    """Every field table of the loader."""
+    names = ["common", "plugins", "routes", "http_filters", "connection_manager", "listeners", "clusters"]
+    modules = [bootstrap_tables, *(importlib.import_module(f"pywasmproxy.config.{name}") for name in names)]
+    found = {
+        id(value): value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, Message)
+    }
+    return list(found.values())
+
+
+def test_the_tables_are_found() -> None:
+    assert len(tables()) >= 40
+
+
+@pytest.mark.parametrize("table", tables(), ids=lambda table: table.name)
+def test_tables_have_the_official_names(table: Message) -> None:
+    _, message = official(table.name)
+    known = {field.name for field in message.DESCRIPTOR.fields}
+    assert {*table.fields, *table.ignored} - table.legacy <= known
+    assert not table.legacy & known
+    assert known <= {*table.fields, *table.ignored}
+
+
+@pytest.mark.parametrize("path", PLAIN, ids=lambda path: path.stem)
+def test_the_official_protobufs_read_the_sample(path: Path) -> None:
+    json_format, message = official("envoy.config.bootstrap.v3.Bootstrap")
+    plain = document.plain(document.parse(path.read_text(), path.name))
+    json_format.Parse(json.dumps(_upper_enums(plain)), message())
+
+
+def _upper_enums(value: Any) -> Any:
+    """Enum values in capitals: the Python library, unlike Envoy, insists on them."""
+    if isinstance(value, dict):
+        return {
+            key: child.upper()
+            if key in ("codec_type", "type", "lb_policy", "dns_lookup_family") and isinstance(child, str)
+            else _upper_enums(child)
+            for key, child in value.items()
+        }
+    return [_upper_enums(child) for child in value] if isinstance(value, list) else value
