@@ -54,6 +54,11 @@ class RequestHead:
     upgrade: bytes = b""
     """The protocol a request with `connection: upgrade` asks for; lower-case."""
 
+    @property
+    def bodiless(self) -> bool:
+        """Whether the head alone says that no body follows."""
+        return self.framing is Framing.NONE or (self.framing is Framing.LENGTH and not self.length)
+
 
 @dataclass(slots=True)
 class ResponseHead:
@@ -65,6 +70,11 @@ class ResponseHead:
     framing: Framing = Framing.NONE
     length: int = 0
     keep_alive: bool = True
+
+    @property
+    def bodiless(self) -> bool:
+        """Whether the head alone says that no body follows."""
+        return self.framing is Framing.NONE or (self.framing is Framing.LENGTH and not self.length)
 
 
 @dataclass(slots=True)

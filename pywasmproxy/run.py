@@ -1,0 +1,129 @@
+"""`pywasmvm serve`: run the proxy that an Envoy configuration describes, or only check the configuration.
+
+Ends with 0 after SIGTERM or SIGINT, with 1 when the configuration or the system does not let it start, with 2
+for wrong usage. Everything heavy is imported only when the command runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pywasmproxy.config.model import Bootstrap
+
+HELP = "run the reverse proxy of an Envoy configuration"
+
+_LIMIT_FLAGS = {
+    "callback-timeout": ("callback_time", "TIME", "how long one callback of a filter may run (1s)"),
+    "start-timeout": ("start_time", "TIME", "how long one step of a filter's start-up may run (60s)"),
+    "fuel": ("callback_fuel", "N", "instructions one callback may burn (unlimited)"),
+    "memory-limit": ("memory_pages", "SIZE", "linear memory of one VM (256MiB)"),
+    "table-limit": ("table_elements", "N", "elements in one table of a VM (1000000)"),
+    "call-depth": ("call_depth", "N", "nested calls inside a filter (2000)"),
+    "recycle-memory": (
+        "recycle_memory_share",
+        "SHARE",
+        "part of the memory limit that brings a fresh VM (75%%)",
+    ),
+    "recycle-streams": ("recycle_streams", "N", "streams after which a fresh VM takes over (never)"),
+}
+"""Flag -> (name in the table of limits, placeholder, help). "unlimited" switches a limit off."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("-c", "--config-path", metavar="FILE", help="Envoy configuration in YAML or JSON")
+    parser.add_argument("--config-yaml", metavar="TEXT", help="the configuration itself")
+    parser.add_argument(
+        "-l",
+        "--log-level",
+        default="info",
+        metavar="LEVEL",
+        choices=("trace", "debug", "info", "warning", "warn", "error", "critical", "off"),
+        help="trace, debug, info (default), warning, error, critical, off",
+    )
+    parser.add_argument(
+        "--component-log-level",
+        default="",
+        metavar="NAME:LEVEL,...",
+        help="levels of single components: main, config, http, upstream, router, wasm, admin",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="load the configuration, start its filters once, and end"
+    )
+    parser.add_argument(
+        "--codec", choices=("auto", "h11", "httptools"), default="auto", help="HTTP/1.1 library (auto)"
+    )
+    parser.add_argument(
+        "--loop", choices=("auto", "asyncio", "uvloop"), default="auto", help="event loop (auto)"
+    )
+    limits = parser.add_argument_group("limits on filters (node.metadata.pywasmvm sets them, too)")
+    for flag, (_, placeholder, text) in _LIMIT_FLAGS.items():
+        limits.add_argument(f"--{flag}", metavar=placeholder, help=text)
+
+
+class _Usage(Exception):
+    """Options that make no sense."""
+
+
+def _load(args: argparse.Namespace) -> Bootstrap:
+    """The configuration with the flags' limits. Raises ConfigError, OSError, _Usage."""
+    import dataclasses
+
+    from pywasmproxy.config import load, load_file
+    from pywasmproxy.config.limits import LimitError, override
+
+    if (args.config_path is None) == (args.config_yaml is None):
+        raise _Usage("give one of -c FILE and --config-yaml TEXT")
+    if args.config_path is not None:
+        bootstrap = load_file(args.config_path)
+    else:
+        bootstrap = load(args.config_yaml, "--config-yaml")
+    limits = bootstrap.limits
+    for flag, (name, _, _) in _LIMIT_FLAGS.items():
+        value = getattr(args, flag.replace("-", "_"))
+        if value is not None:
+            try:
+                limits = override(limits, name, value)
+            except LimitError as error:
+                raise _Usage(f"--{flag}: {error.message}") from None
+    return dataclasses.replace(bootstrap, limits=limits)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to stop; the exit status."""
+    from pywasmproxy.config import ConfigError
+    from pywasmproxy.server.log import LEVEL_NAMES, Log, parse_component_levels
+    from pywasmproxy.server.proxy import Proxy, StartError
+
+    try:
+        levels = parse_component_levels(args.component_log_level)
+    except ValueError as error:
+        return _complain(str(error), 2)
+    try:
+        bootstrap = _load(args)
+        log = Log(LEVEL_NAMES[args.log_level], levels)
+        proxy = Proxy(bootstrap, log=log, codec=None if args.codec == "auto" else args.codec, loop=args.loop)
+        if args.check:
+            proxy.check()
+            print(f"configuration '{bootstrap.source_name}' OK")
+        else:
+            proxy.run()
+    except _Usage as error:
+        return _complain(str(error), 2)
+    except (ConfigError, StartError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        return _complain(f"{error.strerror or error}{where}", 1)
+    except ImportError as error:
+        return _complain(f"{error}; `pip install 'pywasmvm[proxy]'` brings what `serve` needs", 1)
+    return 0
+
+
+def _complain(text: str, status: int) -> int:
+    print(f"pywasmvm serve: {text}", file=sys.stderr)
+    return status

@@ -1,0 +1,334 @@
+"""One client connection: requests in order, keep-alive, pipelining, idle times, an orderly close. asyncio.
+
+Knows HTTP/1.1 and sockets, not filters: each request head makes an `Exchange`, which gets the body's
+events and writes the response through the methods here. Exchanges follow each other, never overlap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from pywasmproxy.config.model import Address
+from pywasmproxy.server.codec import Data, EndOfMessage, ProtocolError, RequestHead, RequestReader
+from pywasmproxy.server.wire import reason, response_bytes
+
+if TYPE_CHECKING:
+    from pywasmproxy.server.exchange import Exchange
+    from pywasmproxy.server.listener import Listener
+
+PIPELINE_BYTES = 64 * 1024
+"""Bytes of later requests that are kept while one is being answered; then reading stops."""
+
+HALF_CLOSE_GRACE = 0.2
+"""Seconds that an exchange may still take after the client has shut down its sending side.
+
+A client that went away looks the same, so an exchange that takes longer is given up (Envoy: at once).
+"""
+
+CLOSE_DELAY = 1.0
+"""Seconds between the last byte of a response and the close, while the client is still sending.
+
+Closing with unread bytes makes the kernel reset the connection, which may destroy the response (Envoy:
+`delayed_close_timeout`).
+"""
+
+SHORT_BODY_DELAY = 10.0
+"""Seconds until a response that ended before its content-length is given up by closing the connection."""
+
+
+class DownstreamConnection(asyncio.Protocol):
+    """A client's connection."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.remote = ""
+        self.local = ""
+        self.id = 0
+        self.exchange: Exchange | None = None
+        self.closing = False  # no further request is taken
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        config = listener.http
+        self._reader = RequestReader(
+            listener.parser,
+            max_bytes=config.max_request_headers_bytes,
+            max_fields=config.max_headers_count,
+            accept_http_10=config.http1.accept_http_10,
+            default_host=config.http1.default_host_for_http_10.encode(),
+        )
+        self._out: list[bytes] = []
+        self._receiving = False  # the current exchange's request is not complete
+        self._held = False  # the exchange wants no more of the body for now
+        self._socket_paused = False
+        self._draining = False  # the response is out; input is thrown away until the close
+        self._eof = False
+        self._pumping = False
+        self._last_activity = self._loop.time()
+        self._head_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._close_timer: asyncio.TimerHandle | None = None
+
+    # --- asyncio's side -------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        own = transport.get_extra_info("sockname")
+        self.remote = str(Address(peer[0], peer[1])) if peer else ""
+        self.local = str(Address(own[0], own[1])) if own else ""
+        self.listener.opened(self)
+        self._arm()
+
+    def data_received(self, data: bytes) -> None:
+        if self._draining:
+            return
+        self._last_activity = self._loop.time()
+        if self._reader.at_start:
+            self._head_since = self._last_activity
+        self._reader.feed(data)
+        self._pump()
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        self._reader.feed_eof()
+        if self._draining:
+            return False
+        self._pump()
+        if self.exchange is None:
+            return False
+        self._close_later(HALF_CLOSE_GRACE)
+        return True  # the answer can still be sent
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self.closing = True
+        for timer in self._timer, self._close_timer:
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._close_timer = None
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.client_gone()
+        self.listener.closed(self)
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.client_writable(False)
+
+    def resume_writing(self) -> None:
+        self._last_activity = self._loop.time()
+        if self.exchange is not None:
+            self.exchange.client_writable(True)
+
+    # --- reading --------------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Hand over what has been received, as far as it is wanted now."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self._wants_more and (event := self._reader.next_event()) is not None:
+                exchange = self.exchange
+                match event:
+                    case RequestHead():
+                        self._begin(event)
+                    case Data() if exchange is not None:
+                        exchange.request_data(event.data)
+                    case EndOfMessage() if exchange is not None:
+                        self._receiving = False
+                        exchange.request_end(event.trailers)
+                    case _:
+                        pass  # the exchange is over and the connection is closing
+        except ProtocolError as error:
+            self._refuse(error)
+        finally:
+            self._pumping = False
+        self._steer_socket()
+
+    @property
+    def _wants_more(self) -> bool:
+        if self._transport is None or self._draining:
+            return False
+        if self.exchange is None:
+            return not self.closing
+        return self._receiving and not self._held
+
+    def _steer_socket(self) -> None:
+        """Let the socket read exactly while its bytes have somewhere to go."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        full = self._held and self._receiving
+        if self.exchange is not None and not self._receiving:
+            full = self._reader.buffered > PIPELINE_BYTES
+        if full != self._socket_paused:
+            self._socket_paused = full
+            if full:
+                transport.pause_reading()
+            else:
+                transport.resume_reading()
+
+    def _begin(self, head: RequestHead) -> None:
+        self._receiving = not head.bodiless
+        if head.bodiless:
+            self._reader.next_event()  # the end, which says nothing new
+        if head.upgrade and head.upgrade != b"h2c":
+            self._refuse(ProtocolError(403, f"upgrade to {head.upgrade.decode('latin-1')} is not configured"))
+            return
+        self.closing = self.closing or not head.keep_alive
+        self.listener.begin(self, head)
+
+    def _refuse(self, error: ProtocolError) -> None:
+        """Answer a message that is not accepted, and end the connection."""
+        self.listener.logger.debug(f"[C{self.id}] refused: {error.detail}")
+        exchange = self.exchange
+        started = exchange is not None and exchange.response_started
+        if exchange is not None:
+            self.exchange = None
+            exchange.client_gone()
+        if started or self._eof:
+            self.abort()
+            return
+        body = b"" if error.status in (403, 404) else reason(error.status)
+        lines = [(b"content-length", b"%d" % len(body)), (b"content-type", b"text/plain")] if body else []
+        lines += self.listener.own_fields()
+        head, _ = response_bytes(lines, error.status, to_head=False, end_of_stream=not body, close=True)
+        self._out.append(head + body)
+        self.closing = True
+        self._receiving = True
+        self.finish(short=False)
+
+    def hold(self, held: bool) -> None:
+        """The exchange wants no more of the request's body for now, or wants it again."""
+        self._held = held
+        if held:
+            self._steer_socket()
+        elif not self._pumping:
+            self._pump_soon()
+
+    def _pump_soon(self) -> None:
+        # Whoever calls is in the middle of something: what is buffered is delivered from the loop.
+        self._loop.call_soon(self._pump)
+
+    # --- writing --------------------------------------------------------------------------------------------
+
+    @property
+    def request_complete(self) -> bool:
+        """Whether the current request has been received to its end."""
+        return not self._receiving
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes for the client; they go out with `flush`."""
+        if data:
+            self._out.append(data)
+
+    def flush(self) -> None:
+        """Give what is queued to the socket."""
+        out = self._out
+        if not out:
+            return
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            self._last_activity = self._loop.time()
+            transport.write(out[0] if len(out) == 1 else b"".join(out))
+        out.clear()
+
+    def finish(self, *, short: bool) -> None:
+        """The response is complete: go on with the next request, or close.
+
+        `short` says that fewer bytes were sent than announced: the client goes on waiting for them.
+        """
+        self.exchange = None
+        self._held = False
+        self.flush()
+        if self._transport is None:
+            return
+        if self._receiving:  # the client is still sending what nobody wants any more
+            self._draining = self.closing = True
+            if self._eof:
+                self._transport.close()
+                return
+            if not short and self._transport.can_write_eof():
+                self._transport.write_eof()
+            self._steer_socket()
+            self._close_later(SHORT_BODY_DELAY if short else CLOSE_DELAY)
+        elif short:
+            self._draining = self.closing = True
+            self._close_later(SHORT_BODY_DELAY)
+        elif self.closing or (self._eof and self._reader.at_start):
+            self._transport.close()
+        elif not self._reader.at_start:
+            self._pump_soon()
+        else:
+            self._steer_socket()
+
+    def abort(self) -> None:
+        """Close at once, without completing anything."""
+        self.closing = True
+        self._out.clear()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close_now(self) -> None:
+        """Close after what has been written is out, without completing the response."""
+        self.closing = True
+        self._draining = True
+        self.flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    def drain(self) -> None:
+        """The listener shuts down: close as soon as the current response is out."""
+        self.closing = True
+        if self.exchange is None and not self._draining and self._transport is not None:
+            self._transport.close()
+
+    # --- time -----------------------------------------------------------------------------------------------
+
+    def _close_later(self, delay: float) -> None:
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+        self._close_timer = self._loop.call_later(delay, self._close_due)
+
+    def _close_due(self) -> None:
+        self._close_timer = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    def touch(self) -> None:
+        """Something happened in the current exchange."""
+        self._last_activity = self._loop.time()
+
+    def _deadline(self) -> float | None:
+        """When the connection or its exchange has been idle for too long, as things stand."""
+        config = self.listener.http
+        if self.exchange is not None:
+            limit = self.exchange.idle_timeout
+        elif not self._reader.at_start and config.request_headers_timeout:
+            return self._head_since + config.request_headers_timeout
+        else:
+            limit = config.idle_timeout
+        return self._last_activity + limit if limit else None
+
+    def _arm(self) -> None:
+        """One timer per connection, looking again when it fires: cheaper than one per request."""
+        deadline = self._deadline()
+        longest = self.listener.timer_step
+        now = self._loop.time()
+        wait = longest if deadline is None else max(0.001, min(deadline - now, longest))
+        self._timer = self._loop.call_later(wait, self._timer_due)
+
+    def _timer_due(self) -> None:
+        deadline = self._deadline()
+        if deadline is not None and self._loop.time() >= deadline and not self._draining:
+            if self.exchange is not None:
+                self._last_activity = self._loop.time()
+                self.exchange.idle()
+            elif self._reader.at_start:
+                self.drain()
+            else:
+                self._refuse(ProtocolError(408, "request headers timeout"))
+        if self._transport is not None:
+            self._arm()

@@ -1,0 +1,429 @@
+"""`Exchange`: one request between a client's connection, the sans-IO core and an upstream request.
+
+Turns what the sockets say into events, and the core's commands into bytes. All decisions about filters,
+routes and local answers are the core's. A fault in here or in the core costs this exchange, nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import traceback
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from abi.proxy_wasm.header_map import HeaderMap
+from abi.proxy_wasm.stream_info import StreamInfo
+from pywasmproxy.config.model import Route, RouteAction
+from pywasmproxy.sansio import commands as do
+from pywasmproxy.sansio import events as ev
+from pywasmproxy.sansio.events import UpstreamFailure
+from pywasmproxy.server.codec import HeaderLines, RequestHead, ResponseHead
+from pywasmproxy.server.upstream import UpstreamRequest
+from pywasmproxy.server.wire import (
+    CONTINUE,
+    BodyWriter,
+    UnsafeHeader,
+    content_length,
+    head_bytes,
+    reason,
+    request_bytes,
+    response_bytes,
+)
+
+if TYPE_CHECKING:
+    from pywasmproxy.server.downstream import DownstreamConnection
+    from pywasmproxy.server.listener import Listener
+
+
+class Stream(Protocol):
+    """The core's side of an exchange (`pywasmproxy.sansio.stream.HttpStream`)."""
+
+    def feed(self, event: ev.Event) -> list[do.Command]: ...
+
+
+StreamFactory = Callable[[StreamInfo, "Exchange"], Stream]
+
+_CORE, _SOCKET = 1, 2  # who holds a body back
+
+_CONSUMED = frozenset((b"host", b"transfer-encoding"))
+"""Fields that filters do not see: said by `:authority`, or true of one hop only."""
+_CONSUMED_WITH_EXPECT = _CONSUMED | {b"expect"}  # we have answered it
+
+
+class Exchange:
+    """One request and its response. The connection calls it, the upstream request calls it, timers call it."""
+
+    __slots__ = (
+        "_body",
+        "_events",
+        "_head",
+        "_over",
+        "_request_ended",
+        "_request_held",
+        "_response_ended",
+        "_response_held",
+        "_route_timer",
+        "_running",
+        "_stream",
+        "_upstream",
+        "_upstream_trailers",
+        "connection",
+        "idle_timeout",
+        "info",
+        "listener",
+        "response_complete",
+        "response_started",
+    )
+
+    def __init__(self, listener: Listener, connection: DownstreamConnection, head: RequestHead) -> None:
+        self.listener = listener
+        self.connection = connection
+        self.info = StreamInfo()
+        self.idle_timeout = listener.http.stream_idle_timeout
+        self.response_started = False
+        self.response_complete = False
+        self._head = head
+        self._events: deque[ev.Event] = deque()
+        self._running = False  # commands are being performed
+        self._over = False
+        self._stream: Stream | None = None
+        self._upstream: UpstreamRequest | None = None
+        self._upstream_trailers = False
+        self._body: BodyWriter | None = None
+        self._request_ended = False  # the core has been told that the request is complete
+        self._response_ended = False
+        self._request_held = 0  # bits of _CORE and _SOCKET
+        self._response_held = 0
+        self._route_timer: asyncio.TimerHandle | None = None
+
+    # --- events ---------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Hand the request's head to the core."""
+        head = self._head
+        try:
+            headers = request_map(head, b"http")
+            self._stream = self.listener.open_stream(self.info, self)
+        except Exception:
+            self._crashed()
+            return
+        self._request_ended = head.bodiless
+        if head.expects_continue and not head.bodiless:
+            self.connection.write(CONTINUE)
+        self.feed(ev.RequestHeaders(headers, head.bodiless))
+
+    def feed(self, event: ev.Event) -> None:
+        """Give the core an event and do what it says; events that this causes wait until that is done."""
+        if self._over:
+            return
+        self._events.append(event)
+        if self._running:
+            return
+        self._running = True
+        try:
+            while self._events and not self._over and self._stream is not None:
+                for command in self._stream.feed(self._events.popleft()):
+                    _PERFORM[type(command)](self, command)
+        except Exception:
+            self._crashed()
+        finally:
+            self._running = False
+        if self._upstream is not None:
+            self._upstream.flush()
+        self.connection.flush()
+
+    def request_data(self, data: bytes) -> None:
+        """A piece of the request's body."""
+        self.feed(ev.RequestBody(data, False))
+
+    def request_end(self, trailers: HeaderLines) -> None:
+        """The request is complete."""
+        if self._request_ended:
+            return
+        self._request_ended = True
+        if trailers and self.listener.http.http1.enable_trailers:
+            self.feed(ev.RequestTrailers(HeaderMap(trailers)))
+        else:
+            self.feed(ev.RequestBody(b"", True))
+
+    def client_gone(self) -> None:
+        """The client's connection broke or is being given up."""
+        self.feed(ev.DownstreamClosed())
+        self._end()
+
+    def client_writable(self, writable: bool) -> None:
+        """The client's socket takes more of the response, or does not."""
+        self._hold_response(_SOCKET, not writable)
+
+    def idle(self) -> None:
+        """Nothing has happened for the idle timeout."""
+        self.feed(ev.IdleTimeout())
+
+    # the upstream request's side (`UpstreamHandler`)
+
+    def upstream_connected(self, remote: str, local: str) -> None:
+        self.feed(ev.UpstreamConnected(remote, local))
+
+    def upstream_head(self, head: ResponseHead) -> None:
+        self.connection.touch()
+        headers = HeaderMap([(b":status", b"%d" % head.status), *head.headers])
+        if head.status < 200:
+            if head.status != 100:  # we have sent our own already
+                self.feed(ev.ResponseInformational(headers))
+            return
+        self._response_ended = head.bodiless
+        self.feed(ev.ResponseHeaders(headers, head.bodiless))
+
+    def upstream_data(self, data: bytes) -> None:
+        self.connection.touch()
+        self.feed(ev.ResponseBody(data, False))
+
+    def upstream_end(self, trailers: HeaderLines) -> None:
+        self._upstream = None
+        if self._response_ended:
+            return
+        self._response_ended = True
+        if trailers and self._upstream_trailers:
+            self.feed(ev.ResponseTrailers(HeaderMap(trailers)))
+        else:
+            self.feed(ev.ResponseBody(b"", True))
+
+    def upstream_failed(self, failure: UpstreamFailure, detail: str) -> None:
+        self._upstream = None
+        self.feed(ev.UpstreamFailed(failure, detail))
+
+    def upstream_writable(self, writable: bool) -> None:
+        self._hold_request(_SOCKET, not writable)
+
+    def _route_timed_out(self) -> None:
+        self._route_timer = None
+        self.feed(ev.RouteTimeout())
+
+    # --- commands -------------------------------------------------------------------------------------------
+
+    def _send_upstream_headers(self, command: do.SendUpstreamHeaders) -> None:
+        cluster = self.listener.clusters.get(command.cluster)
+        if cluster is None:
+            self.feed(
+                ev.UpstreamFailed(UpstreamFailure.NO_HEALTHY_UPSTREAM, f"no cluster {command.cluster!r}")
+            )
+            return
+        self._use_route(command.route)
+        method, path, lines = upstream_lines(command.headers)
+        self._upstream_trailers = cluster.config.http1.enable_trailers
+        trailers = self._upstream_trailers or self.listener.http.http1.enable_trailers
+        try:
+            head, writer = request_bytes(lines, method, path, command.end_of_stream, trailers)
+        except UnsafeHeader as error:
+            self.feed(ev.UpstreamFailed(UpstreamFailure.PROTOCOL_ERROR, f"not sent: {error}"))
+            return
+        self._upstream = UpstreamRequest(cluster, self, method, head, writer)
+        if self._response_held:
+            self._upstream.pause()
+        if command.end_of_stream:
+            self._upstream.end()
+        self._upstream.start()
+
+    def _use_route(self, route: Route) -> None:
+        if isinstance(route.action, RouteAction) and route.action.idle_timeout is not None:
+            self.idle_timeout = route.action.idle_timeout or None
+
+    def _send_upstream_body(self, command: do.SendUpstreamBody) -> None:
+        if self._upstream is not None:
+            self._upstream.write(command.data)
+            if command.end_of_stream:
+                self._upstream.end()
+
+    def _send_upstream_trailers(self, command: do.SendUpstreamTrailers) -> None:
+        if self._upstream is not None:
+            self._upstream.end(command.trailers.lines)
+
+    def _reset_upstream(self, command: do.ResetUpstream) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.reset()
+
+    def _start_route_timeout(self, command: do.StartRouteTimeout) -> None:
+        self._cancel_route_timeout()
+        self._route_timer = asyncio.get_running_loop().call_later(command.seconds, self._route_timed_out)
+
+    def _cancel_route_timeout(self) -> None:
+        if self._route_timer is not None:
+            self._route_timer.cancel()
+            self._route_timer = None
+
+    def _send_informational(self, command: do.SendInformational) -> None:
+        status, lines = response_lines(command.headers)
+        if self._head.minor:  # RFC 9110, section 15.2: not to an HTTP/1.0 client
+            self.connection.write(head_bytes(b"HTTP/1.1 %d %b" % (status, reason(status)), lines))
+
+    def _send_downstream_headers(self, command: do.SendDownstreamHeaders) -> None:
+        connection = self.connection
+        status, lines = response_lines(command.headers)
+        unframed = self._head.minor == 0 and not command.end_of_stream and content_length(lines) is None
+        if command.close or unframed or self.listener.draining:
+            connection.closing = True
+        head, self._body = response_bytes(
+            lines,
+            status,
+            to_head=self._head.method == b"HEAD",
+            end_of_stream=command.end_of_stream,
+            minor=self._head.minor,
+            close=connection.closing,
+            trailers_allowed=self.listener.http.http1.enable_trailers,
+        )
+        self.response_started = True
+        connection.write(head)
+        if command.end_of_stream:
+            self.response_complete = True
+
+    def _send_downstream_body(self, command: do.SendDownstreamBody) -> None:
+        if self._body is None:
+            raise RuntimeError("a body before the head of the response")
+        self.connection.write(self._body.data(command.data))
+        if command.end_of_stream:
+            self.connection.write(self._body.end())
+            self.response_complete = True
+
+    def _send_downstream_trailers(self, command: do.SendDownstreamTrailers) -> None:
+        if self._body is None:
+            raise RuntimeError("trailers before the head of the response")
+        self.connection.write(self._body.end(command.trailers.lines))
+        self.response_complete = True
+
+    def _reset_downstream(self, command: do.ResetDownstream) -> None:
+        self.connection.close_now()
+
+    def _pause_request(self, command: do.PauseRequest) -> None:
+        self._hold_request(_CORE, True)
+
+    def _resume_request(self, command: do.ResumeRequest) -> None:
+        self._hold_request(_CORE, False)
+
+    def _pause_response(self, command: do.PauseResponse) -> None:
+        self._hold_response(_CORE, True)
+
+    def _resume_response(self, command: do.ResumeResponse) -> None:
+        self._hold_response(_CORE, False)
+
+    def _stream_done(self, command: do.StreamDone) -> None:
+        self._end()
+
+    # --- flow control ---------------------------------------------------------------------------------------
+
+    def _hold_request(self, who: int, held: bool) -> None:
+        before = self._request_held
+        self._request_held = before | who if held else before & ~who
+        if bool(before) is not bool(self._request_held) and not self._over:
+            self.connection.hold(bool(self._request_held))
+
+    def _hold_response(self, who: int, held: bool) -> None:
+        before = self._response_held
+        self._response_held = before | who if held else before & ~who
+        if self._upstream is not None and bool(before) is not bool(self._response_held):
+            if self._response_held:
+                self._upstream.pause()
+            else:
+                self._upstream.resume()
+
+    # --- the end --------------------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        """Nothing more happens in this exchange: give everything back."""
+        if self._over:
+            return
+        self._over = True
+        self._events.clear()
+        self._cancel_route_timeout()
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.reset()
+        self.listener.exchanges.discard(self)
+        connection = self.connection
+        if connection.exchange is self:
+            if self.response_complete and self._body is not None:
+                connection.finish(short=self._body.short)
+            else:
+                connection.close_now()
+
+    def _crashed(self) -> None:
+        """A fault of ours: say so, and give up this exchange and its connection. For use in an `except`."""
+        self.listener.logger.error(
+            f"[C{self.connection.id}] exchange failed: {traceback.format_exc().rstrip()}"
+        )
+        stream, self._stream = self._stream, None
+        if stream is not None and not self._over:
+            # So that filters can end; what it commands is of no use, nor is a second fault.
+            with contextlib.suppress(Exception):
+                stream.feed(ev.DownstreamClosed())
+        self.response_complete = False
+        self._end()
+        self.connection.abort()
+
+
+_PERFORM: dict[type, Callable[[Exchange, Any], None]] = {
+    do.SendUpstreamHeaders: Exchange._send_upstream_headers,
+    do.SendUpstreamBody: Exchange._send_upstream_body,
+    do.SendUpstreamTrailers: Exchange._send_upstream_trailers,
+    do.ResetUpstream: Exchange._reset_upstream,
+    do.StartRouteTimeout: Exchange._start_route_timeout,
+    do.SendInformational: Exchange._send_informational,
+    do.SendDownstreamHeaders: Exchange._send_downstream_headers,
+    do.SendDownstreamBody: Exchange._send_downstream_body,
+    do.SendDownstreamTrailers: Exchange._send_downstream_trailers,
+    do.ResetDownstream: Exchange._reset_downstream,
+    do.PauseRequest: Exchange._pause_request,
+    do.ResumeRequest: Exchange._resume_request,
+    do.PauseResponse: Exchange._pause_response,
+    do.ResumeResponse: Exchange._resume_response,
+    do.StreamDone: Exchange._stream_done,
+}
+
+
+# --- header maps and the wire ---------------------------------------------------------------------------
+
+
+def request_map(head: RequestHead, scheme: bytes) -> HeaderMap:
+    """A request head as filters see it: pseudo-headers first, then the fields without `host`."""
+    consumed = _CONSUMED_WITH_EXPECT if head.expects_continue else _CONSUMED
+    fields = [line for line in head.headers if line[0] not in consumed]
+    return HeaderMap(
+        [
+            (b":authority", head.authority),
+            (b":path", head.path),
+            (b":method", head.method),
+            (b":scheme", scheme),
+            *fields,
+        ]
+    )
+
+
+def upstream_lines(headers: HeaderMap) -> tuple[bytes, bytes, HeaderLines]:
+    """Method, path and the fields of a request's head on the wire; `host` comes first."""
+    method = path = b""
+    lines: HeaderLines = [(b"host", b"")]
+    for line in headers.lines:
+        name, value = line
+        if name[:1] != b":":
+            lines.append(line)
+        elif name == b":method":
+            method = value
+        elif name == b":path":
+            path = value
+        elif name == b":authority":
+            lines[0] = (b"host", value)
+    return method, path, lines
+
+
+def response_lines(headers: HeaderMap) -> tuple[int, HeaderLines]:
+    """Status and fields of a response's head on the wire."""
+    status = 0
+    lines: HeaderLines = []
+    for line in headers.lines:
+        if line[0][:1] != b":":
+            lines.append(line)
+        elif line[0] == b":status":
+            status = int(line[1])
+    return status, lines

@@ -1,0 +1,231 @@
+"""`Proxy`: a configuration brought to life - log, clusters, plugins, listeners - and taken down again.
+
+Use `run()` for a process of its own, or `async with proxy.running() as server:` inside a program or a test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from pywasmproxy.config import ConfigError, load, load_file
+from pywasmproxy.config.model import Address, Bootstrap
+from pywasmproxy.server.clock import Clock
+from pywasmproxy.server.codec import HeadParser, head_parser
+from pywasmproxy.server.filters import Filters, StartError
+from pywasmproxy.server.listener import Listener
+from pywasmproxy.server.log import Log
+from pywasmproxy.server.upstream import Cluster
+
+__all__ = ["ConfigError", "Proxy", "Server", "StartError"]
+
+DRAIN_TIME = 3.0
+"""Seconds that requests in flight get to finish after SIGTERM."""
+
+
+def _rss() -> int:
+    """Resident memory of this process in bytes; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
+
+
+class Server:
+    """A running proxy."""
+
+    def __init__(self, bootstrap: Bootstrap, log: Log, parser: HeadParser) -> None:
+        self.bootstrap = bootstrap
+        self.log = log
+        self.parser = parser
+        self.clusters: dict[str, Cluster] = {
+            config.name: Cluster(config, parser, log["upstream"]) for config in bootstrap.clusters
+        }
+        self.clock = Clock()
+        self.filters = Filters(bootstrap, log)
+        self.listeners: list[Listener] = []
+
+    @property
+    def addresses(self) -> dict[str, Address]:
+        """Where the listeners are, by name; with the ports the system chose for port 0."""
+        return {one.config.name: one.address for one in self.listeners if one.address is not None}
+
+    @property
+    def url(self) -> str:
+        """The first listener's address as `http://host:port`."""
+        return f"http://{next(iter(self.addresses.values()))}"
+
+    @property
+    def streams(self) -> int:
+        """Exchanges that are not over."""
+        return sum(len(listener.exchanges) for listener in self.listeners)
+
+    @property
+    def connections(self) -> int:
+        """Open connections of clients."""
+        return sum(len(listener.connections) for listener in self.listeners)
+
+    async def start(self) -> None:
+        """Bind every port, start every plugin, resolve every name, then accept. OSError, StartError."""
+        for config in self.bootstrap.listeners:
+            self.listeners.append(
+                Listener(
+                    config,
+                    self.parser,
+                    self.log,
+                    self.clusters,
+                    self.filters.streams(config, self.clock),
+                    self.clock,
+                )
+            )
+        try:
+            for listener in self.listeners:
+                try:
+                    await listener.bind()
+                except OSError as error:
+                    where = listener.config.address
+                    raise StartError(
+                        f"listener {listener.config.name}: cannot listen on {where}: "
+                        f"{os.strerror(error.errno) if error.errno else error}"
+                    ) from None
+            self.filters.start()
+            for cluster in self.clusters.values():
+                await cluster.start()
+            for listener in self.listeners:
+                await listener.accept()
+                self.log["main"].info(f"listener {listener.config.name}: listening on {listener.address}")
+        except BaseException:
+            await self.stop(0)
+            raise
+
+    async def stop(self, drain_time: float = DRAIN_TIME) -> None:
+        """Finish what runs, for `drain_time` seconds at most; then close everything."""
+        await asyncio.gather(*(listener.drain(drain_time) for listener in self.listeners))
+        for cluster in self.clusters.values():
+            await cluster.close()
+        self.filters.close()
+
+    def status(self) -> str:
+        """One line about memory, connections and streams."""
+        upstream = sum(len(cluster.connections) for cluster in self.clusters.values())
+        vms = self.filters.vms
+        return (
+            f"status: rss={_rss()} guest_memory={self.filters.guest_memory} vms={len(vms)} "
+            f"connections={self.connections} streams={self.streams} upstream_connections={upstream}"
+        )
+
+
+class Proxy:
+    """What to run: a configuration and how to run it.
+
+    `codec` is `h11`, `httptools` or None for the faster one that is installed; `loop` is `asyncio`, `uvloop`
+    or `auto` (only `run` uses it).
+    """
+
+    def __init__(
+        self, bootstrap: Bootstrap, *, log: Log | None = None, codec: str | None = None, loop: str = "auto"
+    ) -> None:
+        self.bootstrap = bootstrap
+        self.log = log if log is not None else Log()
+        self.parser = head_parser(codec)
+        self._loop = loop
+
+    @classmethod
+    def from_bootstrap(cls, bootstrap: Bootstrap, **options: Any) -> Proxy:
+        """From a loaded configuration."""
+        return cls(bootstrap, **options)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], **options: Any) -> Proxy:
+        """From an Envoy configuration file. ConfigError."""
+        return cls(load_file(path), **options)
+
+    @classmethod
+    def from_text(cls, text: str, **options: Any) -> Proxy:
+        """From the text of an Envoy configuration. ConfigError."""
+        return cls(load(text), **options)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Server]:
+        """A started server; stopped when the block ends. OSError, StartError."""
+        self._warn()
+        server = Server(self.bootstrap, self.log, self.parser)
+        await server.start()
+        try:
+            yield server
+        finally:
+            await server.stop()
+
+    def _warn(self) -> None:
+        for warning in self.bootstrap.warnings:
+            self.log["config"].warning(str(warning))
+
+    def check(self) -> None:
+        """Start every plugin and end it again. StartError."""
+        self._warn()
+        filters = Filters(self.bootstrap, self.log)
+        filters.start()
+        filters.close()
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. OSError, StartError, ImportError (uvloop is not installed)."""
+        with asyncio.Runner(loop_factory=self._loop_factory()) as runner:
+            runner.run(self._serve())
+
+    def _loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
+        if self._loop == "asyncio":
+            return None
+        try:
+            import uvloop
+        except ImportError:
+            if self._loop == "uvloop":
+                raise
+            return None
+        factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+        return factory
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        main = self.log["main"]
+
+        def asked_to_stop(name: str) -> None:
+            main.warning(f"caught {name}")
+            if stop.is_set():  # the second time: at once
+                raise KeyboardInterrupt
+            stop.set()
+
+        for name in ("SIGTERM", "SIGINT"):
+            _on_signal(loop, name, functools.partial(asked_to_stop, name))
+        async with self.running() as server:
+            _on_signal(loop, "SIGUSR1", lambda: main.info(_collected(server)))
+            main.info(f"starting main dispatch loop (HTTP/1.1 by {self.parser.name})")
+            await stop.wait()
+        main.info("exiting")
+
+
+def _collected(server: Server) -> str:
+    """The server's status after a garbage collection."""
+    import gc
+
+    gc.collect()
+    return server.status()
+
+
+def _on_signal(loop: asyncio.AbstractEventLoop, name: str, action: Callable[[], None]) -> None:
+    """Handle a signal where the platform has it."""
+    number = getattr(signal, name, None)
+    if number is None:
+        return
+    try:
+        loop.add_signal_handler(number, action)
+    except (NotImplementedError, RuntimeError):  # Windows, or a loop outside of the main thread
+        if sys.platform == "win32":
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(action))
