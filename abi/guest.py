@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class GuestMemoryError(Exception):
-    """A guest named a range outside its memory, or its allocator gave none. Becomes a status, never a trap."""
+    """A guest named a range outside its memory, or its allocator failed. Becomes a status, not a trap."""
 
 
 def _no_allocator(size: int) -> int:

@@ -1,7 +1,7 @@
 """One HTTP exchange through one plugin, played by hand: what `filter run` does and shows.
 
-A small stand-in for the proxy's filter chain: every body arrives in one piece, a pause that nobody ends leaves
-the exchange where it is, and a local response passes the filter's own response callbacks as in Envoy.
+A small stand-in for the proxy's filter chain: every body arrives in one piece, a pause that nobody ends
+leaves the exchange where it is, and a local response passes the filter's own response callbacks as in Envoy.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class Exchange:
         return continued
 
 
-# --- output -----------------------------------------------------------------------------------------------
+# --- output ---------------------------------------------------------------------------------------------
 
 
 def _texts(fields: HeaderMap | None) -> list[tuple[str, str]]:

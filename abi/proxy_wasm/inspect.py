@@ -17,8 +17,10 @@ def describe(module: Module) -> dict[str, object]:
     Empty for a module that is no proxy-wasm filter. `unbuilt` are calls that only answer UNIMPLEMENTED, with
     the reason; `problems` are the texts with which a host would refuse the module.
     """
+    from abi.proxy_wasm.failures import MISSING_MALLOC
     from abi.proxy_wasm.linking import export_errors, exported_functions, import_errors, version_of
     from abi.proxy_wasm.versions import KNOWN_GAPS, WASI_MODULES, callbacks, host_function
+    from abi.proxy_wasm.vm import ALLOCATORS
 
     version = version_of(module)
     if version is None:
@@ -27,8 +29,8 @@ def describe(module: Module) -> dict[str, object]:
     exports = exported_functions(module)
     used = [item for item in module.import_list if host_function(version, item.module, item.name)]
     problems = [*import_errors(module, version), *export_errors(module, version)]
-    if not {"malloc", "proxy_on_memory_allocate"} & exports.keys():
-        problems.append("Wasm module is missing malloc function.")
+    if not any(name in exports for name in ALLOCATORS):
+        problems.append(MISSING_MALLOC)
     return {
         "abi_version": str(version),
         "callbacks": [name for name in exports if name in known],

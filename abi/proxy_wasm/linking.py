@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pywasmvm import FuncType, HostFunc, Linker, Module
-
 from abi.proxy_wasm.failures import RestrictedCall
 from abi.proxy_wasm.types import Errno, Status
 from abi.proxy_wasm.versions import AbiVersion, HostFunction, Phase, callbacks, detect, host_function
+from pywasmvm import FuncType, HostFunc, Linker, Module
 
 if TYPE_CHECKING:
     from abi.proxy_wasm.vm import Vm

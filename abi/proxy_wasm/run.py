@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     request = run_parser.add_argument_group("the request")
     add = request.add_argument
-    add("-H", "--header", action="append", default=[], type=field, metavar="'NAME: VALUE'", help="add a header")
+    add("-H", "--header", action="append", default=[], type=field, metavar="'NAME: VALUE'", help="a header")
     add("--path", default="/", help="default: /")
     add("--method", default=None, help="default: GET, or POST with a body")
     add("--authority", default="localhost", help="default: localhost")

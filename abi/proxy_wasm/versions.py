@@ -133,9 +133,9 @@ _ENV = (
     _env(lifecycle.pthread_equal, "i32 i32 -> i32", allowed=Phase.EVERY),
 )
 
-_CALLS = "call-outs: issue \"Proxy-wasm in full\""
-_SERVICES = "shared data, queues, metrics: issue \"Proxy-wasm in full\""
-_FOREIGN = "foreign functions: issue \"Proxy-wasm in full\""
+_CALLS = 'call-outs: issue "Proxy-wasm in full"'
+_SERVICES = 'shared data, queues, metrics: issue "Proxy-wasm in full"'
+_FOREIGN = 'foreign functions: issue "Proxy-wasm in full"'
 _HIGRESS = "Higress' own extensions; Envoy has none of them"
 
 _GAPS = (

@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pywasmvm import Func, InvalidError, MalformedError, Memory, Module, Store, StoreLimits, Trap
-
 from abi.guest import GuestMemory
 from abi.proxy_wasm import failures
 from abi.proxy_wasm.contexts import Context
@@ -22,6 +20,7 @@ from abi.proxy_wasm.host import Host, MemoryHost
 from abi.proxy_wasm.linking import Bindings, export_errors, import_errors, version_of
 from abi.proxy_wasm.types import LogLevel
 from abi.proxy_wasm.versions import callbacks
+from pywasmvm import Func, InvalidError, MalformedError, Memory, Module, Store, StoreLimits, Trap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
     from abi.proxy_wasm.plugin import Plugin
 
 RawFunc = Callable[..., Any]
+
+ALLOCATORS = ("malloc", "proxy_on_memory_allocate")
+"""Names of the guest's allocator; the first one exported serves, in Envoy's order."""
 
 EAGER_BYTES = 1 << 20
 """Modules up to this size are validated as a whole before they start; larger ones (Go's have megabytes of
@@ -107,7 +109,7 @@ class Vm:
         self.version = version
         errors = list(import_errors(self.module, version)) or list(export_errors(self.module, version))
         names = callbacks(version)
-        allocator = next((n for n in ("malloc", "proxy_on_memory_allocate") if n in self.module.exports), None)
+        allocator = next((name for name in ALLOCATORS if name in self.module.exports), None)
         if not errors and allocator is None:
             errors = [failures.vm_failed(failures.MISSING_MALLOC)]
         if errors or allocator is None:
@@ -119,7 +121,7 @@ class Vm:
         except Exception as error:
             self.fail("start", error)
             raise self.refused(failures.INITIALIZE_FAILED) from error
-        self.guest.memory = self._exported_memory()
+        self.guest.memory = self._memory_of(self.instance.exports)
         self.guest.allocate = self._allocate
         self._allocator_name = allocator
         self._functions: dict[str, RawFunc] = {
@@ -150,17 +152,17 @@ class Vm:
             except PluginFailure as error:
                 raise self.refused(failures.INITIALIZE_FAILED) from error
 
-    def _exported_memory(self) -> Memory | None:
-        """The export called `memory`, else the only memory there is under another name."""
-        named = self.instance.exports.get("memory")
+    @staticmethod
+    def _memory_of(exports: Mapping[str, Any]) -> Memory | None:
+        """The export called `memory`, else the first memory under another name."""
+        named = exports.get("memory")
         if isinstance(named, Memory):
             return named
-        others = [e for e in map(self.instance.exports.get, self.instance.exports) if isinstance(e, Memory)]
-        return others[0] if others else None
+        return next((export for export in exports.values() if isinstance(export, Memory)), None)
 
     def adopt_memory(self, caller: Any) -> None:
         """The instance is still being made and calls already: take the memory it exports."""
-        self.guest.memory = caller.memory
+        self.guest.memory = self._memory_of(caller.exports)
 
     @contextmanager
     def starting(self) -> Iterator[None]:

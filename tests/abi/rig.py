@@ -8,7 +8,7 @@ exactly as if the guest had called them in that callback.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -55,18 +55,19 @@ def module_text(version: AbiVersion, wasi: str = "wasi_snapshot_preview1", more:
     lines.append(f'(func (export "{version.marker}"))')
     for row in rows:
         gets = " ".join(f"(local.get {n})" for n in range(len(_types(row.signature)[0])))
-        lines.append(f'(func (export "call_{row.name}") {_wat_type(row.signature)} (call $i_{row.name} {gets}))')
+        call = f"(call $i_{row.name} {gets})"
+        lines.append(f'(func (export "call_{row.name}") {_wat_type(row.signature)} {call})')
     lines.append(
         '(func (export "malloc") (param i32) (result i32) (global.get $heap)'
         " (global.set $heap (i32.and (i32.add (global.get $heap) (i32.add (local.get 0) (i32.const 15)))"
         " (i32.const -8))))"
     )
-    for number, (name, row) in enumerate(_callbacks(version)):
+    for number, (name, callback) in enumerate(_callbacks(version)):
         at = NAMES + 64 * number
         lines.append(f'(data (i32.const {at}) "{name}")')
-        result = f"(i32.load (i32.const {CELLS + 4 * number}))" if _types(row.signature)[1] else ""
+        result = f"(i32.load (i32.const {CELLS + 4 * number}))" if _types(callback.signature)[1] else ""
         lines.append(
-            f'(func (export "{name}") {_wat_type(row.signature)}'
+            f'(func (export "{name}") {_wat_type(callback.signature)}'
             f" (drop (call $i_proxy_log (i32.const 2) (i32.const {at}) (i32.const {len(name)}))) {result})"
         )
         if name in ("proxy_on_vm_start", "proxy_on_configure", "proxy_on_done"):
@@ -99,7 +100,7 @@ class Rig:
     def __init__(
         self,
         version: AbiVersion = AbiVersion.V0_2_1,
-        hooks: dict[str, Callable[[Rig], object]] | None = None,
+        hooks: Mapping[str, Callable[[Rig], object]] | None = None,
         wasi: str = "wasi_snapshot_preview1",
         log_level: LogLevel = LogLevel.TRACE,
         **arguments: Any,
@@ -164,4 +165,3 @@ class Rig:
         if all(word == POISON for word in words):
             return None
         return memory.read(*words) if out is BYTES else words[0]
-

@@ -1,4 +1,4 @@
-"""The memory contract: bounds without wrap-around, allocation, order of writes (proxy-wasm ABI, section 2)."""
+"""The memory contract: bounds without wrap-around, allocation, order of writes."""
 
 from __future__ import annotations
 

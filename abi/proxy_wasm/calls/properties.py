@@ -1,7 +1,7 @@
 """Properties: the attribute table, its value encodings, and `proxy_get_property` / `proxy_set_property`.
 
 Source: proxy-wasm specification 0.2.1, "Properties", and Envoy's attributes as measured. A path is parts
-joined by NUL; attributes of 2021's Envoy (`node`, `cluster_name`) and of today's (`xds.node`) are both served.
+joined by NUL. The names of Envoy 2021 (`node`, `cluster_name`) and of today (`xds.node`) are both served.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Value: TypeAlias = object
 Attribute: TypeAlias = Callable[["Context", StreamInfo], Value]
 
 
-# --- encoding -------------------------------------------------------------------------------------------------
+# --- encoding -------------------------------------------------------------------------------------------
 
 
 def encode(item: Value) -> bytes | Status:
@@ -109,7 +109,7 @@ def _step(item: Value, part: bytes) -> Value:
     return MISSING
 
 
-# --- building blocks ------------------------------------------------------------------------------------------
+# --- building blocks ------------------------------------------------------------------------------------
 
 
 def _known(item: object | None) -> Value:
@@ -173,7 +173,7 @@ def _constant(value: Value) -> Attribute:
     return lambda context, info: value
 
 
-# --- request, response, connection ----------------------------------------------------------------------------
+# --- request, response, connection ----------------------------------------------------------------------
 
 
 def _path(pick: Callable[[bytes], bytes]) -> Attribute:
@@ -320,7 +320,7 @@ class FilterState:
     properties: Mapping[bytes, bytes]
 
 
-# --- lookup ---------------------------------------------------------------------------------------------------
+# --- lookup ---------------------------------------------------------------------------------------------
 
 
 def _plugin_property(context: Context, name: bytes) -> Value:
@@ -388,7 +388,8 @@ def find(context: Context, path: bytes) -> bytes | Status:
     item, rest = _first(context, parts)
     for part in rest:
         if isinstance(item, FilterState):
-            item = _known(item.properties.get(part.removeprefix(b"wasm."))) if part[:5] == b"wasm." else MISSING
+            prefix, _, key = part.partition(b".")
+            item = _known(item.properties.get(key)) if prefix == b"wasm" else MISSING
         else:
             item = _step(item, part)
     return encode(item)

@@ -26,7 +26,7 @@ MAX_WRITE = 1 << 24
 """Most bytes of one write. Pieces may overlap, so without a limit a small guest could ask for terabytes."""
 
 
-# --- output -----------------------------------------------------------------------------------------------
+# --- output ---------------------------------------------------------------------------------------------
 
 
 def _write(vm: Vm, fd: int, iovs: int, count: int) -> Errno | int:
@@ -53,7 +53,7 @@ def fd_pwrite(vm: Vm, fd: U32, iovs: U32, count: U32, offset: U64) -> Errno | Ou
     return _write(vm, fd, iovs, count)
 
 
-# --- descriptors ------------------------------------------------------------------------------------------
+# --- descriptors ----------------------------------------------------------------------------------------
 
 
 def _if_output(fd: int) -> Errno:
@@ -165,7 +165,7 @@ def fd_prestat_dir_name(vm: Vm, fd: U32, to: U32, size: U32) -> Errno:
     return Errno.NOSYS
 
 
-# --- paths ------------------------------------------------------------------------------------------------
+# --- paths ----------------------------------------------------------------------------------------------
 
 
 @wasi_call
@@ -233,7 +233,7 @@ def path_unlink_file(vm: Vm, fd: U32, path: U32, size: U32) -> Errno:
     return Errno.NOTSUP
 
 
-# --- arguments and environment ----------------------------------------------------------------------------
+# --- arguments and environment --------------------------------------------------------------------------
 
 
 @wasi_call
@@ -267,7 +267,7 @@ def _variables(vm: Vm) -> list[bytes]:
     return [f"{key}={value}\0".encode("utf-8", "surrogateescape") for key, value in vm.environment.items()]
 
 
-# --- clocks, randomness, scheduling, exit -----------------------------------------------------------------
+# --- clocks, randomness, scheduling, exit ---------------------------------------------------------------
 
 
 @wasi_call
@@ -307,7 +307,7 @@ def proc_exit(vm: Vm, code: U32) -> None:
     """Returns to the guest, as in Envoy: one filter cannot end the proxy. AssemblyScript traps next."""
 
 
-# --- sockets ----------------------------------------------------------------------------------------------
+# --- sockets --------------------------------------------------------------------------------------------
 
 
 @wasi_call

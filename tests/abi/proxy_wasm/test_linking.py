@@ -1,4 +1,4 @@
-"""Version, imports, exports: what is refused, with which words (proxy-wasm ABI, section 1)."""
+"""Version, imports, exports: what is refused, with which words."""
 
 from __future__ import annotations
 
@@ -140,7 +140,11 @@ def test_0_1_0_calls_with_and_without_result(name: str, result: str) -> None:
 
 @pytest.mark.parametrize(
     ("marker", "have", "want"),
-    [("0_1_0", "i32 i32 i32", "i32 i32"), ("0_2_0", "i32 i32", "i32 i32 i32"), ("0_2_1", "i32 i32", "i32 i32 i32")],
+    [
+        ("0_1_0", "i32 i32 i32", "i32 i32"),
+        ("0_2_0", "i32 i32", "i32 i32 i32"),
+        ("0_2_1", "i32 i32", "i32 i32 i32"),
+    ],
 )
 def test_a_wrong_callback_type(marker: str, have: str, want: str) -> None:
     rest = f'{MALLOC} (func (export "proxy_on_request_headers") (param {have}) (result i32) (i32.const 0))'
@@ -153,7 +157,8 @@ def test_a_wrong_callback_type(marker: str, have: str, want: str) -> None:
 
 def test_a_wrong_allocator_type() -> None:
     text = filter_text(rest='(func (export "malloc") (result i32) (i32.const 0))')
-    assert refused(text)[0] == "Bad function signature for: malloc, want: i32 -> i32, but the module exports: void -> i32"
+    wanted = "Bad function signature for: malloc, want: i32 -> i32, but the module exports: void -> i32"
+    assert refused(text)[0] == wanted
 
 
 def test_exports_with_other_names_do_not_matter() -> None:
@@ -171,7 +176,7 @@ def test_type_text() -> None:
     assert type_text(FuncType.parse(" -> ")) == "void -> void"
 
 
-# --- restricted phases -----------------------------------------------------------------------------------------
+# --- restricted phases ----------------------------------------------------------------------------------
 
 LOG = '(import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))'
 TICK = '(import "env" "proxy_set_tick_period_milliseconds" (func $tick (param i32) (result i32)))'
@@ -189,8 +194,9 @@ def test_the_start_section_may_log() -> None:
 def test_other_calls_in_the_start_section_fail_with_a_status() -> None:
     body = "(global.set $g (call $tick (i32.const 100)))"
     text = filter_text(
-        TICK, f'{MALLOC} (global $g (export "g") (mut i32) (i32.const 0)) (func $s {body}) (start $s)'
-        '(func (export "get") (result i32) (global.get $g))'
+        TICK,
+        f'{MALLOC} (global $g (export "g") (mut i32) (i32.const 0)) (func $s {body}) (start $s)'
+        '(func (export "get") (result i32) (global.get $g))',
     )
     plugin = Plugin(wat(text))
     assert plugin.vm.instance.exports["get"].raw() == 10
@@ -271,7 +277,8 @@ def test_the_allocator_may_log_without_a_prefix() -> None:
 
 
 def test_calls_are_free_again_after_the_allocator() -> None:
-    text = asking("(i32.const 8192)", TICK, "proxy_on_tick").replace("(drop (call $log", f"{CALL_TICK} (drop (call $log")
+    text = asking("(i32.const 8192)", TICK, "proxy_on_tick")
+    text = text.replace("(drop (call $log", f"{CALL_TICK} (drop (call $log")
     plugin = Plugin(wat(text), name="p")
     plugin.tick()
     assert plugin.tick_period_ms == 100
@@ -294,13 +301,14 @@ def test_proxy_on_memory_allocate_serves_alone() -> None:
     assert [record.message for record in Plugin(wat(text), name="p").logs] == ["0"]
 
 
-# --- capabilities ---------------------------------------------------------------------------------------------
+# --- capabilities ---------------------------------------------------------------------------------------
 
 
 def test_capabilities_restrict_calls_and_callbacks() -> None:
     rest = (
         f'{MALLOC} {TEXT} (func (export "proxy_on_vm_start") (param i32 i32) (result i32)'
-        "  (i32.store8 (i32.const 0) (i32.add (i32.const 48) (i32.rem_u (call $tick (i32.const 5)) (i32.const 10))))"
+        "  (i32.store8 (i32.const 0)"
+        "    (i32.add (i32.const 48) (i32.rem_u (call $tick (i32.const 5)) (i32.const 10))))"
         "  (i32.store8 (i32.const 1) (i32.add (i32.const 48) (i32.rem_u (call $yield) (i32.const 10))))"
         "  (call $exit (i32.const 1))"
         f"  {SAY} (i32.const 1))"
@@ -326,7 +334,7 @@ def test_no_capabilities_named_means_no_restriction() -> None:
     assert Vm(wat(filter_text()), capabilities=frozenset()).capabilities is None
 
 
-# --- trace ----------------------------------------------------------------------------------------------------
+# --- trace ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("level", [LogLevel.TRACE, LogLevel.DEBUG])

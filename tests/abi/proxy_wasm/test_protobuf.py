@@ -54,5 +54,6 @@ def test_node() -> None:
 
 
 def test_locality_and_metadata() -> None:
-    assert protobuf.locality_message({"region": "r", "zone": "z", "sub_zone": "s"}).hex() == "0a017212017a1a0173"
+    locality = {"region": "r", "zone": "z", "sub_zone": "s"}
+    assert protobuf.locality_message(locality).hex() == "0a017212017a1a0173"
     assert protobuf.metadata_message({"ns": {}, "broken": 1}).hex() == "0a060a026e731200"

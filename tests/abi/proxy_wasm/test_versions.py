@@ -1,4 +1,4 @@
-"""The ABI tables: complete, consistent with the implementations, per version (proxy-wasm ABI, section 1)."""
+"""The ABI tables: complete, consistent with the implementations, per version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Byte forms: maps, numbers (proxy-wasm ABI, section 7)."""
+"""Byte forms: maps, numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Buffers: ranges, availability, changes (proxy-wasm ABI, sections 5, 7.3 and 12)."""
+"""Buffers: ranges, availability, changes."""
 
 from __future__ import annotations
 

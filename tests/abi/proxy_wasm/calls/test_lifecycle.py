@@ -1,4 +1,4 @@
-"""Effective context, done, status, tick period (proxy-wasm ABI, section 5 and 8)."""
+"""Effective context, done, status, tick period."""
 
 from __future__ import annotations
 

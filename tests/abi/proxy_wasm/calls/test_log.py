@@ -1,6 +1,8 @@
-"""Logging and clocks (proxy-wasm ABI, "Logging, time, status")."""
+"""Logging and clocks."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
@@ -72,7 +74,7 @@ def test_the_wall_clock_is_the_hosts() -> None:
         ({}, "", ""),
     ],
 )
-def test_the_prefix_names_the_context(names: dict[str, str], root: str, stream: str) -> None:
+def test_the_prefix_names_the_context(names: dict[str, Any], root: str, stream: str) -> None:
     rig = Rig(**names)
     rig.during("proxy_on_tick", lambda: rig.ask("proxy_log", 2, b"root"))
     rig.during("proxy_on_request_headers", lambda: rig.ask("proxy_log", 2, b"stream"))

@@ -1,4 +1,4 @@
-"""proxy-wasm's own WASI table: every function's answer (proxy-wasm ABI, section 6)."""
+"""proxy-wasm's own WASI table: every function's answer."""
 
 from __future__ import annotations
 
