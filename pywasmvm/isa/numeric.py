@@ -12,7 +12,7 @@ def _group(first: int, sig: str, names: str, feature: str = features.MVP) -> lis
 
 
 def _conversions(first: int, table: str) -> list[Opcode]:
-    """Rows with consecutive codes; each word is a name (its first part is the result type) and an operand type."""
+    """Rows with consecutive codes; each word is a name and its operand type."""
     rows = []
     for i, line in enumerate(table.split()):
         name, operand = line.split("<")

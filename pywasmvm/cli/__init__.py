@@ -1,0 +1,3 @@
+"""The `pywasmvm` command."""
+
+from __future__ import annotations

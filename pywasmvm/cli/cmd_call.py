@@ -1,0 +1,73 @@
+"""`pywasmvm call MODULE FUNCTION [ARGUMENT ...]`: call one exported function."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from typing import Any
+
+HELP = "call an exported function and print its results"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("module", help="a .wasm file")
+    parser.add_argument("function", help="name of the export")
+    parser.add_argument("arguments", nargs="*", help="numbers; integers also in hexadecimal")
+    parser.add_argument("--fuel", type=int, help="stop after this many instructions")
+    parser.add_argument("--seconds", type=float, help="stop after this much wall-clock time")
+    parser.add_argument("--memory-pages", type=int, help="most pages of 64 KiB the guest may have")
+    parser.add_argument("--engine", default="auto", help="auto (default) or interp")
+    parser.add_argument("--json", action="store_true", help="print a JSON object with the list of results")
+
+
+def _number(text: str, type_name: str) -> int | float:
+    return int(text, 0) if type_name.startswith("i") else float(text)
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no infinities
+    return value if isinstance(value, int | float) or value is None else repr(value)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Call it."""
+    from pywasmvm import Func, Linker, Module, Store, StoreLimits
+
+    module = Module.from_file(args.module)
+    defaults = StoreLimits()
+    pages = defaults.memory_pages if args.memory_pages is None else args.memory_pages
+    try:
+        store = Store(
+            StoreLimits(memory_pages=pages, fuel=args.fuel, seconds=args.seconds), engine=args.engine
+        )
+    except ValueError as error:
+        print(f"pywasmvm: {error}", file=sys.stderr)
+        return 2
+    instance = Linker(unknown_imports="trap").instantiate(module, store)
+    function = instance.exports.get(args.function)
+    if not isinstance(function, Func):
+        offered = ", ".join(n for n, e in instance.exports.items() if isinstance(e, Func)) or "none"
+        print(
+            f"pywasmvm: {args.module} exports no function {args.function!r}; functions: {offered}",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        values = [_number(a, t.name) for a, t in zip(args.arguments, function.type.params, strict=True)]
+        result = function(*values)
+    except (ValueError, OverflowError, TypeError) as error:
+        print(f"pywasmvm: {args.function} takes ({function.type}): {error}", file=sys.stderr)
+        return 2
+    results = [] if result is None and not function.type.results else [result]
+    if isinstance(result, tuple):
+        results = list(result)
+    if args.json:
+        print(json.dumps({"results": [_printable(r) for r in results], "fuel_left": store.fuel_left}))
+    else:
+        for value in results:
+            print(_printable(value))
+    return 0
