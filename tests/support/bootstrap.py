@@ -6,7 +6,7 @@ the part's own line can be found with `line_of`.
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 from pywasmproxy.config.envoy import load
 from pywasmproxy.config.errors import ConfigError
@@ -84,7 +84,7 @@ def line_of(text: str, needle: str) -> int:
     return next(number for number, line in enumerate(text.splitlines(), 1) if needle in line)
 
 
-def read(environ: dict[str, str] | None = None, directory: Any = "", **parts: str) -> Bootstrap:
+def read(environ: dict[str, str] | None = None, /, directory: str | Path = "", **parts: str) -> Bootstrap:
     """Loads such a bootstrap."""
     return load(bootstrap(**parts), "test.yaml", environ=environ or {}, directory=directory)
 
@@ -94,7 +94,7 @@ def manager(**parts: str) -> HttpConnectionManager:
     return read(**parts).listeners[0].http
 
 
-def refused(environ: dict[str, str] | None = None, **parts: str) -> ConfigError:
+def refused(environ: dict[str, str] | None = None, /, **parts: str) -> ConfigError:
     """The error such a bootstrap is refused with."""
     try:
         read(environ, **parts)
@@ -111,7 +111,7 @@ def wasm(plugin: str = "", vm: str = "", code: str = f"{{local: {{inline_bytes: 
 
 
 def plugin(
-    environ: dict[str, str] | None = None, directory: Any = "", node: str = "", **parts: str
+    environ: dict[str, str] | None = None, /, directory: str | Path = "", node: str = "", **parts: str
 ) -> WasmPlugin:
     """The plugin of a bootstrap whose wasm filter has these parts (see `wasm`)."""
     found = read(environ, directory, filters=wasm(**parts), node=node).listeners[0].http.http_filters[0]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import pywasmproxy.config
-from pywasmproxy.config import Bootstrap, ConfigError, load, load_file
+from pywasmproxy.config import Bootstrap, ConfigError, load, load_file, schema
 from pywasmproxy.config.model import Address, Admin, Node, RouterFilter, WasmFilter
 from tests.replay import cases, render
 from tests.support.bootstrap import bootstrap, read, refused
@@ -71,13 +71,12 @@ def test_json_is_read_as_well() -> None:
 
 
 def test_camel_case_throughout() -> None:
-    def camel(value: object) -> object:
-        from pywasmproxy.config.schema import camel as spelling
+    def spell(key: str) -> str:
+        return key if key.startswith("@") else schema.camel(key)
 
+    def camel(value: object) -> object:
         if isinstance(value, dict):
-            return {
-                key if key.startswith("@") else spelling(key): camel(child) for key, child in value.items()
-            }
+            return {spell(key): camel(child) for key, child in value.items()}
         return [camel(child) for child in value] if isinstance(value, list) else value
 
     text = yaml.safe_dump(camel(yaml.safe_load(bootstrap())))

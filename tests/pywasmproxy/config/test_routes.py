@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pywasmproxy.config import load
 from pywasmproxy.config.model import DirectResponse, Redirect, Route, RouteAction, RouteMatch
 from tests.support.bootstrap import bootstrap, line_of, manager, read, refused
 
@@ -154,8 +155,6 @@ def test_clusters_may_stand_before_listeners() -> None:
     text = bootstrap()
     before, _, clusters = text.partition("  clusters:\n")
     swapped = before.replace("static_resources:\n", "static_resources:\n  clusters:\n" + clusters)
-    from pywasmproxy.config import load
-
     assert load(swapped).listeners == load(text).listeners
 
 
