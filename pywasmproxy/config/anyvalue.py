@@ -110,6 +110,8 @@ def _float(cursor: Cursor) -> bytes:
 
 
 def _list(cursor: Cursor) -> bytes:
+    if not isinstance(cursor.node, document.Sequence):
+        cursor.expected("a list")
     return wire.list_value([document.plain(item.node) for item in cursor.items()])
 
 

@@ -129,7 +129,8 @@ _ROWS = {row.name: row for row in dataclasses.fields(Limits)}
 def suggest(name: str, known: Mapping[str, object] | list[str]) -> str | None:
     """The known name closest to a mistyped one, if any is close."""
     folded = {candidate.lower(): candidate for candidate in known}
-    found = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.6)
+    cutoff = 0.7 if len(name) > 4 else 0.6  # one wrong letter of three is still close
+    found = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=cutoff)
     return folded[found[0]] if found else None
 
 

@@ -87,9 +87,9 @@ class Cursor:
         ]
 
     def items(self) -> list[Cursor]:
-        """Places of a list; an error for anything else."""
+        """Places of a list. One thing stands for a list of one, as in Envoy's reader (and many a file)."""
         if not isinstance(self.node, document.Sequence):
-            self.expected("a list")
+            return [Cursor(self.node, f"{self.path}[0]", self.context, self.key_line)]
         return [
             Cursor(child, f"{self.path}[{index}]", self.context)
             for index, child in enumerate(self.node.items)
@@ -174,7 +174,7 @@ class Message:
                 continue  # read by whoever chose this table
             name = self.spellings.get(key)
             if name is None:
-                child.fail(f"unknown field {key!r} in {self.title}", suggest(key, self.spellings))
+                child.fail(f"unknown field {key!r} in {self.title}", self._suggestion(key))
             if name in seen:
                 child.fail(f"{key!r} and {seen[name]!r} are the same field")
             seen[name] = key
@@ -192,6 +192,11 @@ class Message:
             if not values.get(name):
                 cursor.fail(f"{self.title} needs {name!r}")
         return values
+
+    def _suggestion(self, key: str) -> str | None:
+        """The closest known name, in the spelling the key seems to be written in."""
+        names = set(self.spellings.values())
+        return suggest(key, sorted(names if key == key.lower() else map(camel, names)))
 
 
 # --- kinds ----------------------------------------------------------------------------------------------

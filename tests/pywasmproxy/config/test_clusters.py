@@ -189,7 +189,7 @@ def test_hosts_of_api_v2() -> None:
         ("type: STATIC\n    cluster_type: {}", "", "only one of type and cluster_type can be set"),
         ("hosts: []", hosts(), "only one of load_assignment and hosts can be set"),
         ("loadAssignmnt: {}", "", "unknown field 'loadAssignmnt' in Cluster"),
-        ("", "load_assignment: {endpoints: {}}", "expected a list, found a mapping"),
+        ("", "load_assignment: {endpoints: x}", "expected a mapping, found 'x'"),
         (
             options("explicit_http_config: {}, auto_config: {}"),
             "",

@@ -84,6 +84,21 @@ def test_camel_case_throughout() -> None:
     assert load(text) == load(bootstrap())
 
 
+def test_lists_of_one_may_be_written_without_the_list() -> None:
+    """As in the examples of the Rust SDK: `listeners:` with a mapping below it."""
+
+    def single(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: single(child) for key, child in value.items()}
+        if isinstance(value, list):
+            return single(value[0]) if len(value) == 1 else [single(child) for child in value]
+        return value
+
+    text = yaml.safe_dump(single(yaml.safe_load(bootstrap())))
+    assert "- " not in text
+    assert load(text) == load(bootstrap())
+
+
 def test_loading_twice_gives_equal_values() -> None:
     assert read() == read()
     assert read() != read(cluster="connect_timeout: 1s")

@@ -58,7 +58,9 @@ def test_one_field_in_two_spellings_is_refused() -> None:
 @pytest.mark.parametrize(
     ("key", "suggestion"),
     [
-        ("maxsize", "maxSize"),
+        ("maxsize", "max_size"),
+        ("MaxSize", "maxSize"),
+        ("maxSise", "maxSize"),
         ("max_sise", "max_size"),
         ("nmae", "name"),
         ("colur", "colour"),
@@ -250,7 +252,14 @@ def test_lists_and_maps_carry_their_paths() -> None:
     error = refused(kind, "a:\n- x\n- 5")
     assert (error.path, error.line) == ("top.a[1]", 3)
     assert refused(kind, "a b: [true]").path == "top.['a b'][0]"
-    assert refused(kind, "a: x").message == "expected a list, found 'x'"
+    assert refused(kind, "a: 5").path == "top.a[0]"
+
+
+@pytest.mark.parametrize(
+    ("written", "found"), [("x", ("x",)), ("[x]", ("x",)), ("[]", ()), ("[x, z]", ("x", "z"))]
+)
+def test_one_thing_stands_for_a_list_of_one(written: str, found: tuple[str, ...]) -> None:
+    assert schema.repeated(schema.text)(cursor(written)) == found
 
 
 def test_struct_is_a_free_mapping() -> None:
