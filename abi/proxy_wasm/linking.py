@@ -87,7 +87,9 @@ class Bindings:
 
     def __init__(self, vm: Vm, module: Module) -> None:
         self.linker = Linker()
-        self._all = [self._link(vm, item.module, item.name, item.type) for item in module.import_list]
+        # A module may import the same function twice (Go's linker does); it is defined once.
+        wanted = {(item.module, item.name): item.type for item in module.import_list}
+        self._all = [self._link(vm, place, name, kind) for (place, name), kind in wanted.items()]
         self._not_in_allocator = [b for b in self._all if Phase.ALLOCATOR not in b.allowed]
 
     def _link(self, vm: Vm, module: str, name: str, kind: object) -> Binding:
