@@ -15,7 +15,6 @@ from pywasmproxy.config.common import (
     http1_upstream,
     metadata,
     require_ip,
-    tcp_address,
     transport_socket,
 )
 from pywasmproxy.config.extension import resolve
@@ -43,6 +42,7 @@ from pywasmproxy.config.schema import (
 )
 
 HTTP_OPTIONS_KEY = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_NO_HOST = "the host is left out"
 _HTTP2 = "HTTP/2 and HTTP/3 to upstreams are not supported yet: HTTP/1.1 is spoken"
 
 ENDPOINT = Message(
@@ -184,12 +184,16 @@ def cluster(cursor: Cursor) -> Cluster:
     """A `Cluster`."""
     values = CLUSTER.read(cursor)
     kind = values.get("type", ClusterType.STATIC)
+    before = len(cursor.context.warnings)
     hosts = [*_assigned(values.get("load_assignment", {})), *_hosts(values.get("hosts", ()))]
+    complete = len(cursor.context.warnings) == before
     for where, place in hosts:
         if kind is ClusterType.STATIC:
             require_ip(where.host, place, "; a name needs the cluster type STRICT_DNS or LOGICAL_DNS")
     if kind is ClusterType.LOGICAL_DNS and len(hosts) != 1:
-        cursor.fail("a LOGICAL_DNS cluster needs exactly one endpoint")
+        if hosts or complete:
+            cursor.fail("a LOGICAL_DNS cluster needs exactly one endpoint")
+        kind = ClusterType.STATIC  # its only host was left out: there is nothing to resolve
     extension = values.get("typed_extension_protocol_options", {})
     http1 = values.get("http_protocol_options", Http1Options())
     for name in ("explicit_http_config", "use_downstream_protocol_config", "auto_config"):
@@ -215,10 +219,10 @@ def _assigned(assignment: dict[str, Any]) -> list[tuple[Address, Cursor]]:
     for locality in assignment.get("endpoints", ()):
         for entry in locality.get("lb_endpoints", ()):
             place = LB_ENDPOINT.read(entry).get("endpoint", {}).get("address")
-            if place is not None:
-                found.append((tcp_address(place), place))
+            if place is not None and (where := address(place, _NO_HOST)) is not None:
+                found.append((where, place))
     return found
 
 
 def _hosts(places: tuple[Cursor, ...]) -> list[tuple[Address, Cursor]]:
-    return [(where, place) for place in places if (where := address(place)) is not None]
+    return [(where, place) for place in places if (where := address(place, _NO_HOST)) is not None]

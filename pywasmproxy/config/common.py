@@ -30,9 +30,10 @@ SOCKET_ADDRESS = Message(
         "protocol": enum("protocol", "TCP UDP"),
         "address": text,
         "port_value": integer(0, 65535),
+        "named_port": later,
         "ipv4_compat": anything,
     },
-    ignored="resolver_name network_namespace_filepath named_port",
+    ignored="resolver_name network_namespace_filepath",
     one_of=("port_value named_port",),
     required="address",
 )
@@ -44,26 +45,24 @@ ADDRESS = Message(
 )
 
 
-def address(cursor: Cursor) -> Address | None:
-    """A TCP address, or None for a UDP one."""
+def address(cursor: Cursor, otherwise: str) -> Address | None:
+    """A TCP address; for another kind None, after a warning that says what happens `otherwise`."""
     values = ADDRESS.read(cursor)
-    if "socket_address" not in values:
-        kind = next(iter(values), None)
-        cursor.fail(f"{kind} is not supported: only TCP addresses are" if kind else "needs 'socket_address'")
-    found: dict[str, Any] = values["socket_address"]
+    if not values:
+        cursor.fail("needs 'socket_address'")
+    found: dict[str, Any] | None = values.get("socket_address")
+    if found is None:
+        cursor.warn(f"addresses of kind {next(iter(values))} are not supported yet: {otherwise}")
+        return None
     if found.get("protocol") == "UDP":
+        cursor.warn(f"UDP is not supported: {otherwise}")
+        return None
+    if "named_port" in found:
+        cursor.warn(f"named ports are not supported: {otherwise}")
         return None
     if "port_value" not in found:
         cursor.fail("socket_address needs 'port_value'")
     return Address(found["address"], found["port_value"])
-
-
-def tcp_address(cursor: Cursor) -> Address:
-    """A TCP address; an error for a UDP one."""
-    found = address(cursor)
-    if found is None:
-        cursor.fail("UDP is not supported here")
-    return found
 
 
 def require_ip(host: str, cursor: Cursor, advice: str = "") -> None:

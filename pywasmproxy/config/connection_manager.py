@@ -19,7 +19,7 @@ from pywasmproxy.config.model import (
     ServerHeaderTransformation,
 )
 from pywasmproxy.config.routes import route_config
-from pywasmproxy.config.schema import Cursor, Message, anything, boolean, enum, integer, text, timeout
+from pywasmproxy.config.schema import Cursor, Message, boolean, enum, integer, text, timeout
 
 _DYNAMIC_ROUTES = "not supported yet: there are no routes, every request is answered with 404"
 
@@ -54,17 +54,16 @@ CONNECTION_MANAGER = Message(
         "request_headers_timeout": timeout,
         "generate_request_id": boolean,
         "preserve_external_request_id": boolean,
-        "delayed_close_timeout": anything,  # connections are closed once the response is flushed
-        "represent_ipv4_remote_address_as_ipv4_mapped_ipv6": anything,
     },
     ignored="add_user_agent tracing http1_safe_max_connection_duration http2_protocol_options "
-    "http3_protocol_options scheme_header_transformation stream_flush_timeout drain_timeout access_log "
-    "access_log_flush_interval flush_access_log_on_new_request access_log_options use_remote_address "
-    "xff_num_trusted_hops original_ip_detection_extensions early_header_mutation_extensions "
-    "internal_address_config skip_xff_append via always_set_request_id_in_response "
-    "forward_client_cert_details set_current_client_cert_details forward_client_cert_matcher "
-    "proxy_100_continue upgrade_configs normalize_path merge_slashes path_with_escaped_slashes_action "
-    "request_id_extension local_reply_config strip_matching_host_port strip_any_host_port "
+    "http3_protocol_options scheme_header_transformation stream_flush_timeout drain_timeout "
+    "delayed_close_timeout access_log access_log_flush_interval flush_access_log_on_new_request "
+    "access_log_options use_remote_address xff_num_trusted_hops original_ip_detection_extensions "
+    "early_header_mutation_extensions internal_address_config skip_xff_append via "
+    "always_set_request_id_in_response forward_client_cert_details set_current_client_cert_details "
+    "forward_client_cert_matcher proxy_100_continue represent_ipv4_remote_address_as_ipv4_mapped_ipv6 "
+    "upgrade_configs normalize_path merge_slashes path_with_escaped_slashes_action request_id_extension "
+    "local_reply_config strip_matching_host_port strip_any_host_port "
     "stream_error_on_invalid_http_message path_normalization_options strip_trailing_host_dot "
     "proxy_status_config typed_header_validation_config append_x_forwarded_port append_local_overload "
     "add_proxy_protocol_connection_state idle_timeout max_stream_duration",

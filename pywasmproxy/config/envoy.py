@@ -16,12 +16,17 @@ from pywasmproxy.config.clusters import cluster
 from pywasmproxy.config.errors import ConfigError
 from pywasmproxy.config.limits import LimitError, Limits, override, suggest
 from pywasmproxy.config.listeners import listener
-from pywasmproxy.config.model import Admin, Bootstrap, Cluster, Listener, Node
+from pywasmproxy.config.model import Address, Admin, Bootstrap, Cluster, Listener, Node
 from pywasmproxy.config.schema import Context, Cursor, Message, anything, enum, later, repeated
+
+
+def _admin_address(cursor: Cursor) -> Address | None:
+    return common.address(cursor, "there is no admin server")
+
 
 ADMIN = Message(
     "envoy.config.bootstrap.v3.Admin",
-    {"address": common.tcp_address, "profile_path": anything, "ignore_global_conn_limit": anything},
+    {"address": _admin_address, "profile_path": anything, "ignore_global_conn_limit": anything},
     ignored="access_log access_log_path socket_options allow_paths",
     harmless={"access_log_path": ("/dev/null", "")},
 )

@@ -52,15 +52,13 @@ LISTENER = Message(
         "traffic_direction": enum("traffic direction", "UNSPECIFIED INBOUND OUTBOUND"),
         "bind_to_port": boolean,
         "stat_prefix": anything,  # no statistics yet
-        "drain_type": anything,
-        "ignore_global_conn_limit": anything,
-        "bypass_overload_manager": anything,
     },
     ignored="additional_addresses fcds_config filter_chain_matcher use_original_dst metadata deprecated_v1 "
     "listener_filters listener_filters_timeout continue_on_listener_filters_timeout transparent freebind "
     "socket_options tcp_fast_open_queue_length udp_listener_config api_listener connection_balance_config "
     "reuse_port enable_reuse_port access_log tcp_backlog_size max_connections_to_accept_per_socket_event "
-    "internal_listener enable_mptcp",
+    "internal_listener enable_mptcp drain_type ignore_global_conn_limit bypass_overload_manager",
+    harmless={"drain_type": ("DEFAULT", "default")},
 )
 
 _NETWORK_FILTERS = (
@@ -77,7 +75,7 @@ _NAMED = {
     **{f"envoy.{name}": name for name in KNOWN_NETWORK_FILTERS},
 }
 _TYPED = re.compile(r"envoy\.(?:extensions\.filters\.network|config\.filter\.network)\.(\w+)\.v\d\w*\.\w+")
-_NO_HTTP = "not started: HTTP is the only thing this proxy serves"
+_NOT_STARTED = "the listener is not started"
 
 
 def _kind(message: str | None, name: str) -> str | None:
@@ -122,7 +120,7 @@ def listener(cursor: Cursor) -> Listener | None:
     if "address" not in values:
         cursor.fail("a listener needs 'address'")
     place: Cursor = values["address"]
-    where = address(place)
+    where = address(place, _NOT_STARTED)
     if where is not None:
         require_ip(where.host, place)
     chains = [_chain(chain) for chain in values.get("filter_chains", ())]
@@ -135,15 +133,14 @@ def listener(cursor: Cursor) -> Listener | None:
         else:
             chains = [fallback]
     if where is None:
-        cursor.warn("a UDP listener is " + _NO_HTTP)
         return None
     if not values.get("bind_to_port", True):
-        cursor.warn("bind_to_port is false: the listener is not started")
+        cursor.warn(f"bind_to_port is false: {_NOT_STARTED}")
         return None
     if not chains:
         cursor.fail("no filter chains specified")
     if chains[0] is None:
-        cursor.warn("the listener is " + _NO_HTTP)
+        cursor.warn(f"HTTP is all this proxy serves: {_NOT_STARTED}")
         return None
     return Listener(
         name=values.get("name") or str(where),

@@ -134,6 +134,7 @@ def test_admin() -> None:
     assert read(top=f"admin: {{{where}}}").admin == Admin(Address("127.0.0.1", 9901))
     assert read(top=f"admin: {{access_log_path: /dev/null, {where}}}").warnings == ()
     assert read(top="admin: {}").admin is None
+    assert read(top="admin: {address: {pipe: {path: /run/admin}}}").admin is None
     [warning] = read(top=f"admin: {{access_log_path: /tmp/log, {where}}}").warnings
     assert warning.path == "admin.access_log_path"
     assert refused(top="admin: {adress: {}}").suggestion == "address"
