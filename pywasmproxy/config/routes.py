@@ -50,12 +50,12 @@ REGEX = Message(
 
 
 def regex(cursor: Cursor) -> str:
-    """A regular expression in the part of RE2's syntax that Python shares."""
+    """A regular expression in the part of RE2's syntax that Python shares, to be matched against bytes."""
     pattern: str = REGEX.read(cursor)["regex"]
     if re.search(r"\[:\^?\w+:\]", pattern):
         cursor.fail(f"regular expression {pattern!r}: Python has no classes such as [:alpha:]")
     try:
-        re.compile(pattern)
+        re.compile(pattern.encode())
     except re.error as error:
         cursor.fail(f"regular expression {pattern!r}: {error}")
     return pattern
