@@ -45,8 +45,8 @@ layers: $(VENV)/.with-proxy,fast,dev  ## imports go one way: pywasmvm <- abi <- 
 mutants: $(VENV)/.with-proxy,fast,dev  ## seeded faults in the validator and the numerics: all must be noticed
 	@$(BIN)/python scripts/mutants.py
 
-bench: $(VENV)/.with-proxy,fast,dev,oracle  ## speed of the interpreter beside comparable ones
-	@$(BIN)/python benchmarks/run.py
+bench: $(VENV)/.with-proxy,fast,dev,oracle  ## speed of the interpreter beside the one of pwasm
+	@$(BIN)/python benchmarks/interpreter.py $(ARGS)
 
 docs: $(VENV)/.with-proxy,fast,dev  ## check the links of all Markdown files
 	@$(BIN)/python scripts/check_links.py
