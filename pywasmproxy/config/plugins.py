@@ -87,7 +87,14 @@ VM = Message(
     },
 )
 
-POLICIES = "UNSPECIFIED FAIL_RELOAD FAIL_CLOSED FAIL_OPEN"
+
+def _policy(cursor: Cursor) -> FailurePolicy | None:
+    """None for UNSPECIFIED."""
+    name = enum("failure policy", "UNSPECIFIED FAIL_RELOAD FAIL_CLOSED FAIL_OPEN")(cursor)
+    if name == "FAIL_RELOAD":
+        cursor.warn("FAIL_RELOAD is not supported yet: it acts like FAIL_CLOSED")
+    return None if name == "UNSPECIFIED" else FailurePolicy(name)
+
 
 PLUGIN = Message(
     "envoy.extensions.wasm.v3.PluginConfig",
@@ -97,7 +104,7 @@ PLUGIN = Message(
         "vm_config": VM.read,
         "configuration": configuration,
         "fail_open": boolean,
-        "failure_policy": enum("failure policy", POLICIES),
+        "failure_policy": _policy,
         "reload_config": RELOAD.read,
         "capability_restriction_config": CAPABILITIES.read,
         "allow_on_headers_stop_iteration": boolean,
@@ -111,9 +118,9 @@ def plugin(cursor: Cursor) -> WasmPlugin:
     vm = values.get("vm_config", {})
     if "code" not in vm:
         cursor.fail("vm_config.code is missing: there is nothing to run")
-    policy = values.get("failure_policy", "UNSPECIFIED")
+    policy: FailurePolicy | None = values.get("failure_policy")
     fail_open = values.get("fail_open", False)
-    if fail_open and policy != "UNSPECIFIED":
+    if fail_open and policy is not None:
         cursor.fail("only one of fail_open or failure_policy can be set")
     restriction = values.get("capability_restriction_config", {}).get("allowed_capabilities")
     backoff = values.get("reload_config", {}).get("backoff", {})
@@ -125,7 +132,7 @@ def plugin(cursor: Cursor) -> WasmPlugin:
         code=vm["code"],
         vm_configuration=vm.get("configuration", b""),
         configuration=values.get("configuration", b""),
-        failure_policy=FailurePolicy.FAIL_CLOSED if policy == "UNSPECIFIED" else FailurePolicy(policy),
+        failure_policy=policy or FailurePolicy.FAIL_CLOSED,
         fail_open=fail_open,
         reload_base_interval=backoff.get("base_interval", 1.0),
         environment_variables=vm.get("environment_variables", {}),
