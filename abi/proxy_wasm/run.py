@@ -116,13 +116,11 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         print(f"{args.filter}: {error.strerror}", file=sys.stderr)
         return REFUSED
-    except PluginStartError as error:
+    except PluginStartError:
         for record in host.records:
             print(record, file=sys.stderr)
         for line in host.errors:
             print(f"{args.filter}: {line}", file=sys.stderr)
-        if not host.errors:
-            print(f"{args.filter}: {error.reason}", file=sys.stderr)
         return REFUSED
 
     method = args.method or ("GET" if args.body is None else "POST")

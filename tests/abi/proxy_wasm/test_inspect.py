@@ -15,7 +15,7 @@ def test_a_filter() -> None:
     module = Module(
         wat(
             '(module (import "env" "proxy_log" (func (param i32 i32 i32) (result i32)))'
-            '(import "env" "proxy_http_call" (func (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))'
+            f'(import "env" "proxy_http_call" (func (param {"i32 " * 10}) (result i32)))'
             '(import "wasi_unstable" "proc_exit" (func (param i32)))'
             '(func (export "proxy_abi_version_0_2_0")) (func (export "mine"))'
             '(func (export "proxy_on_tick") (param i32))'

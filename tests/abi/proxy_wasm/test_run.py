@@ -34,10 +34,10 @@ def built(**callbacks: str) -> bytes:
         f'(import "{"wasi_unstable" if name == "env" else "env"}" "{call}" (func ${name} {types}))'
         for name, (call, types) in IMPORTS.items()
     ]
-    functions = [
-        f'(func (export "proxy_on_{name}") (param {"i32 " * TYPES.get(name.split("_")[-1], 2)}) (result i32) {body})'
-        for name, body in callbacks.items()
-    ]
+    functions = []
+    for name, body in callbacks.items():
+        parameters = "i32 " * TYPES[name.removeprefix("request_").removeprefix("response_")]
+        functions.append(f'(func (export "proxy_on_{name}") (param {parameters}) (result i32) {body})')
     fields = encode_map([(b"x-l", b"1")]).hex()
     escaped = "".join(f"\\{fields[i : i + 2]}" for i in range(0, len(fields), 2))
     return wat(
