@@ -22,9 +22,10 @@ def message_name(cursor: Cursor) -> str:
 
 
 def resolve(typed: Cursor | None, legacy: Cursor | None = None) -> tuple[str | None, Cursor | None]:
-    """Message name (None when the entry does not say) and the place of the message's fields (None: empty)."""
-    if typed is not None and legacy is not None:
-        legacy.fail("only one of typed_config and config can be set")
+    """Message name (None when the entry does not say) and the place of the message's fields (None: empty).
+
+    At most one of the two is given: the tables of filters refuse both.
+    """
     if typed is None:
         return None, legacy
     fields = typed.entries()
