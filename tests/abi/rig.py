@@ -20,7 +20,7 @@ from abi.proxy_wasm.vm import Vm
 from tests.support.wat import wat
 
 INPUT, OUTPUT, NAMES, CELLS, HEAP = 0x20000, 0x30000, 0x1000, 0x8000, 0x40000
-PAGES = 16
+PAGES = 48
 POISON = 0xDEADBEEF
 START_UP = {"_initialize", "_start", "main", "__main_void", "malloc", "proxy_on_memory_allocate"}
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 LAST = BufferType.FOREIGN_FUNCTION_ARGUMENTS
 
+MAX_BODY = 1 << 26
+"""Most bytes a guest can make a body grow to (64 MiB). The proxy's own limits are far below; this one keeps a
+guest that appends in a loop from taking the host's memory before its time is over."""
+
 
 @proxy_call
 def proxy_get_buffer_bytes(vm: Vm, buffer_type: U32, start: U32, max_size: U32) -> Status | OutBuffer:
@@ -25,7 +29,7 @@ def proxy_get_buffer_bytes(vm: Vm, buffer_type: U32, start: U32, max_size: U32) 
     data = vm.active.buffer(buffer_type)
     if data is None:
         return Status.NOT_FOUND
-    return bytes(data[start : start + max_size])
+    return bytes(memoryview(data)[start : start + max_size])
 
 
 @proxy_call
@@ -49,6 +53,8 @@ def proxy_set_buffer_bytes(vm: Vm, buffer_type: U32, start: U32, size: U32, data
         return Status.NOT_FOUND
     if not isinstance(body, bytearray):
         return Status.BAD_ARGUMENT
+    if len(body) + len(data) > MAX_BODY:
+        return Status.INTERNAL_FAILURE
     if start == 0:
         body[:size] = data
     elif start >= len(body):

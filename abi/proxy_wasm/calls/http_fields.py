@@ -26,6 +26,17 @@ SINGLE_VALUE = frozenset(
 )
 """Headers that have one line at most: adding to an existing one joins with a comma and no blank."""
 
+MAX_FIELDS = 1 << 20
+"""Most that one map may hold, as HTTP/2 counts it: all names and values, and `LINE_COST` for every line. Far
+above what any proxy accepts; it keeps a guest that adds in a loop from taking the host's memory."""
+
+LINE_COST = 32
+
+
+def _has_room(fields: HeaderMap, name: bytes, value: bytes) -> bool:
+    used = fields.byte_size + LINE_COST * fields.line_count
+    return used + len(name) + len(value) + LINE_COST <= MAX_FIELDS
+
 
 def _key(map_type: int, name: bytes) -> bytes:
     """The name a map stores: lower case, and `:authority` for a request's `host`."""
@@ -107,6 +118,8 @@ def proxy_add_header_map_value(vm: Vm, map_type: U32, name: Bytes, value: Bytes)
     fields = vm.active.writable_map(map_type)
     if fields is None:
         return Status.BAD_ARGUMENT
+    if not _has_room(fields, name, value):
+        return Status.INTERNAL_FAILURE
     _add(fields, map_type, name, value)
     return Status.OK
 
@@ -119,6 +132,8 @@ def proxy_replace_header_map_value(vm: Vm, map_type: U32, name: Bytes, value: By
     fields = vm.active.writable_map(map_type)
     if fields is None:
         return Status.BAD_ARGUMENT
+    if not _has_room(fields, name, value):
+        return Status.INTERNAL_FAILURE
     fields.set(_key(map_type, name), value)
     return Status.OK
 

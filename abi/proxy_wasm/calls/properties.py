@@ -32,6 +32,9 @@ class _Opaque:
 
 MISSING, OPAQUE = _Missing(), _Opaque()
 
+MAX_STORED = 1 << 20
+"""Most bytes of paths and values that the filters of one exchange may store; Envoy has no such limit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -407,5 +410,8 @@ def proxy_set_property(vm: Vm, path: Bytes, value: Bytes) -> Status:
     info = vm.active.info
     if info is None:
         return Status.NOT_FOUND
+    stored = sum(len(key) + len(data) for key, data in info.properties.items())
+    if stored + len(path) + len(value) > MAX_STORED:
+        return Status.INTERNAL_FAILURE
     info.properties[path] = value
     return Status.OK

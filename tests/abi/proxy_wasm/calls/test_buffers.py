@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from abi.proxy_wasm.calls.buffers import MAX_BODY
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.types import Status
 from abi.proxy_wasm.versions import AbiVersion
@@ -175,3 +176,13 @@ def test_get_configuration_of_0_1_0(config: bytes) -> None:
     rig = Rig(AbiVersion.V0_1_0, hooks=hooks, configuration=b"vm", config=config)
     assert rig.results == {"proxy_on_vm_start": (OK, b"vm"), "proxy_on_configure": (OK, config)}
     assert ask(rig) == (OK, b"vm")
+
+
+def test_a_body_cannot_grow_without_end() -> None:
+    body = bytearray(MAX_BODY - 1)
+    rig = Rig()
+    questions = [("proxy_set_buffer_bytes", 1, REST, 0, data) for data in (b"12", b"1", b"1")]
+    rig.during("proxy_on_response_body", lambda: [rig.ask(*question) for question in questions])
+    rig.plugin.http_stream().on_response_body(body, True)
+    assert rig.results["proxy_on_response_body"] == [Status.INTERNAL_FAILURE, OK, Status.INTERNAL_FAILURE]
+    assert len(body) == MAX_BODY

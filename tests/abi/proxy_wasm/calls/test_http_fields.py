@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from abi.proxy_wasm.calls.http_fields import LINE_COST, MAX_FIELDS
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.types import Action, Status
 from abi.proxy_wasm.versions import AbiVersion
@@ -290,3 +291,14 @@ def test_pointers_outside_memory_are_refused() -> None:
     rig.during("proxy_on_request_headers", lambda: ask(rig))
     rig.plugin.http_stream().on_request_headers(HeaderMap([("x", "v")]), True)
     assert rig.results["proxy_on_request_headers"] == [bad] * 8
+
+
+@pytest.mark.parametrize("call", [ADD, REPLACE])
+def test_a_map_cannot_grow_without_end(call: str) -> None:
+    # An empty line costs something, too, or a guest could add such lines for ever.
+    room = MAX_FIELDS - LINE_COST
+    lines, answers = in_headers(
+        [("", "")], (call, 0, b"x", b"v" * (room - LINE_COST)), (call, 0, b"x", b"v" * (room - LINE_COST - 1))
+    )
+    assert answers == [Status.INTERNAL_FAILURE, OK]
+    assert [len(value) for _, value in lines] == [0, room - LINE_COST - 1]

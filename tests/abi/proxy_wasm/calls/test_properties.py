@@ -365,3 +365,14 @@ def test_the_vm_itself_has_no_names() -> None:
 )
 def test_encoding(value: object, data: object) -> None:
     assert properties.encode(value) == data
+
+
+def test_an_exchange_cannot_store_without_end() -> None:
+    rig, facts = Rig(), StreamInfo(properties={b"k": bytes(properties.MAX_STORED - 5)})
+    answers = [(b"a", b"1234"), (b"a", b"123"), (b"b", b"")]
+    rig.during(
+        "proxy_on_request_headers", lambda: [rig.ask("proxy_set_property", *answer) for answer in answers]
+    )
+    rig.plugin.http_stream(facts).on_request_headers(HeaderMap(), True)
+    full = Status.INTERNAL_FAILURE
+    assert rig.results["proxy_on_request_headers"] == [full, OK, full]
