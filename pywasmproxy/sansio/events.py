@@ -1,18 +1,17 @@
 """What enters an exchange: one frozen dataclass per thing that can happen outside of it.
 
 A driver (the asyncio server, an adapter, a test's list) translates its world into these and feeds them to
-`HttpStream.feed`. Header maps carry pseudo-headers (`:authority :path :method :scheme`, `:status`) as ordinary
-lines, lower-case names, no hop-by-hop framing fields a codec consumed.
+`HttpStream.feed`. Header maps carry pseudo-headers (`:authority :path :method`, `:status`) as ordinary lines
+in front; all other lines are as they came, also `connection` and `transfer-encoding` (filters see those of a
+response).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
-from abi.proxy_wasm.deferred import Deferred
 from abi.proxy_wasm.header_map import HeaderMap
 
 # --- from the client ------------------------------------------------------------------------------------
@@ -28,7 +27,7 @@ class RequestHeaders:
 
 @dataclass(frozen=True, slots=True)
 class RequestBody:
-    """A piece of the request's body. The end may come with the last piece or as an empty piece of its own."""
+    """A piece of the request's body. The end may come with it or as an empty piece of its own."""
 
     data: bytes
     end_of_stream: bool = False
@@ -74,7 +73,7 @@ class ResponseHeaders:
 
 @dataclass(frozen=True, slots=True)
 class ResponseBody:
-    """A piece of the response's body. The end may come with the last piece or as an empty piece of its own."""
+    """A piece of the response's body. The end may come with it or as an empty piece of its own."""
 
     data: bytes
     end_of_stream: bool = False
@@ -122,12 +121,8 @@ class IdleTimeout:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """Guest code that ran elsewhere (a tick, another exchange) asked for something here.
-
-    Made by the `Dispatcher`, for the stream that it names.
-    """
-
-    effects: Sequence[Deferred]
+    """A filter asked for something while no event of this exchange was being worked on (guest code ran in a
+    tick, or in another exchange). Feed it when `wake` was called for the stream."""
 
 
 Event: TypeAlias = (

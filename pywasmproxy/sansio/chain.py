@@ -1,0 +1,87 @@
+"""`FilterChain`: the filters of a listener with what surrounds them; `open` starts an exchange.
+
+chain = FilterChain([AddHeader, plugin])
+stream = chain.open()
+for command in stream.feed(RequestHeaders(headers, end_of_stream=True)): ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from abi.proxy_wasm.host import MemoryHost
+from abi.proxy_wasm.plugin import Plugin
+from abi.proxy_wasm.stream_info import StreamInfo
+from pywasmproxy.config.model import (
+    BUFFER_LIMIT,
+    HttpConnectionManager,
+    Route,
+    RouteAction,
+    RouteConfig,
+    RouteMatch,
+    RouterFilter,
+    VirtualHost,
+)
+from pywasmproxy.sansio.dispatcher import Dispatcher
+from pywasmproxy.sansio.filter import FilterFactory
+from pywasmproxy.sansio.router import Router
+from pywasmproxy.sansio.stream import HttpStream
+from pywasmproxy.sansio.wasm import WasmFilterFactory
+
+EVERYTHING_UPSTREAM = RouteConfig(
+    virtual_hosts=(
+        VirtualHost("all", ("*",), (Route(RouteMatch(prefix="/"), RouteAction("upstream", timeout=None)),)),
+    )
+)
+"""The route table of a chain without one: every request goes to a cluster called `upstream`."""
+
+
+class Surroundings(Protocol):
+    """Time and randomness. `abi.proxy_wasm.host.Host` has these, too."""
+
+    def wall_clock_ns(self) -> int:
+        """Nanoseconds since 1970."""
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds of a clock that never goes back."""
+
+    def random_bytes(self, count: int) -> bytes:
+        """Bytes for request ids."""
+
+
+class FilterChain:
+    """Filters in request order, the route table behind them, and the manners of the proxy around them.
+
+    A filter is a factory as `filter.py` describes it: a `NativeFilter` class, a `WasmFilterFactory`, any such
+    function; or simply a `Plugin`, which then fails closed. `buffer_limit` is the number of bytes of each
+    message that may wait in filters.
+    """
+
+    def __init__(
+        self,
+        filters: Iterable[FilterFactory | Plugin],
+        *,
+        http: HttpConnectionManager | None = None,
+        buffer_limit: int = BUFFER_LIMIT,
+        surroundings: Surroundings | None = None,
+    ) -> None:
+        self.dispatcher = Dispatcher()
+        self.factories: list[FilterFactory] = [
+            WasmFilterFactory(one, self.dispatcher) if isinstance(one, Plugin) else one for one in filters
+        ]
+        self.http = http or HttpConnectionManager("", route_config=EVERYTHING_UPSTREAM)
+        self.router = Router(self.http.route_config)
+        self.buffer_limit = buffer_limit
+        self.surroundings: Surroundings = surroundings or MemoryHost()
+        self.request_ids = self.http.generate_request_id
+        self.envoy_headers = not any(
+            isinstance(one, RouterFilter) and one.suppress_envoy_headers for one in self.http.http_filters
+        )
+
+    def open(
+        self, info: StreamInfo | None = None, *, wake: Callable[[HttpStream], None] | None = None
+    ) -> HttpStream:
+        """A new exchange. `info` may already say what is known about connection and addresses; for `wake`
+        see `HttpStream`."""
+        return HttpStream(self, info if info is not None else StreamInfo(), wake)

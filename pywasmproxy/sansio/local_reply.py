@@ -1,0 +1,124 @@
+"""Answers the proxy gives by itself: from filters, routes, limits and failures.
+
+Source: Envoy 1.40 as measured (golden `local_response`): which fields such an answer gets, its gRPC form, and
+the words of `response.code_details` and the bits of `response.flags` that say why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntFlag
+
+from abi.proxy_wasm.header_map import HeaderMap
+
+
+class Flags(IntFlag):
+    """Bits of property `response.flags`."""
+
+    NONE = 0
+    NO_HEALTHY_UPSTREAM = 0x2
+    UPSTREAM_REQUEST_TIMEOUT = 0x4
+    LOCAL_RESET = 0x8
+    UPSTREAM_REMOTE_RESET = 0x10
+    UPSTREAM_CONNECTION_FAILURE = 0x20
+    UPSTREAM_CONNECTION_TERMINATION = 0x40
+    UPSTREAM_OVERFLOW = 0x80
+    NO_ROUTE_FOUND = 0x100
+    DOWNSTREAM_CONNECTION_TERMINATION = 0x4000
+    STREAM_IDLE_TIMEOUT = 0x1_0000
+    DOWNSTREAM_PROTOCOL_ERROR = 0x4_0000
+    UPSTREAM_PROTOCOL_ERROR = 0x80_0000
+    NO_CLUSTER_FOUND = 0x100_0000
+
+
+class Details:
+    """Values of property `response.code_details`."""
+
+    VIA_UPSTREAM = "via_upstream"
+    DIRECT_RESPONSE = "direct_response"
+    ROUTE_NOT_FOUND = "route_not_found"
+    CLUSTER_NOT_FOUND = "cluster_not_found"
+    NO_HEALTHY_UPSTREAM = "no_healthy_upstream"
+    UPSTREAM_TIMEOUT = "upstream_response_timeout"
+    IDLE_TIMEOUT = "stream_idle_timeout"
+    REQUEST_TOO_LARGE = "request_payload_too_large"
+    RESPONSE_TOO_LARGE = "response_payload_too_large"
+    DOWNSTREAM_CLOSED = "downstream_remote_disconnect"
+    WASM_FAILED = "wasm_fail_stream"
+    EARLY_RESET = "upstream_reset_before_response_started"
+    LATE_RESET = "upstream_reset_after_response_started"
+    REQUEST_HEADER_REMOVED = "filter_removed_required_request_headers"
+    RESPONSE_HEADER_REMOVED = "filter_removed_required_response_headers"
+
+    @staticmethod
+    def because(what: str, reason: str) -> str:
+        """`what{reason}`, with Envoy's underscores for blanks."""
+        return f"{what}{{{unblanked(reason)}}}"
+
+
+def unblanked(text: str) -> str:
+    """Code details are one word: blanks become underscores."""
+    return "_".join(text.split(" "))
+
+
+@dataclass(frozen=True, slots=True)
+class LocalReply:
+    """What to answer. `headers` come before the ones made here; a `:status` among them is ignored."""
+
+    status: int
+    body: bytes = b""
+    details: str = ""
+    flags: Flags = Flags.NONE
+    headers: HeaderMap = field(default_factory=HeaderMap)
+    grpc_status: int | None = None
+    """For gRPC requests only; None: derived from the status."""
+
+
+GRPC_STATUS = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
+"""gRPC statuses of HTTP ones, where the protocol defines one; all others are UNKNOWN (2)."""
+
+_GRPC_PLAIN = frozenset(range(0x20, 0x7F)) - {0x25}
+
+
+def is_grpc(request: HeaderMap | None) -> bool:
+    """Whether a request is gRPC, by its content-type."""
+    kind = (request.first(b"content-type") if request is not None else None) or b""
+    return kind == b"application/grpc" or kind.startswith((b"application/grpc+", b"application/grpc;"))
+
+
+def render(reply: LocalReply, *, grpc: bool, to_head: bool) -> tuple[HeaderMap, bytes]:
+    """Headers and body of a local reply. An empty body means that the response is its head alone."""
+    extra = [line for line in reply.headers.lines if line[0] != b":status"]
+    if grpc:
+        return _render_grpc(reply, extra, to_head), b""
+    headers = HeaderMap([(b":status", b"%d" % reply.status), *extra])
+    if not reply.body:
+        headers.remove(b"content-length")
+        headers.remove(b"content-type")
+        return headers, b""
+    headers.set_in_place(b"content-length", b"%d" % len(reply.body))
+    if headers.first(b"content-type") is None:
+        headers.add(b"content-type", b"text/plain")
+    return headers, b"" if to_head else reply.body
+
+
+def _render_grpc(reply: LocalReply, extra: list[tuple[bytes, bytes]], to_head: bool) -> HeaderMap:
+    """A trailers-only response: the status of the call is in the head, which is always a 200."""
+    status = GRPC_STATUS.get(reply.status, 2) if reply.grpc_status is None else reply.grpc_status
+    headers = HeaderMap(
+        [
+            (b":status", b"200"),
+            (b"content-type", b"application/grpc"),
+            (b"grpc-status", b"%d" % status),
+        ]
+    )
+    if reply.body and not to_head:
+        headers.add(b"grpc-message", _percent_encoded(reply.body))
+    for name, value in extra:
+        headers.set_in_place(name, value) if name == b"content-type" else headers.add(name, value)
+    return headers
+
+
+def _percent_encoded(message: bytes) -> bytes:
+    """gRPC's encoding of messages: printable ASCII stays, all else becomes %XX."""
+    return b"".join(bytes((byte,)) if byte in _GRPC_PLAIN else b"%%%02X" % byte for byte in message)

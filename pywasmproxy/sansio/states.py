@@ -1,0 +1,103 @@
+"""What may follow what in one exchange: two small tables, one per message. Anything else is an error.
+
+The request comes from the client; the response (`upstream`) exists once the request has been sent on. Events
+that may already have been on their way when their side ended are listed as such: they are accepted and
+mean nothing. `HttpStream` keeps the states; filters' pauses are not states but holds (`passage.py`).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TypeAlias
+
+from pywasmproxy.sansio import events as ev
+
+
+class StreamStateError(Exception):
+    """A driver fed an event that cannot happen now."""
+
+
+class Request(Enum):
+    """How far the client's request has come."""
+
+    IDLE = "no request yet"
+    OPEN = "request not complete"
+    COMPLETE = "request complete"
+    IGNORED = "rest of the request ignored"  # answered already, or the exchange is over
+
+
+class Upstream(Enum):
+    """How far the upstream's response has come."""
+
+    IDLE = "nothing sent upstream"
+    AWAITED = "response awaited"
+    OPEN = "response not complete"
+    COMPLETE = "response complete"
+    RELEASED = "upstream given up"
+
+
+Kind: TypeAlias = type[ev.Event]
+
+REQUEST: dict[tuple[Request, Kind, bool], Request] = {
+    # state, event, whether it ends the message -> next state
+    (Request.IDLE, ev.RequestHeaders, False): Request.OPEN,
+    (Request.IDLE, ev.RequestHeaders, True): Request.COMPLETE,
+    (Request.OPEN, ev.RequestBody, False): Request.OPEN,
+    (Request.OPEN, ev.RequestBody, True): Request.COMPLETE,
+    (Request.OPEN, ev.RequestTrailers, True): Request.COMPLETE,
+    (Request.IGNORED, ev.RequestBody, False): Request.IGNORED,
+    (Request.IGNORED, ev.RequestBody, True): Request.IGNORED,
+    (Request.IGNORED, ev.RequestTrailers, True): Request.IGNORED,
+}
+
+UPSTREAM: dict[tuple[Upstream, Kind, bool], Upstream] = {
+    (Upstream.AWAITED, ev.UpstreamConnected, False): Upstream.AWAITED,
+    (Upstream.AWAITED, ev.ResponseInformational, False): Upstream.AWAITED,
+    (Upstream.AWAITED, ev.ResponseHeaders, False): Upstream.OPEN,
+    (Upstream.AWAITED, ev.ResponseHeaders, True): Upstream.COMPLETE,
+    (Upstream.AWAITED, ev.UpstreamFailed, True): Upstream.RELEASED,
+    (Upstream.AWAITED, ev.RouteTimeout, False): Upstream.AWAITED,
+    (Upstream.OPEN, ev.ResponseBody, False): Upstream.OPEN,
+    (Upstream.OPEN, ev.ResponseBody, True): Upstream.COMPLETE,
+    (Upstream.OPEN, ev.ResponseTrailers, True): Upstream.COMPLETE,
+    (Upstream.OPEN, ev.UpstreamFailed, True): Upstream.RELEASED,
+    (Upstream.OPEN, ev.RouteTimeout, False): Upstream.OPEN,
+    # on their way when the response was complete
+    (Upstream.COMPLETE, ev.UpstreamFailed, True): Upstream.COMPLETE,
+    (Upstream.COMPLETE, ev.RouteTimeout, False): Upstream.COMPLETE,
+    # on their way when the upstream exchange was given up
+    (Upstream.RELEASED, ev.UpstreamConnected, False): Upstream.RELEASED,
+    (Upstream.RELEASED, ev.ResponseInformational, False): Upstream.RELEASED,
+    (Upstream.RELEASED, ev.ResponseHeaders, False): Upstream.RELEASED,
+    (Upstream.RELEASED, ev.ResponseHeaders, True): Upstream.RELEASED,
+    (Upstream.RELEASED, ev.ResponseBody, False): Upstream.RELEASED,
+    (Upstream.RELEASED, ev.ResponseBody, True): Upstream.RELEASED,
+    (Upstream.RELEASED, ev.ResponseTrailers, True): Upstream.RELEASED,
+    (Upstream.RELEASED, ev.UpstreamFailed, True): Upstream.RELEASED,
+    (Upstream.RELEASED, ev.RouteTimeout, False): Upstream.RELEASED,
+}
+
+ANY_TIME: frozenset[Kind] = frozenset((ev.DownstreamClosed, ev.IdleTimeout, ev.Resumed))
+"""Events that may come whenever there is a request, and after its end."""
+
+_ENDS: frozenset[Kind] = frozenset((ev.RequestTrailers, ev.ResponseTrailers, ev.UpstreamFailed))
+REQUEST_EVENTS: frozenset[Kind] = frozenset(kind for _, kind, _ in REQUEST)
+
+
+def after(request: Request, upstream: Upstream, event: ev.Event) -> tuple[Request, Upstream]:
+    """The states after an event. StreamStateError when it cannot happen in these states."""
+    kind = type(event)
+    ends = kind in _ENDS or getattr(event, "end_of_stream", False)
+    if kind in ANY_TIME:
+        if request is not Request.IDLE:
+            return request, upstream
+    elif kind in REQUEST_EVENTS:
+        next_request = REQUEST.get((request, kind, ends))
+        if next_request is not None:
+            return next_request, upstream
+    else:
+        next_upstream = UPSTREAM.get((upstream, kind, ends))
+        if next_upstream is not None:
+            return request, next_upstream
+    end = " (end of stream)" if ends else ""
+    raise StreamStateError(f"{kind.__name__}{end} cannot happen now: {request.value}, {upstream.value}")

@@ -1,0 +1,601 @@
+"""`HttpStream`: one HTTP exchange. `feed` takes an event and returns the commands it leads to.
+
+Between the driver and two `Passage`s: prepares the request's head, routes what comes out of the filters,
+gives the response its final shape, answers locally where something fails, ends the exchange exactly once.
+Source: Envoy 1.40's connection manager and router as measured (golden cases).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from abi.proxy_wasm.header_map import HeaderMap
+from abi.proxy_wasm.stream_info import StreamInfo
+from abi.proxy_wasm.types import StreamType
+from pywasmproxy.config.model import DirectResponse, Redirect, Route, RouteAction
+from pywasmproxy.sansio import commands as do
+from pywasmproxy.sansio import events as ev
+from pywasmproxy.sansio.filter import HttpFilter
+from pywasmproxy.sansio.headers import (
+    SERVICE_TIME,
+    finish_request,
+    finish_response,
+    http_date,
+    missing_from_request,
+    prepare_request,
+    status_of,
+    uuid4,
+)
+from pywasmproxy.sansio.local_reply import Details, Flags, LocalReply, is_grpc, render
+from pywasmproxy.sansio.passage import RequestPassage, ResponsePassage
+from pywasmproxy.sansio.router import Choice, location
+from pywasmproxy.sansio.states import Request, StreamStateError, Upstream, after
+
+if TYPE_CHECKING:
+    from pywasmproxy.sansio.chain import FilterChain
+
+
+# --- what filters ask for -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Continue:
+    filter: HttpFilter
+    stream_type: StreamType
+
+
+@dataclass(frozen=True, slots=True)
+class _Close:
+    """End without a response."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reroute:
+    """Choose the route again."""
+
+
+_Ask: TypeAlias = LocalReply | _Continue | _Close | _Reroute
+
+
+class StreamCallbacks:
+    """`FilterCallbacks` of one filter of one stream."""
+
+    __slots__ = ("_stream", "filter")
+
+    def __init__(self, stream: HttpStream) -> None:
+        self._stream = stream
+        self.filter: HttpFilter | None = None  # set as soon as the filter is made
+
+    def continue_stream(self, stream_type: StreamType) -> None:
+        if self.filter is not None:
+            self._stream.ask(_Continue(self.filter, stream_type))
+
+    def reply(self, reply: LocalReply) -> None:
+        self._stream.ask(reply)
+
+    def close(self) -> None:
+        self._stream.ask(_Close())
+
+    def clear_route_cache(self) -> None:
+        self._stream.ask(_Reroute())
+
+    @property
+    def waiting(self) -> bool:
+        return self.filter is not None and self._stream.waits_at(self.filter)
+
+
+# --- the exchange ---------------------------------------------------------------------------------------
+
+
+class HttpStream:
+    """One exchange; made by `FilterChain.open`.
+
+    `wake` is called when a filter asked for something while no event was being fed (a tick, another
+    exchange's guest code): the driver then feeds `Resumed()`, now or later. `done` is True after StreamDone.
+    """
+
+    def __init__(
+        self, chain: FilterChain, info: StreamInfo, wake: Callable[[HttpStream], None] | None = None
+    ) -> None:
+        self.info = info
+        self.done = False
+        self._chain = chain
+        self._wake = wake
+        self._feeding = False
+        self._commands: list[do.Command] = []
+        self._asks: deque[_Ask] = deque()
+        self._answer_due = False  # an answer or a close is among the asks: nothing is passed on meanwhile
+
+        self._request_state = Request.IDLE
+        self._upstream_state = Upstream.IDLE
+        self._upload_complete = False
+        self._to_head = False
+        self._grpc = False
+        self._response_started = False  # a response entered the filters
+        self._head_sent = False  # ... and its head has left them
+        self._ended = False
+
+        self._started_at = 0  # monotonic ns
+        self._sent_at = 0
+        self._uploaded_at: int | None = None
+
+        self._filters = self._make_filters()
+        limit = chain.buffer_limit
+        self._request = RequestPassage(self._filters, _ToUpstream(self), limit, info)
+        self._response = ResponsePassage(self._filters, _ToClient(self), limit, info)
+
+    def _make_filters(self) -> list[HttpFilter]:
+        filters: list[HttpFilter] = []
+        for factory in self._chain.factories:
+            callbacks = StreamCallbacks(self)
+            made = factory(callbacks, self.info)
+            if made is not None:
+                callbacks.filter = made
+                filters.append(made)
+        return filters
+
+    # --- the driver's side --------------------------------------------------------------------------------
+
+    def feed(self, event: ev.Event) -> list[do.Command]:
+        """Let something happen; what the driver has to do about it, in order.
+
+        Raises StreamStateError for an event that cannot happen now (`states.py`); the stream is unchanged.
+        """
+        if self._feeding:
+            raise StreamStateError("an event was fed while another one is being worked on")
+        upstream_before = self._upstream_state
+        self._request_state, self._upstream_state = after(self._request_state, self._upstream_state, event)
+        if self.done:
+            return []
+        self._feeding = True
+        try:
+            for part in _in_parts(event):
+                self._handle(part, upstream_before)
+                self._settle()
+            if self._ended:
+                self._finish()
+        finally:
+            self._feeding = False
+        commands, self._commands = self._commands, []
+        return commands
+
+    def _handle(self, event: ev.Event, upstream_before: Upstream) -> None:
+        if self._ended:
+            return
+        match event:
+            case ev.RequestHeaders():
+                self._on_request_headers(event)
+            case ev.RequestBody() | ev.RequestTrailers() if self._request_state is Request.IGNORED:
+                pass
+            case ev.RequestBody():
+                self.info.request_body_size += len(event.data)
+                self._request.put_body(event.data, event.end_of_stream)
+            case ev.RequestTrailers():
+                self.info.request_trailers = event.trailers
+                self._request.put_trailers(event.trailers)
+            case ev.DownstreamClosed():
+                self._note(Details.DOWNSTREAM_CLOSED, Flags.DOWNSTREAM_CONNECTION_TERMINATION)
+                self._ended = True
+            case ev.IdleTimeout():
+                self._on_idle_timeout()
+            case ev.Resumed():
+                pass  # the asks are waiting already
+            case _ if upstream_before in (Upstream.COMPLETE, Upstream.RELEASED):
+                pass
+            case _:
+                self._on_upstream_event(event)
+
+    def _on_upstream_event(self, event: ev.Event) -> None:
+        match event:
+            case ev.UpstreamConnected():
+                self.info.upstream_address = event.address
+                self.info.upstream_local_address = event.local_address
+                self.info.upstream_transport_failure_reason = ""
+                self.info.upstream_pool_ready_duration = self._now() - self._sent_at
+            case ev.ResponseHeaders():
+                self._on_response_headers(event)
+            case ev.ResponseBody():
+                self._note_latency()
+                self._response.put_body(event.data, event.end_of_stream)
+            case ev.ResponseTrailers():
+                self._note_latency()
+                self.info.response_trailers = event.trailers
+                self._response.put_trailers(event.trailers)
+            case ev.UpstreamFailed():
+                self._on_upstream_failed(event)
+            case ev.RouteTimeout():
+                self._give_up(
+                    LocalReply(
+                        504,
+                        b"upstream request timeout",
+                        Details.UPSTREAM_TIMEOUT,
+                        Flags.UPSTREAM_REQUEST_TIMEOUT,
+                    )
+                )
+            case _:
+                pass  # interim responses are not passed on (Envoy: proxy_100_continue is off)
+
+    # --- the filters' side --------------------------------------------------------------------------------
+
+    def ask(self, ask: _Ask) -> None:
+        """A filter asks for something."""
+        if self._ended:
+            return
+        if isinstance(ask, LocalReply | _Close):
+            if self._answer_due:
+                return  # the first answer wins
+            self._answer_due = True
+        was_idle = not self._asks
+        self._asks.append(ask)
+        if was_idle and not self._feeding and self._wake is not None:
+            self._wake(self)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether nothing is passed on now."""
+        return self._answer_due or self._ended
+
+    @property
+    def pending(self) -> bool:
+        """Whether a filter asked for something and `Resumed` has to be fed."""
+        return bool(self._asks)
+
+    def waits_at(self, filter: HttpFilter) -> bool:
+        """Whether the request or the response waits at this filter."""
+        return self._request.waits_at(filter) or self._response.waits_at(filter)
+
+    def _settle(self) -> None:
+        """Do what the filters asked for, until nobody asks any more."""
+        while self._asks and not self._ended:
+            ask = self._asks.popleft()
+            match ask:
+                case LocalReply():
+                    self._answer_due = False
+                    self._answer(ask)
+                case _Close():
+                    self._answer_due = False
+                    self._cut_off()
+                case _Reroute():
+                    self._note_route(self._chain.router.choose(self._request.headers or HeaderMap()))
+                case _Continue():
+                    request = ask.stream_type is StreamType.HTTP_REQUEST
+                    (self._request if request else self._response).resume(ask.filter)
+
+    # --- request ------------------------------------------------------------------------------------------
+
+    def _on_request_headers(self, event: ev.RequestHeaders) -> None:
+        headers, info, chain = event.headers, self.info, self._chain
+        self._started_at = self._now()
+        if info.start_time is None:
+            info.start_time = chain.surroundings.wall_clock_ns()
+        if (headers.first(b"expect") or b"").lower() == b"100-continue" and info.protocol != "HTTP/1.0":
+            # The proxy answers for the upstream, so that filters and upstream see an ordinary request.
+            headers.remove(b"expect")
+            self._commands.append(do.SendInformational(HeaderMap([(b":status", b"100")])))
+        prepare_request(headers, tls=info.tls, request_id=self._request_id if chain.request_ids else None)
+        info.request_headers = headers
+        self._to_head = headers.first(b":method") == b"HEAD"
+        self._grpc = is_grpc(headers)
+        self._note_route(chain.router.choose(headers))
+        self._request.put_headers(headers, event.end_of_stream)
+
+    def _request_id(self) -> bytes:
+        return uuid4(self._chain.surroundings.random_bytes(16))
+
+    def _note_route(self, choice: Choice | None) -> None:
+        """Make the route visible as properties."""
+        info = self.info
+        if choice is None:
+            info.route_name = info.virtual_host_name = info.cluster_name = info.route_metadata = None
+            return
+        action = choice.route.action
+        info.route_name = choice.route.name
+        info.virtual_host_name = choice.virtual_host.name
+        info.cluster_name = action.cluster if isinstance(action, RouteAction) else ""
+        info.route_metadata = dict(choice.route.metadata)
+
+    def route_request(self, headers: HeaderMap, end_of_stream: bool) -> None:
+        """The request's head has come through the filters: send it where its route says."""
+        choice = self._chain.router.choose(headers)
+        self._note_route(choice)
+        if choice is None:
+            self.ask(LocalReply(404, details=Details.ROUTE_NOT_FOUND, flags=Flags.NO_ROUTE_FOUND))
+            return
+        match choice.route.action:
+            case DirectResponse(status, body):
+                self.ask(LocalReply(status, body, Details.DIRECT_RESPONSE))
+            case Redirect() as redirect:
+                target = HeaderMap([(b"location", location(redirect, headers, choice.matched))])
+                self.ask(LocalReply(redirect.status, details=Details.DIRECT_RESPONSE, headers=target))
+            case RouteAction(cluster=""):
+                self.ask(LocalReply(503, details=Details.CLUSTER_NOT_FOUND, flags=Flags.NO_CLUSTER_FOUND))
+            case RouteAction() as action:
+                self._send_upstream(choice.route, action, choice.matched, headers, end_of_stream)
+
+    def _send_upstream(
+        self, route: Route, action: RouteAction, matched: bytes, headers: HeaderMap, end_of_stream: bool
+    ) -> None:
+        missing = missing_from_request(headers)
+        if missing is not None:
+            text = f"missing required header: {missing}"
+            self.ask(
+                LocalReply(
+                    503,
+                    text.encode(),
+                    Details.because(Details.REQUEST_HEADER_REMOVED, text),
+                    Flags.DOWNSTREAM_PROTOCOL_ERROR,
+                )
+            )
+            return
+        finish_request(headers, action, matched, envoy_headers=self._chain.envoy_headers)
+        self.info.upstream_attempt_count = 1
+        self._upstream_state = Upstream.AWAITED
+        self._sent_at = self._now()
+        self._commands.append(do.SendUpstreamHeaders(action.cluster, route, headers, end_of_stream))
+        if action.timeout is not None:
+            self._route_timeout = action.timeout
+        if end_of_stream:
+            self._uploaded()
+
+    _route_timeout: float | None = None
+
+    @property
+    def _uploading(self) -> bool:
+        return self._upstream_state in (Upstream.AWAITED, Upstream.OPEN, Upstream.COMPLETE)
+
+    def upload(self, data: bytes, end_of_stream: bool) -> None:
+        """A piece of the request's body has come through the filters."""
+        if self._uploading and (data or end_of_stream):
+            self._commands.append(do.SendUpstreamBody(data, end_of_stream))
+            if end_of_stream:
+                self._uploaded()
+
+    def upload_trailers(self, trailers: HeaderMap) -> None:
+        """The request's trailers have come through the filters."""
+        if self._uploading:
+            self._commands.append(do.SendUpstreamTrailers(trailers))
+            self._uploaded()
+
+    def _uploaded(self) -> None:
+        """The upstream has the whole request: the route's time runs."""
+        self._upload_complete = True
+        self._uploaded_at = self._now()
+        if self._route_timeout is not None:
+            self._commands.append(do.StartRouteTimeout(self._route_timeout))
+
+    # --- response -----------------------------------------------------------------------------------------
+
+    def _on_response_headers(self, event: ev.ResponseHeaders) -> None:
+        headers = event.headers
+        if self._uploaded_at is not None and self._chain.envoy_headers:
+            headers.set_in_place(SERVICE_TIME, b"%d" % ((self._now() - self._uploaded_at) // 1_000_000))
+        self._note_latency()
+        self.info.response_code_details = Details.VIA_UPSTREAM
+        self._start_response(headers, event.end_of_stream)
+
+    def _start_response(self, headers: HeaderMap, end_of_stream: bool) -> None:
+        self._response_started = True
+        self.info.response_headers = headers
+        self.info.response_code = status_of(headers)
+        self._response.put_headers(headers, end_of_stream)
+
+    def send_response(self, headers: HeaderMap, end_of_stream: bool) -> None:
+        """A response's head has come through the filters, or needs none: send it."""
+        status = status_of(headers)
+        if status is None:
+            text = "missing required header: :status"
+            self.ask(LocalReply(502, text.encode(), Details.because(Details.RESPONSE_HEADER_REMOVED, text)))
+            return
+        chain = self._chain
+        finish_response(
+            headers,
+            server_name=chain.http.server_name,
+            transformation=chain.http.server_header_transformation,
+            date=http_date(chain.surroundings.wall_clock_ns() // 1_000_000_000),
+        )
+        self._head_sent = True
+        self.info.response_headers = headers
+        self.info.response_code = status
+        # The rest of an unfinished request cannot be told from the next one, so this response is the last.
+        close = self._request_state is not Request.COMPLETE
+        self._commands.append(do.SendDownstreamHeaders(headers, end_of_stream, close))
+        self._ended = end_of_stream
+
+    def download(self, data: bytes, end_of_stream: bool) -> None:
+        """A piece of the response's body has come through the filters."""
+        self.info.response_body_size += len(data)
+        if data or end_of_stream:
+            self._commands.append(do.SendDownstreamBody(data, end_of_stream))
+        self._ended = end_of_stream
+
+    def download_trailers(self, trailers: HeaderMap) -> None:
+        """The response's trailers have come through the filters."""
+        self._commands.append(do.SendDownstreamTrailers(trailers))
+        self._ended = True
+
+    # --- answers from here --------------------------------------------------------------------------------
+
+    def _answer(self, reply: LocalReply) -> None:
+        """Answer the client from here, as far as that is still possible.
+
+        Through the filters when there was no response yet; past them in place of a response that they hold
+        or have spoilt; by cutting the response off when its head is out.
+        """
+        self._note(reply.details, reply.flags)
+        if self._head_sent:
+            self._cut_off()
+            return
+        self._give_up_request()
+        headers, body = render(reply, grpc=self._grpc, to_head=self._to_head)
+        if not self._response_started:
+            self._start_response(headers, not body)
+            if body and not self._response.stopped:
+                self._response.put_body(body, True)
+            return
+        self._response.close()
+        self.send_response(headers, not body)
+        if body:
+            self.download(body, True)
+
+    def _give_up(self, reply: LocalReply) -> None:
+        """The upstream's response will not be complete: say so, unless the client already got part of it."""
+        if self._response_started:
+            self._note(reply.details, reply.flags)
+            self._cut_off()
+        else:
+            self.ask(reply)
+
+    def _on_upstream_failed(self, event: ev.UpstreamFailed) -> None:
+        reason = event.reason
+        if self._response_started:
+            self._note(Details.because(Details.LATE_RESET, reason.value), _FAILURE_FLAGS[reason])
+            self._cut_off()
+        elif reason is ev.UpstreamFailure.NO_HEALTHY_UPSTREAM:
+            self.ask(
+                LocalReply(503, reason.value.encode(), Details.NO_HEALTHY_UPSTREAM, _FAILURE_FLAGS[reason])
+            )
+        else:
+            text = f"upstream connect error or disconnect/reset before headers. reset reason: {reason.value}"
+            status = 502 if reason is ev.UpstreamFailure.PROTOCOL_ERROR else 503
+            details = Details.because(Details.EARLY_RESET, reason.value)
+            self.ask(LocalReply(status, text.encode(), details, _FAILURE_FLAGS[reason]))
+
+    def _on_idle_timeout(self) -> None:
+        status = 504 if self._request_state is Request.COMPLETE else 408
+        self.ask(LocalReply(status, b"stream timeout", Details.IDLE_TIMEOUT, Flags.STREAM_IDLE_TIMEOUT))
+
+    def request_too_large(self) -> None:
+        """More of the request would have to wait than may."""
+        self.ask(LocalReply(413, b"Payload Too Large", Details.REQUEST_TOO_LARGE))
+
+    def response_too_large(self) -> None:
+        """More of the response would have to wait than may."""
+        self.ask(LocalReply(500, b"Internal Server Error", Details.RESPONSE_TOO_LARGE))
+
+    # --- the end ------------------------------------------------------------------------------------------
+
+    def _give_up_request(self) -> None:
+        """The request is answered: neither its rest nor an upstream's response matters any more."""
+        self._request.close()
+        if self._request_state is Request.OPEN:
+            self._request_state = Request.IGNORED
+        unfinished = self._upstream_state in (Upstream.AWAITED, Upstream.OPEN)
+        if unfinished or (self._upstream_state is Upstream.COMPLETE and not self._upload_complete):
+            self._commands.append(do.ResetUpstream())
+            self._upload_complete = True
+        if self._upstream_state is not Upstream.IDLE:
+            self._upstream_state = Upstream.RELEASED
+
+    def _cut_off(self) -> None:
+        """Close the client's connection in the middle of things."""
+        self._commands.append(do.ResetDownstream())
+        self._ended = True
+
+    def _finish(self) -> None:
+        """Everything was sent: tell the filters, and the driver."""
+        self._give_up_request()
+        self._response.close()
+        self._asks.clear()
+        self.info.request_duration = self._now() - self._started_at
+        for filter in self._filters:
+            filter.on_log()
+        for filter in self._filters:
+            filter.on_done()
+            filter.on_delete()
+        self.done = True
+        self._commands.append(do.StreamDone())
+
+    # --- facts --------------------------------------------------------------------------------------------
+
+    def _now(self) -> int:
+        return self._chain.surroundings.monotonic_ns()
+
+    def _note(self, details: str, flags: Flags) -> None:
+        self.info.response_code_details = details
+        self.info.response_flags |= flags
+
+    def _note_latency(self) -> None:
+        if self._upstream_state is Upstream.COMPLETE:
+            self.info.backend_latency = self._now() - self._sent_at
+
+    def command(self, command: do.Command) -> None:
+        """Leave a command for the driver."""
+        self._commands.append(command)
+
+
+_FAILURE_FLAGS = {
+    ev.UpstreamFailure.CONNECT_FAILURE: Flags.UPSTREAM_CONNECTION_FAILURE,
+    ev.UpstreamFailure.CONNECT_TIMEOUT: Flags.UPSTREAM_CONNECTION_FAILURE,
+    ev.UpstreamFailure.RESET: Flags.UPSTREAM_CONNECTION_TERMINATION,
+    ev.UpstreamFailure.PROTOCOL_ERROR: Flags.UPSTREAM_PROTOCOL_ERROR,
+    ev.UpstreamFailure.LOCAL_RESET: Flags.LOCAL_RESET,
+    ev.UpstreamFailure.OVERFLOW: Flags.UPSTREAM_OVERFLOW,
+    ev.UpstreamFailure.NO_HEALTHY_UPSTREAM: Flags.NO_HEALTHY_UPSTREAM,
+}
+
+
+def _in_parts(event: ev.Event) -> tuple[ev.Event, ...]:
+    """The end of a body is an empty piece of its own, as filters behind Envoy know it from HTTP/1."""
+    if isinstance(event, ev.RequestBody | ev.ResponseBody) and event.end_of_stream and event.data:
+        kind = type(event)
+        return kind(event.data, False), kind(b"", True)
+    return (event,)
+
+
+class _ToUpstream:
+    """The `Outlet` of the request."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: HttpStream) -> None:
+        self._stream = stream
+
+    @property
+    def interrupted(self) -> bool:
+        return self._stream.interrupted
+
+    def emit_headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
+        self._stream.route_request(headers, end_of_stream)
+
+    def emit_body(self, data: bytes, end_of_stream: bool) -> None:
+        self._stream.upload(data, end_of_stream)
+
+    def emit_trailers(self, trailers: HeaderMap) -> None:
+        self._stream.upload_trailers(trailers)
+
+    def too_much(self) -> None:
+        self._stream.request_too_large()
+
+    def throttle(self, held: bool) -> None:
+        self._stream.command(do.PauseRequest() if held else do.ResumeRequest())
+
+
+class _ToClient:
+    """The `Outlet` of the response."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: HttpStream) -> None:
+        self._stream = stream
+
+    @property
+    def interrupted(self) -> bool:
+        return self._stream.interrupted
+
+    def emit_headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
+        self._stream.send_response(headers, end_of_stream)
+
+    def emit_body(self, data: bytes, end_of_stream: bool) -> None:
+        self._stream.download(data, end_of_stream)
+
+    def emit_trailers(self, trailers: HeaderMap) -> None:
+        self._stream.download_trailers(trailers)
+
+    def too_much(self) -> None:
+        self._stream.response_too_large()
+
+    def throttle(self, held: bool) -> None:
+        self._stream.command(do.PauseResponse() if held else do.ResumeResponse())
