@@ -47,6 +47,7 @@ from pywasmvm.interp.prepare import (
     prepare,
 )
 from pywasmvm.runtime.func import Func, HostFunc, WasmFunc
+from pywasmvm.runtime.limits import BIG_FRAME
 from pywasmvm.runtime.store import Store
 
 
@@ -112,7 +113,10 @@ class Machine:
     def enter(self, func: WasmFunc, args: Sequence[Any]) -> None:
         """Set the machine up to call a function with canonical arguments."""
         prepared = self.prepared(func)
-        self.frames.append(Frame(func, prepared, [*args, *prepared.zeros]))
+        frame = Frame(func, prepared, [*args, *prepared.zeros])
+        if prepared.slots >= BIG_FRAME:
+            self.store.reserve_frame(self.frames, frame, prepared.slots)
+        self.frames.append(frame)
 
     def prepared(self, func: WasmFunc) -> Prepared:
         """The blocks of a function; shared by all instances of its module."""
@@ -278,7 +282,10 @@ class Machine:
                     if prepared is None:
                         prepared = self.prepared(callee)
                     args += prepared.zeros
-                    frame = Frame(callee, prepared, args)
+                    called = Frame(callee, prepared, args)
+                    if prepared.slots >= BIG_FRAME:
+                        store.reserve_frame(frames, called, prepared.slots)
+                    frame = called
                     frames.append(frame)
                     stack, locals_, instance = frame.stack, frame.locals, frame.instance
                     memory, globals_ = instance.memory0, instance.globals
@@ -291,6 +298,8 @@ class Machine:
                         stack.extend(_call_host(callee, frame, args))
                     finally:
                         store.depth -= len(frames)
+                    # The quantum starts anew, so a loop of host calls would never come to a poll.
+                    store.check_deadline()
                     budget = store.take()
                     block = frame.block
                 callee = None

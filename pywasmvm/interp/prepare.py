@@ -96,12 +96,15 @@ class Label:
 
 @dataclass(slots=True)
 class Prepared:
-    """A function ready to run. `zeros` are the initial values of its locals beyond the parameters."""
+    """A function ready to run. `zeros` are the initial values of its locals beyond the parameters, `slots` is
+    how many values a frame may hold at once, locals and operands together.
+    """
 
     code: Code
     entry: Block
     zeros: list[Any]
     results: int
+    slots: int
 
     def offset(self, index: int) -> int:
         """Byte offset of an instruction in its module."""
@@ -129,7 +132,8 @@ def prepare(module: Module, index: int, *, single: bool = False) -> Prepared:
     for count, local_type in code.locals:
         zeros += [default(local_type)] * count
     lowering = _Lowering(code, facts.heights, len(type_.results), module.context.types, single)
-    return Prepared(code, lowering.run(), zeros, len(type_.results))
+    slots = len(type_.params) + len(zeros) + max(facts.heights)
+    return Prepared(code, lowering.run(), zeros, len(type_.results), slots)
 
 
 class _Lowering:

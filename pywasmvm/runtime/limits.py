@@ -13,6 +13,13 @@ QUANTUM = 20_000
 #: Bulk memory operations look at the clock after every piece of this many bytes.
 BULK_PIECE = 16 << 20
 
+#: Locals and operands that all active frames of a store may hold together. Without it a guest whose frames
+#: are huge would fill the memory of the host long before its calls are too deep.
+FRAME_SLOTS = 1 << 24
+
+#: Frames with fewer are not counted: `call_depth` bounds them well enough.
+BIG_FRAME = 1024
+
 #: How often host and guest may call each other in turn. Each turn takes frames of the Python stack, which
 #: guest calls among themselves do not.
 REENTRY_DEPTH = 100

@@ -9,10 +9,11 @@ from __future__ import annotations
 import sys
 import time
 from _thread import get_ident
+from typing import Any
 
 from pywasmvm.errors import Exhaustion, TrapKind
 from pywasmvm.runtime.engine import Engine, engine_named
-from pywasmvm.runtime.limits import QUANTUM, REENTRY_DEPTH, StoreLimits
+from pywasmvm.runtime.limits import FRAME_SLOTS, QUANTUM, REENTRY_DEPTH, StoreLimits
 
 #: Python frames that `REENTRY_DEPTH` turns between host and guest may need.
 _RECURSION_LIMIT = 8_000
@@ -35,6 +36,8 @@ class Store:
         self._owner = 0  # thread of the running call, 0 when none runs
         self._nesting = 0  # calls from the host that are active
         self.depth = 0  # frames of activations that wait in a host function
+        #: Big frames, outermost first: the stack it is on, its place there, itself, slots of all up to it.
+        self._big_frames: list[tuple[list[Any], int, Any, int]] = []
 
     @property
     def limits(self) -> StoreLimits:
@@ -80,6 +83,7 @@ class Store:
         self._nesting -= 1
         if self._nesting == 0:
             self._owner = 0
+            self._big_frames.clear()
 
     def take(self) -> int:
         """Units that may run before the next `poll`; `give_back` returns what was not used."""
@@ -113,6 +117,22 @@ class Store:
         """Raise Exhaustion when the outermost call has run out of time."""
         if self._deadline is not None and time.monotonic() >= self._deadline:
             raise Exhaustion(TrapKind.DEADLINE_EXCEEDED)
+
+    def reserve_frame(self, frames: list[Any], frame: object, slots: int) -> None:
+        """Count a big frame that is about to be put on the stack `frames`. Raises Exhaustion.
+
+        Nothing is told when a frame is left: those that are no longer where they were are dropped here.
+        """
+        big = self._big_frames
+        while big:
+            stack, place, owner, _ = big[-1]
+            if place < len(stack) and stack[place] is owner:
+                break
+            big.pop()
+        total = slots + (big[-1][3] if big else 0)
+        if total > FRAME_SLOTS:
+            raise Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
+        big.append((frames, len(frames), frame, total))
 
     def reserve_pages(self, pages: int) -> bool:
         """Count pages as used; whether the limit allows it."""
