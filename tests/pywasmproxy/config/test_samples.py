@@ -69,15 +69,12 @@ def test_the_real_envoy_agrees(path: Path, folder: Path) -> None:
 
 
 def official(name: str) -> Any:
-    """A message class of the official protobufs; skips the test where the package is missing."""
-    try:
-        json_format = importlib.import_module("google.protobuf.json_format")
-        pool = importlib.import_module("google.protobuf.descriptor_pool").Default()
-        factory = importlib.import_module("google.protobuf.message_factory")
-        package = importlib.import_module("envoy")
-        importlib.import_module("xds.type.v3.typed_struct_pb2")
-    except ImportError as error:
-        pytest.skip(f"the official protobufs are missing ({error.name}): pip install xds-protos")
+    """A message class of the official protobufs."""
+    json_format = importlib.import_module("google.protobuf.json_format")
+    pool = importlib.import_module("google.protobuf.descriptor_pool").Default()
+    factory = importlib.import_module("google.protobuf.message_factory")
+    package = importlib.import_module("envoy")
+    importlib.import_module("xds.type.v3.typed_struct_pb2")
     root = package.__path__[0]
     for part in ("config", "extensions", "type"):
         for where, _, files in os.walk(os.path.join(root, part)):
@@ -105,6 +102,7 @@ def test_the_tables_are_found() -> None:
     assert len(tables()) >= 40
 
 
+@pytest.mark.protobufs
 @pytest.mark.parametrize("table", tables(), ids=lambda table: table.name)
 def test_tables_have_the_official_names(table: Message) -> None:
     _, message = official(table.name)
@@ -114,6 +112,7 @@ def test_tables_have_the_official_names(table: Message) -> None:
     assert known <= {*table.fields, *table.ignored}
 
 
+@pytest.mark.protobufs
 @pytest.mark.parametrize("path", PLAIN, ids=lambda path: path.stem)
 def test_the_official_protobufs_read_the_sample(path: Path) -> None:
     json_format, message = official("envoy.config.bootstrap.v3.Bootstrap")
