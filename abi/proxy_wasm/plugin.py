@@ -14,7 +14,9 @@ from abi.proxy_wasm import failures
 from abi.proxy_wasm.contexts import HttpContext, RootContext
 from abi.proxy_wasm.failures import PluginFailure, PluginStartError
 from abi.proxy_wasm.host import Host, LogRecord
+from abi.proxy_wasm.services import Histogram, Services
 from abi.proxy_wasm.stream_info import StreamInfo
+from abi.proxy_wasm.types import MetricType
 from abi.proxy_wasm.vm import Vm
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class Plugin:
         start_limits: StoreLimits | None = None,
         allow_on_headers_stop_iteration: bool = False,
         capabilities: frozenset[str] | None = None,
+        services: Services | None = None,
         fail_open: bool = False,
     ) -> None:
         self.name, self.root_id, self.config = name, root_id, config
@@ -57,7 +60,8 @@ class Plugin:
         self.closed = False
         try:
             if isinstance(module_or_vm, Vm):
-                if vm_id or vm_config or environment or host or limits or start_limits or capabilities:
+                own = (vm_id, vm_config, environment, host, limits, start_limits, capabilities, services)
+                if any(own):
                     raise TypeError("a shared Vm was given: its own settings cannot be given again")
                 self.vm = module_or_vm
             else:
@@ -70,6 +74,7 @@ class Plugin:
                     limits=limits,
                     start_limits=start_limits,
                     capabilities=capabilities,
+                    services=services,
                 )
             self.stream_log_prefix = " ".join(filter(None, (name, root_id, self.vm.vm_id)))
             with self.vm.starting():
@@ -149,7 +154,7 @@ class Plugin:
             error.host_errors.append(line)
             target = module_or_vm.host if isinstance(module_or_vm, Vm) else host
             if target is not None:
-                target.error(line)
+                getattr(target, "critical", target.error)(line)
 
     # --- use ------------------------------------------------------------------------------------------------
 
@@ -166,6 +171,21 @@ class Plugin:
     def logs(self) -> list[LogRecord]:
         """The guest's log lines, when the host keeps them (the default one does)."""
         return list(getattr(self.vm.host, "records", ()))
+
+    @property
+    def metrics(self) -> dict[str, int | Histogram]:
+        """The metrics of the plugin's VM and of all that share its services, by name."""
+        return {
+            metric.name.decode("utf-8", "backslashreplace"): metric.histogram
+            if metric.kind is MetricType.HISTOGRAM
+            else metric.value
+            for metric in self.vm.services.metrics
+        }
+
+    def queue_ready(self, token: int) -> None:
+        """Run `proxy_on_queue_ready`; `Services.queues.deliver` calls this."""
+        self.vm.check_alive()
+        self.vm.call(self.root, "proxy_on_queue_ready", self.root.id, token)
 
     def tick(self) -> None:
         """Run `proxy_on_tick`; `tick_period_ms` says how often the guest wants that (0: not at all)."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from abi.proxy_wasm.host import Host
 from abi.proxy_wasm.plugin import Plugin
+from abi.proxy_wasm.services import Services
 from abi.proxy_wasm.vm import Vm
 
 if TYPE_CHECKING:
@@ -24,10 +25,13 @@ PluginKey = tuple[VmKey, str, bytes, str, bool]
 class VmRegistry:
     """The living VMs of one worker. `plugin(...)` gives an existing plugin or starts what is missing.
 
+    All of them share `services`; call `services.queues.deliver()` after guest code ran, outside of it.
+
     A dead VM is forgotten at the next request for it, so that asking again starts a fresh one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, services: Services | None = None) -> None:
+        self.services = services if services is not None else Services()
         self._vms: dict[VmKey, Vm] = {}
         self._plugins: dict[PluginKey, Plugin] = {}
 
@@ -72,6 +76,7 @@ class VmRegistry:
                 start_limits=start_limits,
                 allow_on_headers_stop_iteration=allow_on_headers_stop_iteration,
                 capabilities=capabilities,
+                services=self.services,
                 fail_open=fail_open,
             )
             self._vms[vm_key] = plugin.vm

@@ -12,7 +12,18 @@ from dataclasses import dataclass
 from enum import Enum, Flag
 
 from abi.hostcall import HostCall
-from abi.proxy_wasm.calls import buffers, http_fields, lifecycle, log, properties, streams, wasi
+from abi.proxy_wasm.calls import (
+    buffers,
+    http_fields,
+    lifecycle,
+    log,
+    metrics,
+    properties,
+    shared_data,
+    shared_queue,
+    streams,
+    wasi,
+)
 
 
 class AbiVersion(Enum):
@@ -128,13 +139,23 @@ _ENV = (
     _env(streams.proxy_continue_response, " -> i32", FIRST, resultless=True),
     _env(streams.proxy_clear_route_cache, " -> i32", FIRST, resultless=True),
     _env(streams.proxy_send_local_response, "i32 i32 i32 i32 i32 i32 i32 i32 -> i32"),
+    # what VMs share
+    _env(shared_data.proxy_get_shared_data, "i32 i32 i32 i32 i32 -> i32"),
+    _env(shared_data.proxy_set_shared_data, "i32 i32 i32 i32 i32 -> i32"),
+    _env(shared_queue.proxy_register_shared_queue, "i32 i32 i32 -> i32"),
+    _env(shared_queue.proxy_resolve_shared_queue, "i32 i32 i32 i32 i32 -> i32"),
+    _env(shared_queue.proxy_enqueue_shared_queue, "i32 i32 i32 -> i32"),
+    _env(shared_queue.proxy_dequeue_shared_queue, "i32 i32 i32 -> i32"),
+    _env(metrics.proxy_define_metric, "i32 i32 i32 i32 -> i32"),
+    _env(metrics.proxy_increment_metric, "i32 i64 -> i32"),
+    _env(metrics.proxy_record_metric, "i32 i64 -> i32"),
+    _env(metrics.proxy_get_metric, "i32 i32 -> i32"),
     # what compilers' runtimes import
     _env(lifecycle.emscripten_notify_memory_growth, "i32 -> ", allowed=Phase.EVERY),
     _env(lifecycle.pthread_equal, "i32 i32 -> i32", allowed=Phase.EVERY),
 )
 
 _CALLS = 'call-outs: issue "Proxy-wasm in full"'
-_SERVICES = 'shared data, queues, metrics: issue "Proxy-wasm in full"'
 _FOREIGN = 'foreign functions: issue "Proxy-wasm in full"'
 _HIGRESS = "Higress' own extensions; Envoy has none of them"
 
@@ -145,16 +166,6 @@ _GAPS = (
     _gap("proxy_grpc_send", "i32 i32 i32 i32 -> i32", _CALLS),
     _gap("proxy_grpc_cancel", "i32 -> i32", _CALLS),
     _gap("proxy_grpc_close", "i32 -> i32", _CALLS),
-    _gap("proxy_get_shared_data", "i32 i32 i32 i32 i32 -> i32", _SERVICES),
-    _gap("proxy_set_shared_data", "i32 i32 i32 i32 i32 -> i32", _SERVICES),
-    _gap("proxy_register_shared_queue", "i32 i32 i32 -> i32", _SERVICES),
-    _gap("proxy_resolve_shared_queue", "i32 i32 i32 i32 i32 -> i32", _SERVICES),
-    _gap("proxy_enqueue_shared_queue", "i32 i32 i32 -> i32", _SERVICES),
-    _gap("proxy_dequeue_shared_queue", "i32 i32 i32 -> i32", _SERVICES),
-    _gap("proxy_define_metric", "i32 i32 i32 i32 -> i32", _SERVICES),
-    _gap("proxy_increment_metric", "i32 i64 -> i32", _SERVICES),
-    _gap("proxy_record_metric", "i32 i64 -> i32", _SERVICES),
-    _gap("proxy_get_metric", "i32 i32 -> i32", _SERVICES),
     _gap("proxy_call_foreign_function", "i32 i32 i32 i32 i32 i32 -> i32", _FOREIGN),
     _gap("proxy_redis_init", "i32 i32 i32 i32 i32 i32 i32 -> i32", _HIGRESS, HIGRESS),
     _gap("proxy_redis_call", "i32 i32 i32 i32 i32 -> i32", _HIGRESS, HIGRESS),

@@ -18,6 +18,7 @@ from abi.proxy_wasm.deferred import Deferred
 from abi.proxy_wasm.failures import PluginFailure, PluginStartError
 from abi.proxy_wasm.host import Host, MemoryHost
 from abi.proxy_wasm.linking import Bindings, export_errors, import_errors, version_of
+from abi.proxy_wasm.services import MetricIds, Services
 from abi.proxy_wasm.types import LogLevel
 from abi.proxy_wasm.versions import callbacks
 from pywasmvm import Func, InvalidError, MalformedError, Memory, Module, Store, StoreLimits, Trap
@@ -43,6 +44,7 @@ class Vm:
     `limits` hold for every call into it; `start_limits` (by default the same) until the first plugin is
     configured, because large modules need much longer to initialise than to handle a request. Fuel counts per
     call, too. `capabilities` names what the guest may call and be called with; None is no restriction.
+    `services` holds what VMs share (data, queues, metrics); without it the VM has its own.
 
     `failure` is None while the VM lives and the exception that ended it afterwards. `deferred` holds what
     the guest asked for, for whoever entered it.
@@ -61,11 +63,14 @@ class Vm:
         limits: StoreLimits | None = None,
         start_limits: StoreLimits | None = None,
         capabilities: frozenset[str] | None = None,
+        services: Services | None = None,
     ) -> None:
         self.vm_id, self.configuration = vm_id, configuration
         self.environment: dict[str, str] = dict(environment or {})
         self.host: Host = host if host is not None else MemoryHost()
         self.capabilities = capabilities or None
+        self.services = services if services is not None else Services()
+        self.metric_ids = MetricIds()
         self.trace: Callable[[str], None] | None = None
         if self.host.log_level is LogLevel.TRACE:
             self.trace = getattr(self.host, "trace", None)

@@ -110,7 +110,15 @@ class Rig:
         self.called: list[str] = []
         self.version = version
         self.host = _Host(self, log_level)
-        names = ("vm_id", "configuration", "environment", "limits", "start_limits", "capabilities")
+        names = (
+            "vm_id",
+            "configuration",
+            "environment",
+            "limits",
+            "start_limits",
+            "capabilities",
+            "services",
+        )
         for_vm = {name: arguments.pop(name) for name in names if name in arguments}
         self.vm = Vm(wat(module_text(version, wasi)), host=self.host, **for_vm)
         self.plugin = Plugin(self.vm, **arguments)
