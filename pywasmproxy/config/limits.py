@@ -112,7 +112,7 @@ class Limits:
     callback_fuel: int | None = _limit(None, count, "units of fuel one callback may burn")
     memory_pages: int | None = _limit(4096, pages, "linear memory of one VM, in pages of 64 KiB")
     table_elements: int | None = _limit(1_000_000, count, "elements in one table of a VM")
-    call_depth: int | None = _limit(2000, count, "nested calls inside a guest")
+    call_depth: int | None = _limit(10_000, count, "nested calls inside a guest")
     recycle_memory_share: float | None = _limit(
         0.75, share, "part of memory_pages beyond which a fresh VM takes over from a leaking one"
     )
