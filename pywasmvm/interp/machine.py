@@ -248,7 +248,12 @@ class Machine:
                             stack[-1] = other
                     elif kind == EXECUTE:
                         execute, immediate = arg
-                        execute(frame, immediate)
+                        extra = execute(frame, immediate)
+                        if extra:
+                            budget -= extra
+                            if budget < 0:
+                                owed, budget = budget, 0
+                                budget = store.poll(owed)
                     elif kind == PLAIN:
                         _plain(frame, *arg)
                     elif kind == UNWIND:

@@ -62,8 +62,13 @@ Operation = tuple[int, Any, int]
 #: Instructions that use no fuel (the same as in wasmtime, so that counts agree).
 FREE = frozenset({"nop", "drop", "block", "loop", "unreachable", "return", "else", "end"})
 
-#: Instructions whose whole execution is one function `(frame, immediate) -> None`.
-EXECUTED: dict[str, Callable[[Any, Any], None]] = {**memory.EXECUTED, **reference.EXECUTED, **table.EXECUTED}
+#: Instructions whose whole execution is one function `(frame, immediate)`. Those whose work has a size return
+#: it: fuel beyond the one unit of each instruction (a unit per byte, page or element, as in wasmtime).
+EXECUTED: dict[str, Callable[[Any, Any], int | None]] = {
+    **memory.EXECUTED,
+    **reference.EXECUTED,
+    **table.EXECUTED,
+}
 
 
 class Block:

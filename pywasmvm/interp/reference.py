@@ -28,7 +28,7 @@ def _func(frame: Frame, index: int) -> None:
     frame.stack.append(frame.instance.funcs[index])
 
 
-EXECUTED: dict[str, Callable[[Any, Any], None]] = {
+EXECUTED: dict[str, Callable[[Any, Any], int | None]] = {
     "ref.null": _null,
     "ref.is_null": _is_null,
     "ref.func": _func,

@@ -31,8 +31,9 @@ class StoreLimits:
 
     `memory_pages` (64 KiB each) and `table_elements` count all memories and tables of the store together;
     `call_depth` is the number of nested calls; `fuel` a pool of units that instructions use up (one unit is
-    one instruction, with blocks, ends, nops and drops free, and one more per call of a function); `seconds`
-    of wall-clock time for each outermost call from the host.
+    one instruction, with blocks, ends, nops and drops free, one more per call of a function, and one more per
+    byte, page or element that a bulk operation fills, copies or adds); `seconds` of wall-clock time for each
+    outermost call from the host.
     """
 
     memory_pages: int | None = 1 << 14  # 1 GiB

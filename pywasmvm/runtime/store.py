@@ -106,7 +106,7 @@ class Store:
         """
         self.check_deadline()
         if self._fuel is None:
-            return QUANTUM + units
+            return QUANTUM
         if self._fuel + units < 0:
             self._fuel = 0
             raise Exhaustion(TrapKind.OUT_OF_FUEL)
