@@ -63,6 +63,39 @@ class TestFuel:
         assert trap(lambda: exports.tree(60)) is TrapKind.OUT_OF_FUEL
         assert store.fuel_left == 0
 
+    @pytest.mark.parametrize("size", [0, 1, 50])
+    @pytest.mark.parametrize(
+        ("body", "fixed"),
+        [
+            ("i32.const 0 i32.const 1 local.get 0 memory.fill", 5),
+            ("i32.const 0 i32.const 9 local.get 0 memory.copy", 5),
+            ("i32.const 0 i32.const 0 local.get 0 memory.init $d", 5),
+            ("local.get 0 memory.grow drop", 3),
+            ("i32.const 0 ref.null func local.get 0 table.fill", 5),
+            ("i32.const 0 i32.const 0 local.get 0 table.copy", 5),
+            ("i32.const 0 i32.const 0 local.get 0 table.init $e", 5),
+            ("ref.null func local.get 0 table.grow drop", 4),
+        ],
+    )
+    def test_bulk_operations_pay_for_their_size(self, body: str, fixed: int, size: int) -> None:
+        elements = "0 " * 50
+        text = f"""(module (memory 1 51) (table 50 100 funcref) (data $d "{"a" * 50}") (elem $e func {elements})
+          (func (export "f") (param i32) {body}))"""
+        store = Store(limits=StoreLimits(fuel=1000))
+        run = instance(text, store=store).exports["f"]
+        run(size)
+        assert store.fuel_left == 1000 - fixed - size
+        if "grow" in body:
+            run(1000)  # growth that fails is not paid for
+            assert store.fuel_left == 1000 - 2 * fixed - size
+
+    def test_a_bulk_operation_may_use_up_the_fuel(self) -> None:
+        store = Store(limits=StoreLimits(fuel=100))
+        text = '(module (memory 1) (func (export "f") i32.const 0 i32.const 1 i32.const 200 memory.fill))'
+        exports = instance(text, store=store).exports
+        assert trap(exports.f) is TrapKind.OUT_OF_FUEL
+        assert store.fuel_left == 0
+
     def test_unlimited_by_default(self) -> None:
         store = Store()
         assert store.fuel_left is None

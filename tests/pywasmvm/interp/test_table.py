@@ -95,7 +95,8 @@ def test_copy_as_if_through_a_buffer(target: int, source: int, count: int) -> No
 def test_copy_between_tables() -> None:
     exports = instance("""(module
       (table $a (export "a") 3 externref) (table $b (export "b") 3 externref)
-      (func (export "f") (param i32 i32 i32) local.get 0 local.get 1 local.get 2 table.copy $a $b))""").exports
+      (func (export "f") (param i32 i32 i32)
+        local.get 0 local.get 1 local.get 2 table.copy $a $b))""").exports
     for index in range(3):
         exports.a[index], exports.b[index] = f"a{index}", f"b{index}"
     exports.f(0, 1, 2)
