@@ -79,7 +79,8 @@ class TestFuel:
     )
     def test_bulk_operations_pay_for_their_size(self, body: str, fixed: int, size: int) -> None:
         elements = "0 " * 50
-        text = f"""(module (memory 1 51) (table 50 100 funcref) (data $d "{"a" * 50}") (elem $e func {elements})
+        text = f"""(module (memory 1 51) (table 50 100 funcref)
+          (data $d "{"a" * 50}") (elem $e func {elements})
           (func (export "f") (param i32) {body}))"""
         store = Store(limits=StoreLimits(fuel=1000))
         run = instance(text, store=store).exports["f"]
