@@ -22,7 +22,7 @@ SMALL = [
       (func (type 0) (local f32 f64) local.get 0 if (result i32) i32.const 1 else i32.const 2 end
         i32.const 0 call_indirect (type 0))
       (func block loop br 1 end end i32.const 0 i32.const 0 i32.const 1 memory.init 0 data.drop 0)
-      (func (result i32 i64) i32.const 0 br_table 0 0 unreachable))"""),
+      (func (result i32 i64) i32.const 1 i64.const 2 i32.const 0 br_table 0 0))"""),
     wat("""(module (table 1 externref) (func (param externref) (result i32) local.get 0 ref.is_null)
       (func (result f32) f32.const 1 f32.const 2 i32.const 0 select f32.sqrt)
       (func i32.const 0 i64.load offset=8 drop i32.const 0 f64.const 1 f64.store align=4) (memory 0))"""),
