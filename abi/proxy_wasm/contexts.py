@@ -114,7 +114,6 @@ class HttpContext(Context):
         "in_log",
         "info",
         "local_response",
-        "plugin",
     )
 
     plugin: Plugin
@@ -235,7 +234,7 @@ class HttpContext(Context):
         self._maps = {kind: fields for kind, fields in final.items() if fields is not None}
         self.in_log = True
         try:
-            self.vm.call(self, "proxy_on_log", self.id)
+            self.vm.run(self, "proxy_on_log", self.id)
         finally:
             self.in_log = False
             self._maps = {}
@@ -247,7 +246,7 @@ class HttpContext(Context):
             self._begin()
             self.request_phase_over()
             self.response_phase_over()
-            self.vm.call(self, "proxy_on_done", self.id)
+            self.vm.run(self, "proxy_on_done", self.id)
         return Action.CONTINUE
 
     def on_delete(self) -> Action:
@@ -255,7 +254,7 @@ class HttpContext(Context):
         if self._created and not self._deleted:
             self._begin()
             try:
-                self.vm.call(self, "proxy_on_delete", self.id)
+                self.vm.run(self, "proxy_on_delete", self.id)
             finally:
                 self._deleted = True
                 self.vm.contexts.pop(self.id, None)
@@ -263,15 +262,15 @@ class HttpContext(Context):
 
     def _begin(self) -> None:
         """Before every callback: the VM must be alive, and the guest must know the context."""
-        self.vm.check_alive()
         if self._created:
             if self._deleted:
                 raise RuntimeError(f"stream context {self.id} was deleted; no callback may follow")
             return
+        self.vm.check_alive()
         self._created = True
         self.id = self.vm.new_context_id()
         self.vm.contexts[self.id] = self
-        self.vm.call(self, "proxy_on_context_create", self.id, self.plugin.root.id)
+        self.vm.run(self, "proxy_on_context_create", self.id, self.plugin.root.id)
 
     def _on_headers(self, name: str, slot: int, headers: HeaderMap, end_of_stream: bool) -> Action:
         self._begin()
@@ -279,9 +278,9 @@ class HttpContext(Context):
         self._end_of_stream = end_of_stream
         vm = self.vm
         if vm.version.headers_tell_end_of_stream:
-            result = vm.call(self, name, self.id, headers.line_count, int(end_of_stream))
+            result = vm.run(self, name, self.id, headers.line_count, int(end_of_stream))
         else:
-            result = vm.call(self, name, self.id, headers.line_count)
+            result = vm.run(self, name, self.id, headers.line_count)
         if result == 1 and self.plugin.allow_on_headers_stop_iteration:
             return Action.STOP_ITERATION
         action = HEADERS_ACTIONS[min(result, 4)]
@@ -293,7 +292,7 @@ class HttpContext(Context):
         self._begin()
         self._bodies[slot] = body
         self._end_of_stream = end_of_stream
-        action = BODY_ACTIONS[min(self.vm.call(self, name, self.id, len(body), int(end_of_stream)), 3)]
+        action = BODY_ACTIONS[min(self.vm.run(self, name, self.id, len(body), int(end_of_stream)), 3)]
         if action is Action.CONTINUE:
             self._bodies.pop(slot, None)
         return action
@@ -301,7 +300,7 @@ class HttpContext(Context):
     def _on_trailers(self, name: str, slot: int, trailers: HeaderMap) -> Action:
         self._begin()
         self._maps[slot] = trailers
-        action = TRAILERS_ACTIONS[min(self.vm.call(self, name, self.id, trailers.line_count), 1)]
+        action = TRAILERS_ACTIONS[min(self.vm.run(self, name, self.id, trailers.line_count), 1)]
         if action is Action.CONTINUE:
             self._maps.pop(slot, None)
         return action

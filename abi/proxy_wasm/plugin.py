@@ -184,13 +184,11 @@ class Plugin:
 
     def queue_ready(self, token: int) -> None:
         """Run `proxy_on_queue_ready`; `Services.queues.deliver` calls this."""
-        self.vm.check_alive()
-        self.vm.call(self.root, "proxy_on_queue_ready", self.root.id, token)
+        self.vm.run(self.root, "proxy_on_queue_ready", self.root.id, token)
 
     def tick(self) -> None:
         """Run `proxy_on_tick`; `tick_period_ms` says how often the guest wants that (0: not at all)."""
-        self.vm.check_alive()
-        self.vm.call(self.root, "proxy_on_tick", self.root.id)
+        self.vm.run(self.root, "proxy_on_tick", self.root.id)
 
     # --- end ------------------------------------------------------------------------------------------------
 

@@ -200,7 +200,7 @@ class Vm:
         """Run a callback for a context; its result, or `default` when it has none or does not exist.
 
         Raises `PluginFailure` when the guest fails; the VM is dead then. It does not ask whether the VM is
-        alive: at start-up Envoy goes on after a failure, everybody else asks `check_alive` first.
+        alive: at start-up Envoy goes on after a failure. Everybody else uses `run`.
         """
         function = self._functions.get(name)
         if function is None:
@@ -224,6 +224,16 @@ class Vm:
         while self._after_callback and self._depth == 0:
             self._after_callback.pop(0)()
         return default if result is None else int(result)
+
+    def run(self, context: Context, name: str, *arguments: int, default: int = 0) -> int:
+        """`call` for a started plugin: the VM must be alive before, and still be alive afterwards.
+
+        A callback that returned may have killed the VM all the same, through the guest's allocator.
+        """
+        self.check_alive()
+        result = self.call(context, name, *arguments, default=default)
+        self.check_alive()
+        return result
 
     def after_callback(self, action: Callable[[], None]) -> None:
         """Do something as soon as the running callback has returned."""

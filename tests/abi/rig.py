@@ -22,6 +22,15 @@ from tests.support.wat import wat
 INPUT, OUTPUT, NAMES, CELLS, HEAP = 0x20000, 0x30000, 0x1000, 0x8000, 0x40000
 PAGES = 48
 POISON = 0xDEADBEEF
+VM_ARGUMENTS = (
+    "vm_id",
+    "configuration",
+    "environment",
+    "limits",
+    "start_limits",
+    "capabilities",
+    "services",
+)
 START_UP = {"_initialize", "_start", "main", "__main_void", "malloc", "proxy_on_memory_allocate"}
 
 
@@ -110,16 +119,7 @@ class Rig:
         self.called: list[str] = []
         self.version = version
         self.host = _Host(self, log_level)
-        names = (
-            "vm_id",
-            "configuration",
-            "environment",
-            "limits",
-            "start_limits",
-            "capabilities",
-            "services",
-        )
-        for_vm = {name: arguments.pop(name) for name in names if name in arguments}
+        for_vm = {name: arguments.pop(name) for name in VM_ARGUMENTS if name in arguments}
         self.vm = Vm(wat(module_text(version, wasi)), host=self.host, **for_vm)
         self.plugin = Plugin(self.vm, **arguments)
 

@@ -389,6 +389,8 @@ def find(context: Context, path: bytes) -> bytes | Status:
     if parts == [b""]:
         return Status.SERIALIZATION_FAILURE
     item, rest = _first(context, parts)
+    if parts[:2] == [b"request", b"headers"] and rest and rest[0].lower() == b"host":
+        rest[0] = b":authority"
     for part in rest:
         if isinstance(item, FilterState):
             prefix, _, key = part.partition(b".")

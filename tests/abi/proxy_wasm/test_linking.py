@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from abi.proxy_wasm.failures import PluginStartError
+from abi.proxy_wasm.failures import PluginFailure, PluginStartError
 from abi.proxy_wasm.linking import type_text, version_of
 from abi.proxy_wasm.plugin import Plugin
 from abi.proxy_wasm.types import LogLevel
@@ -269,6 +269,14 @@ def test_a_restricted_call_in_the_allocator_kills_the_vm_but_not_the_callback() 
     assert plugin.failed
     assert plugin.tick_period_ms == 0
     assert str(plugin.vm.failure) == "Function: malloc failed: Uncaught Error: restricted_callback"
+
+
+def test_a_callback_whose_allocator_died_fails_as_it_returns() -> None:
+    text = asking(f"{CALL_TICK} (i32.const 8192)", TICK, "proxy_on_tick")
+    plugin = Plugin(wat(text), name="p")
+    with pytest.raises(PluginFailure, match="malloc failed"):
+        plugin.tick()
+    assert [record.message for record in plugin.logs] == ["6"]  # it ran to its end
 
 
 def test_the_allocator_may_log_without_a_prefix() -> None:

@@ -103,6 +103,7 @@ TABLE: list[tuple[str, Any, Any, Any]] = [
     ("request/headers/x-dup", b"1,2", MISSING, b"1,2"),
     ("request/headers/X-Dup", b"1,2", MISSING, b"1,2"),
     ("request/headers/:path", b"/p/a?x=1&y=2", MISSING, b"/p/a?x=1&y=2"),
+    ("request/headers/Host", b"test.local", MISSING, b"test.local"),
     ("request/headers/nope", MISSING, MISSING, MISSING),
     ("request/protocol", b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.1"),
     ("request/time", number(1_700_000_000_000_000_001), number(1_700_000_000_000_000_001), None),
