@@ -51,6 +51,8 @@ class RequestHead:
     length: int = 0
     keep_alive: bool = True
     expects_continue: bool = False
+    connection: frozenset[bytes] = frozenset()
+    """The options of the `connection` field, lower-case."""
     upgrade: bytes = b""
     """The protocol a request with `connection: upgrade` asks for; lower-case."""
 
@@ -494,6 +496,7 @@ class RequestReader(_Reader):
             facts.length,
             keep_alive,
             facts.expect == b"100-continue" and minor == 1,
+            facts.tokens,
             upgrade,
         )
 

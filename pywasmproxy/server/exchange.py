@@ -22,7 +22,6 @@ from pywasmproxy.sansio.events import UpstreamFailure
 from pywasmproxy.server.codec import HeaderLines, RequestHead, ResponseHead
 from pywasmproxy.server.upstream import UpstreamRequest
 from pywasmproxy.server.wire import (
-    CONTINUE,
     BodyWriter,
     UnsafeHeader,
     content_length,
@@ -43,17 +42,18 @@ class Stream(Protocol):
     def feed(self, event: ev.Event) -> list[do.Command]: ...
 
 
-StreamFactory = Callable[[StreamInfo, "Exchange"], Stream]
+StreamFactory = Callable[[StreamInfo, Callable[[Any], None]], Stream]
+"""Opens the core's side; the second argument is called when the stream wants to be fed `Resumed`."""
 
 _CORE, _SOCKET = 1, 2  # who holds a body back
 
-_CONSUMED = frozenset((b"host", b"transfer-encoding"))
-"""Fields that filters do not see: said by `:authority`, or true of one hop only."""
-_CONSUMED_WITH_EXPECT = _CONSUMED | {b"expect"}  # we have answered it
+_CONSUMED = frozenset((b"host", b"upgrade", b"http2-settings"))
+"""Fields that filters do not see: `:authority` says the same, or the upgrade does not happen."""
+_KEPT = frozenset((b"te", b"expect"))  # dealt with by the core, whether `connection` names them or not
 
 
 class Exchange:
-    """One request and its response. The connection calls it, the upstream request calls it, timers call it."""
+    """One request and its response. Connection, upstream request and timers call it; it calls the core."""
 
     __slots__ = (
         "_body",
@@ -80,7 +80,7 @@ class Exchange:
     def __init__(self, listener: Listener, connection: DownstreamConnection, head: RequestHead) -> None:
         self.listener = listener
         self.connection = connection
-        self.info = StreamInfo()
+        self.info = listener.stream_info(connection, head)
         self.idle_timeout = listener.http.stream_idle_timeout
         self.response_started = False
         self.response_complete = False
@@ -104,14 +104,12 @@ class Exchange:
         """Hand the request's head to the core."""
         head = self._head
         try:
-            headers = request_map(head, b"http")
-            self._stream = self.listener.open_stream(self.info, self)
+            headers = request_map(head)
+            self._stream = self.listener.open_stream(self.info, self._wake)
         except Exception:
             self._crashed()
             return
         self._request_ended = head.bodiless
-        if head.expects_continue and not head.bodiless:
-            self.connection.write(CONTINUE)
         self.feed(ev.RequestHeaders(headers, head.bodiless))
 
     def feed(self, event: ev.Event) -> None:
@@ -133,6 +131,7 @@ class Exchange:
         if self._upstream is not None:
             self._upstream.flush()
         self.connection.flush()
+        self.listener.guest_ran()
 
     def request_data(self, data: bytes) -> None:
         """A piece of the request's body."""
@@ -156,6 +155,10 @@ class Exchange:
     def client_writable(self, writable: bool) -> None:
         """The client's socket takes more of the response, or does not."""
         self._hold_response(_SOCKET, not writable)
+
+    def _wake(self, stream: object) -> None:
+        """Guest code that ran elsewhere asked for something here."""
+        asyncio.get_running_loop().call_soon(self.feed, ev.Resumed())
 
     def idle(self) -> None:
         """Nothing has happened for the idle timeout."""
@@ -210,6 +213,7 @@ class Exchange:
                 ev.UpstreamFailed(UpstreamFailure.NO_HEALTHY_UPSTREAM, f"no cluster {command.cluster!r}")
             )
             return
+        self.info.cluster_metadata = dict(cluster.config.metadata)
         self._use_route(command.route)
         method, path, lines = upstream_lines(command.headers)
         self._upstream_trailers = cluster.config.http1.enable_trailers
@@ -294,7 +298,8 @@ class Exchange:
         self.response_complete = True
 
     def _reset_downstream(self, command: do.ResetDownstream) -> None:
-        self.connection.close_now()
+        if self.connection.exchange is self:  # else the connection has another use for its last bytes
+            self.connection.close_now()
 
     def _pause_request(self, command: do.PauseRequest) -> None:
         self._hold_request(_CORE, True)
@@ -340,7 +345,7 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.reset()
-        self.listener.exchanges.discard(self)
+        self.listener.ended(self)
         connection = self.connection
         if connection.exchange is self:
             if self.response_complete and self._body is not None:
@@ -385,16 +390,15 @@ _PERFORM: dict[type, Callable[[Exchange, Any], None]] = {
 # --- header maps and the wire ---------------------------------------------------------------------------
 
 
-def request_map(head: RequestHead, scheme: bytes) -> HeaderMap:
+def request_map(head: RequestHead) -> HeaderMap:
     """A request head as filters see it: pseudo-headers first, then the fields without `host`."""
-    consumed = _CONSUMED_WITH_EXPECT if head.expects_continue else _CONSUMED
+    consumed = _CONSUMED | (head.connection - _KEPT) if head.connection else _CONSUMED
     fields = [line for line in head.headers if line[0] not in consumed]
     return HeaderMap(
         [
             (b":authority", head.authority),
             (b":path", head.path),
             (b":method", head.method),
-            (b":scheme", scheme),
             *fields,
         ]
     )

@@ -7,11 +7,13 @@ with zero), and drains: no new connections, no new requests, the running ones ar
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
+from abi.proxy_wasm.stream_info import StreamInfo
 from pywasmproxy.config.model import Address, HttpConnectionManager
 from pywasmproxy.config.model import Listener as ListenerConfig
-from pywasmproxy.server.clock import Clock
+from pywasmproxy.sansio.headers import http_date
 from pywasmproxy.server.codec import HeaderLines, HeadParser, RequestHead
 from pywasmproxy.server.downstream import DownstreamConnection
 from pywasmproxy.server.exchange import Exchange, StreamFactory
@@ -35,7 +37,8 @@ class Listener:
         log: Log,
         clusters: Mapping[str, Cluster],
         open_stream: StreamFactory,
-        clock: Clock,
+        guest_ran: Callable[[], None],
+        node: Mapping[str, object],
     ) -> None:
         self.config = config
         self.http: HttpConnectionManager = config.http
@@ -44,7 +47,8 @@ class Listener:
         self.logger = log["http"]
         self.clusters = clusters
         self.open_stream = open_stream
-        self.clock = clock
+        self.guest_ran = guest_ran
+        self.node = dict(node)
         self.connections: set[DownstreamConnection] = set()
         self.exchanges: set[Exchange] = set()
         self.address: Address | None = None
@@ -113,9 +117,25 @@ class Listener:
         self.exchanges.add(exchange)
         exchange.start()
 
+    def ended(self, exchange: Exchange) -> None:
+        """An exchange is over."""
+        self.exchanges.discard(exchange)
+
+    def stream_info(self, connection: DownstreamConnection, head: RequestHead) -> StreamInfo:
+        """What is known about an exchange before it begins."""
+        return StreamInfo(
+            protocol="HTTP/1.1" if head.minor else "HTTP/1.0",
+            connection_id=connection.id,
+            source_address=connection.remote,
+            destination_address=connection.local,
+            filter_chain_name=self.config.filter_chains[0].name,
+            listener_direction=int(self.config.traffic_direction),
+            node=self.node,
+        )
+
     def own_fields(self) -> HeaderLines:
         """The fields of an answer that no filter sees."""
-        return [(b"date", self.clock.http_date()), (b"server", self.server_name)]
+        return [(b"date", http_date(int(time.time()))), (b"server", self.server_name)]
 
     # --- the end --------------------------------------------------------------------------------------------
 

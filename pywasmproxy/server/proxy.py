@@ -16,7 +16,6 @@ from typing import Any
 
 from pywasmproxy.config import ConfigError, load, load_file
 from pywasmproxy.config.model import Address, Bootstrap
-from pywasmproxy.server.clock import Clock
 from pywasmproxy.server.codec import HeadParser, head_parser
 from pywasmproxy.server.filters import Filters, StartError
 from pywasmproxy.server.listener import Listener
@@ -48,7 +47,6 @@ class Server:
         self.clusters: dict[str, Cluster] = {
             config.name: Cluster(config, parser, log["upstream"]) for config in bootstrap.clusters
         }
-        self.clock = Clock()
         self.filters = Filters(bootstrap, log)
         self.listeners: list[Listener] = []
 
@@ -81,8 +79,9 @@ class Server:
                     self.parser,
                     self.log,
                     self.clusters,
-                    self.filters.streams(config, self.clock),
-                    self.clock,
+                    self.filters.chain(config),
+                    self.filters.guest_ran,
+                    self.bootstrap.node.as_dict(),
                 )
             )
         try:

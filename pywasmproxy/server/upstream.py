@@ -327,16 +327,23 @@ class UpstreamConnection(asyncio.Protocol):
                 case ResponseHead():
                     if event.status >= 200:
                         self._keep_alive = event.keep_alive
+                        if event.bodiless:  # the end is known with the head: be free before it is acted upon
+                            self._reader.next_event()
+                            self._detach(request)
                     request.handler.upstream_head(event)
+                    if event.status >= 200 and event.bodiless:
+                        request.handler.upstream_end([])
                 case EndOfMessage():
-                    self._finish(request, event.trailers)
+                    self._detach(request)
+                    request.handler.upstream_end(event.trailers)
 
     def abort(self) -> None:
         """Close at once, dropping what has not been sent."""
         if self._transport is not None:
             self._transport.abort()
 
-    def _finish(self, request: UpstreamRequest, trailers: HeaderLines) -> None:
+    def _detach(self, request: UpstreamRequest) -> None:
+        """The response is complete: back to the pool, or away."""
         self._request = None
         clean = request.sent_all and not request.writer.short and self._reader.at_start
         request.done = True
@@ -345,7 +352,6 @@ class UpstreamConnection(asyncio.Protocol):
             self.cluster.release(self)
         else:
             self.abort()
-        request.handler.upstream_end(trailers)
 
     def _ended(self) -> None:
         """The upstream closed: maybe that ends the response, maybe it cuts it off."""
@@ -387,9 +393,11 @@ class Cluster:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
+        self._idle.clear()
         for connection in list(self.connections):
             connection.abort()
-        self._idle.clear()
+        while self.connections:  # each reports its end from the loop
+            await asyncio.sleep(0)
 
     @property
     def idle(self) -> int:

@@ -16,8 +16,6 @@ _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _REASONS[413] = b"Payload Too Large"
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
 _BODILESS_METHODS = frozenset((b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT"))
 
 

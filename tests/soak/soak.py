@@ -22,6 +22,7 @@ FILTER = ROOT / "examples" / "add-header" / "add-header.wasm"
 HEADER = b"hi: trendyol!"
 WARM_UP = 0.1  # part of the requests before the first measurement
 
+HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 CONFIG = """
 static_resources:
   listeners:
@@ -31,7 +32,7 @@ static_resources:
     - filters:
       - name: envoy.filters.network.http_connection_manager
         typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          "@type": {hcm}
           stat_prefix: soak
           route_config:
             virtual_hosts:
@@ -195,7 +196,7 @@ async def soak(wasm: Path, requests: int, connections: int, growth_limit: int, o
     port = upstream.sockets[0].getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "soak.yaml"
-        config.write_text(CONFIG.format(filter=wasm.resolve(), port=port))
+        config.write_text(CONFIG.format(hcm=HCM, filter=wasm.resolve(), port=port))
         proxy = await Proxy.start(config, options)
         try:
             began = time.monotonic()
@@ -214,14 +215,14 @@ async def soak(wasm: Path, requests: int, connections: int, growth_limit: int, o
             exit_status = await asyncio.wait_for(proxy.process.wait(), 30)
     upstream.close()
 
-    growth = (after["rss"] - after["guest_memory"]) - (before["rss"] - before["guest_memory"])
+    own = {when: seen["rss"] - seen["guest_memory"] for when, seen in (("before", before), ("after", after))}
+    growth = own["after"] - own["before"]
+    mebibyte = 1 << 20
     print(f"{clients.next} requests on {connections} connections in {seconds:.1f} s")
-    print(
-        f"memory of the proxy: {after['rss'] / 2**20:.1f} MiB, of that guests {after['guest_memory'] / 2**20:.1f} MiB"
-    )
-    print(
-        f"growth beside the guests over the last nine tenths: {growth / 1024:.0f} KiB (limit {growth_limit // 1024})"
-    )
+    guests = [seen["guest_memory"] / mebibyte for seen in (before, after)]
+    print(f"guests' memory: {guests[0]:.1f} -> {guests[1]:.1f} MiB")
+    print(f"the proxy's own: {own['before'] / mebibyte:.1f} -> {own['after'] / mebibyte:.1f} MiB")
+    print(f"growth over the last nine tenths: {growth / 1024:.0f} KiB (limit {growth_limit // 1024} KiB)")
     faults = clients.faults[:10]
     if len(clients.faults) > 10:
         faults.append(f"... {len(clients.faults) - 10} more")

@@ -1,0 +1,226 @@
+"""Wasm plugins of one proxy: started from the configuration, shared, ticked, and replaced before they burst.
+
+VMs are shared as Envoy shares them (`abi.proxy_wasm.registry`). What a failed VM means for an exchange is the
+chain's business (failure policy); here VMs are made, timers run, and leaking guests get a successor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+
+from abi.proxy_wasm.failures import LOAD_FAILED, PluginFailure, PluginStartError, load_failed_lines, vm_failed
+from abi.proxy_wasm.plugin import Plugin
+from abi.proxy_wasm.registry import VmRegistry
+from abi.proxy_wasm.stream_info import StreamInfo
+from abi.proxy_wasm.types import LogLevel
+from abi.proxy_wasm.vm import Vm
+from pywasmproxy.config.limits import Limits
+from pywasmproxy.config.model import Bootstrap, WasmFilter, WasmPlugin
+from pywasmproxy.config.model import Listener as ListenerConfig
+from pywasmproxy.sansio.chain import FilterChain
+from pywasmproxy.sansio.filter import FilterFactory
+from pywasmproxy.sansio.stream import HttpStream
+from pywasmproxy.server.exchange import StreamFactory
+from pywasmproxy.server.log import Log, WasmHost
+from pywasmvm import InvalidError, MalformedError, Module, StoreLimits
+
+RUNTIMES = frozenset(("", "envoy.wasm.runtime.v8", "envoy.wasm.runtime.wamr", "envoy.wasm.runtime.wasmtime"))
+"""Names of Envoy's runtimes that run arbitrary modules; all of them mean our own VM here."""
+
+NULL_RUNTIME = "envoy.wasm.runtime.null"
+"""Envoy's plugins compiled into the proxy; there are none here."""
+
+LAZY_SIZE = 1 << 20
+"""Bytes of code above which functions are validated before their first run instead of all at the start."""
+
+PAGE = 65536
+
+
+class StartError(Exception):
+    """The proxy cannot start; the message is the last line of the process."""
+
+
+def store_limits(limits: Limits, seconds: float | None) -> StoreLimits:
+    """The table of limits as the VM wants them, for calls that may take `seconds`."""
+    return StoreLimits(
+        memory_pages=limits.memory_pages,
+        table_elements=limits.table_elements,
+        call_depth=limits.call_depth,
+        fuel=limits.callback_fuel,
+        seconds=seconds,
+    )
+
+
+class PluginSlot:
+    """One configured plugin and what currently runs it. `plugin` serves new exchanges."""
+
+    def __init__(self, config: WasmPlugin) -> None:
+        self.config = config
+        self.plugin: Plugin
+        self.timer: asyncio.TimerHandle | None = None
+        self.period_ms = 0  # the timer's
+
+
+class _Life:
+    """What is kept about a VM to know when it has had its time."""
+
+    __slots__ = ("limit", "streams")
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit  # bytes of linear memory that bring a successor
+        self.streams = 0
+
+
+class Filters:
+    """All plugins of one proxy."""
+
+    def __init__(self, bootstrap: Bootstrap, log: Log) -> None:
+        self.limits = bootstrap.limits
+        self.logger = log["wasm"]
+        self.host = WasmHost(self.logger)
+        self.registry = VmRegistry()
+        self.slots: list[PluginSlot] = []
+        self._modules: dict[bytes, Module] = {}
+        self._lives: dict[Vm, _Life] = {}
+        self._retired: list[Plugin] = []  # replaced, with exchanges still in flight
+        for listener in bootstrap.listeners:
+            for chain in listener.filter_chains:
+                for filter in chain.http.http_filters:
+                    if isinstance(filter, WasmFilter) and self._slot(filter.plugin) is None:
+                        self.slots.append(PluginSlot(filter.plugin))
+
+    # --- start and end --------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start every plugin, in the order of the configuration. StartError: one of them was refused."""
+        for slot in self.slots:
+            try:
+                slot.plugin = self._make(slot.config)
+            except PluginStartError as error:
+                raise StartError(f"Unable to create Wasm plugin {slot.config.name}") from error
+        self.watch_ticks()
+
+    def close(self) -> None:
+        """End every plugin, and the timers."""
+        for slot in self.slots:
+            if slot.timer is not None:
+                slot.timer.cancel()
+                slot.timer = None
+        for plugin in [*self._retired, *self.registry.plugins]:
+            self._end(plugin)
+        self._retired.clear()
+
+    def _end(self, plugin: Plugin) -> None:
+        try:
+            plugin.close()
+        except PluginFailure as error:
+            self.logger.debug(f"plugin {plugin.name}: failed at its end: {error}")
+
+    def _make(self, config: WasmPlugin) -> Plugin:
+        """The plugin of a configuration from the registry, started if need be. PluginStartError."""
+        if config.runtime not in RUNTIMES:
+            self._refuse_runtime(config)
+        limits = self.limits
+        plugin = self.registry.plugin(
+            self._module(config.code.data),
+            name=config.name,
+            root_id=config.root_id,
+            config=config.configuration,
+            vm_id=config.vm_id,
+            vm_config=config.vm_configuration,
+            environment=config.environment_variables,
+            host=self.host,
+            limits=store_limits(limits, limits.callback_time),
+            start_limits=store_limits(limits, limits.start_time),
+            allow_on_headers_stop_iteration=config.allow_on_headers_stop_iteration,
+            capabilities=config.allowed_capabilities,
+            fail_open=config.fail_open,
+        )
+        if plugin.vm not in self._lives:
+            self._lives[plugin.vm] = _Life(self._burst(plugin.vm))
+        return plugin
+
+    def _refuse_runtime(self, config: WasmPlugin) -> None:
+        lines: list[str] = []
+
+        def say(level: LogLevel, text: str) -> None:
+            self.logger.log(level, text)
+            lines.append(text)
+
+        if config.runtime == NULL_RUNTIME:
+            say(LogLevel.ERROR, vm_failed("Failed to load NullVM plugin"))
+        else:
+            say(
+                LogLevel.WARN,
+                f"Failed to create Wasm VM using {config.runtime} runtime. "
+                "Envoy was compiled without support for it",
+            )
+        say(LogLevel.ERROR, vm_failed(LOAD_FAILED))
+        for line in load_failed_lines(config.name, config.fail_open):
+            say(LogLevel.CRITICAL, line)
+        raise PluginStartError(LOAD_FAILED, lines)
+
+    def _module(self, code: bytes) -> Module | bytes:
+        """The code decoded, once for all VMs that run it; as it is when it is no module (the VM says why)."""
+        digest = hashlib.sha256(code).digest()
+        found = self._modules.get(digest)
+        if found is None:
+            try:
+                found = Module(code, validate="lazy" if len(code) > LAZY_SIZE else "eager")
+            except (MalformedError, InvalidError):
+                return code
+            self._modules[digest] = found
+        return found
+
+    # --- what runs ------------------------------------------------------------------------------------------
+
+    @property
+    def vms(self) -> list[Vm]:
+        """Every VM, the replaced ones with exchanges in flight included."""
+        return list(dict.fromkeys([*self.registry.vms, *(plugin.vm for plugin in self._retired)]))
+
+    @property
+    def guest_memory(self) -> int:
+        """Bytes of linear memory of all VMs."""
+        return sum(memory_size(vm) for vm in self.vms)
+
+    def chain(self, listener: ListenerConfig) -> StreamFactory:
+        """What opens the core's side of a listener's exchanges."""
+        factories: list[FilterFactory] = []
+        for filter in listener.http.http_filters:
+            if isinstance(filter, WasmFilter):
+                slot = self._slot(filter.plugin)
+                if slot is not None:
+                    factories.append(self._factory(slot))
+        chain = FilterChain(
+            factories, http=listener.http, buffer_limit=listener.buffer_limit, surroundings=self.host
+        )
+
+        def open_stream(info: StreamInfo, wake: Callable[[HttpStream], None]) -> HttpStream:
+            return chain.open(info, wake=wake)
+
+        return open_stream
+
+    def _slot(self, config: WasmPlugin) -> PluginSlot | None:
+        return next((slot for slot in self.slots if slot.config == config), None)
+
+    def _factory(self, slot: PluginSlot) -> FilterFactory:
+        raise NotImplementedError
+
+    def guest_ran(self) -> None:
+        """Guest code may have run: look after timers and memory."""
+        if self.slots:
+            self.watch_ticks()
+
+    def watch_ticks(self) -> None: ...
+
+    def _burst(self, vm: Vm) -> int | None:
+        return None
+
+
+def memory_size(vm: Vm) -> int:
+    """Bytes of a VM's linear memory."""
+    memory = vm.guest.memory
+    return memory.nbytes if memory is not None else 0
