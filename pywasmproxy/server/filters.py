@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import traceback
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 from abi.proxy_wasm.failures import LOAD_FAILED, PluginFailure, PluginStartError, load_failed_lines, vm_failed
 from abi.proxy_wasm.plugin import Plugin
@@ -20,8 +22,10 @@ from pywasmproxy.config.limits import Limits
 from pywasmproxy.config.model import Bootstrap, WasmFilter, WasmPlugin
 from pywasmproxy.config.model import Listener as ListenerConfig
 from pywasmproxy.sansio.chain import FilterChain
+from pywasmproxy.sansio.dispatcher import Dispatcher
 from pywasmproxy.sansio.filter import FilterFactory
 from pywasmproxy.sansio.stream import HttpStream
+from pywasmproxy.sansio.wasm import WasmFilterFactory
 from pywasmproxy.server.exchange import StreamFactory
 from pywasmproxy.server.log import Log, WasmHost
 from pywasmvm import InvalidError, MalformedError, Module, StoreLimits
@@ -59,8 +63,6 @@ class PluginSlot:
     def __init__(self, config: WasmPlugin) -> None:
         self.config = config
         self.plugin: Plugin
-        self.timer: asyncio.TimerHandle | None = None
-        self.period_ms = 0  # the timer's
 
 
 class _Life:
@@ -69,8 +71,17 @@ class _Life:
     __slots__ = ("limit", "streams")
 
     def __init__(self, limit: int | None) -> None:
-        self.limit = limit  # bytes of linear memory that bring a successor
+        self.limit = limit  # bytes of linear memory that bring a successor; None: never
         self.streams = 0
+
+
+class _Timer:
+    """A plugin's timer as it is running."""
+
+    __slots__ = ("handle", "period_ms")
+
+    def __init__(self, handle: asyncio.TimerHandle, period_ms: int) -> None:
+        self.handle, self.period_ms = handle, period_ms
 
 
 class Filters:
@@ -83,7 +94,9 @@ class Filters:
         self.registry = VmRegistry()
         self.slots: list[PluginSlot] = []
         self._modules: dict[bytes, Module] = {}
-        self._lives: dict[Vm, _Life] = {}
+        self.dispatcher = Dispatcher()
+        self._lives: WeakKeyDictionary[Vm, _Life] = WeakKeyDictionary()
+        self._timers: dict[Plugin, _Timer] = {}
         self._retired: list[Plugin] = []  # replaced, with exchanges still in flight
         for listener in bootstrap.listeners:
             for chain in listener.filter_chains:
@@ -100,14 +113,12 @@ class Filters:
                 slot.plugin = self._make(slot.config)
             except PluginStartError as error:
                 raise StartError(f"Unable to create Wasm plugin {slot.config.name}") from error
-        self.watch_ticks()
 
     def close(self) -> None:
         """End every plugin, and the timers."""
-        for slot in self.slots:
-            if slot.timer is not None:
-                slot.timer.cancel()
-                slot.timer = None
+        for timer in self._timers.values():
+            timer.handle.cancel()
+        self._timers.clear()
         for plugin in [*self._retired, *self.registry.plugins]:
             self._end(plugin)
         self._retired.clear()
@@ -117,6 +128,7 @@ class Filters:
             plugin.close()
         except PluginFailure as error:
             self.logger.debug(f"plugin {plugin.name}: failed at its end: {error}")
+        self.dispatcher.drain(plugin.vm)
 
     def _make(self, config: WasmPlugin) -> Plugin:
         """The plugin of a configuration from the registry, started if need be. PluginStartError."""
@@ -207,17 +219,117 @@ class Filters:
         return next((slot for slot in self.slots if slot.config == config), None)
 
     def _factory(self, slot: PluginSlot) -> FilterFactory:
-        raise NotImplementedError
+        config = slot.config
+
+        def plugin_for_exchange() -> Plugin:
+            plugin = slot.plugin
+            life = self._lives.get(plugin.vm)
+            if life is not None:
+                life.streams += 1
+            return plugin
+
+        def restart() -> None:
+            slot.plugin = self._make(config)
+
+        return WasmFilterFactory(
+            plugin_for_exchange,
+            self.dispatcher,
+            policy=config.failure_policy,
+            fail_open=config.fail_open,
+            restart=restart,
+            reload_after=config.reload_base_interval,
+        )
 
     def guest_ran(self) -> None:
-        """Guest code may have run: look after timers and memory."""
-        if self.slots:
-            self.watch_ticks()
+        """Guest code may have run: look after timers, memory, and VMs that are no longer used.
 
-    def watch_ticks(self) -> None: ...
+        Called from the event loop, never while guest code runs.
+        """
+        if not self.slots:
+            return
+        for slot in self.slots:
+            vm = slot.plugin.vm
+            life = self._lives.get(vm)
+            if life is not None and self._is_due(vm, life):
+                self._replace(vm, life)
+        if self._retired:
+            over = [one for one in self._retired if not self.dispatcher.in_flight(one.vm)]
+            for plugin in over:
+                self._retired.remove(plugin)
+                self._end(plugin)
+        self.watch_ticks()
+
+    # --- successors -----------------------------------------------------------------------------------------
 
     def _burst(self, vm: Vm) -> int | None:
-        return None
+        """Bytes of linear memory at which a VM gets a successor; None: no such limit.
+
+        A guest that starts near its cap gets half of what is left, so that its successor is not due at once.
+        """
+        limits = self.limits
+        if limits.memory_pages is None or limits.recycle_memory_share is None:
+            return None
+        cap, now = limits.memory_pages * PAGE, memory_size(vm)
+        return max(round(cap * limits.recycle_memory_share), (cap + now) // 2)
+
+    def _is_due(self, vm: Vm, life: _Life) -> bool:
+        if vm.failure is not None:
+            return False  # what happens then is the failure policy's business
+        if life.limit is not None and memory_size(vm) > life.limit:
+            return True
+        most = self.limits.recycle_streams
+        return most is not None and life.streams >= most
+
+    def _replace(self, old: Vm, life: _Life) -> None:
+        """Start a fresh VM for new exchanges; those in flight finish on the old one."""
+        size = memory_size(old) // 1024
+        self.logger.info(f"VM {old.vm_id!r}: {size} KiB after {life.streams} streams, a fresh one takes over")
+        self.registry.forget(old)
+        for slot in self.slots:
+            if slot.plugin.vm is not old:
+                continue
+            try:
+                successor = self._make(slot.config)
+            except PluginStartError as error:
+                # Better the old one until its cap than none at all; a dead one follows the failure policy.
+                self.logger.error(f"plugin {slot.config.name}: no successor: {error}")
+                life.limit, life.streams = None, 0
+                continue
+            self._retired.append(slot.plugin)
+            slot.plugin = successor
+
+    # --- ticks ----------------------------------------------------------------------------------------------
+
+    def watch_ticks(self) -> None:
+        """Set, change and stop timers as the guests want them now. Needs a running event loop."""
+        plugins = [*(slot.plugin for slot in self.slots), *self._retired]
+        for plugin in plugins:
+            timer = self._timers.get(plugin)
+            wanted = 0 if plugin.failed else plugin.tick_period_ms
+            if wanted != (timer.period_ms if timer is not None else 0):
+                self._set_timer(plugin, wanted)
+        if len(self._timers) > len(plugins):
+            for plugin in set(self._timers) - set(plugins):
+                self._set_timer(plugin, 0)
+
+    def _set_timer(self, plugin: Plugin, period_ms: int) -> None:
+        timer = self._timers.pop(plugin, None)
+        if timer is not None:
+            timer.handle.cancel()
+        if period_ms:
+            loop = asyncio.get_running_loop()
+            self._timers[plugin] = _Timer(
+                loop.call_later(period_ms / 1000, self._tick, plugin, period_ms), period_ms
+            )
+
+    def _tick(self, plugin: Plugin, period_ms: int) -> None:
+        self._set_timer(plugin, period_ms)
+        try:
+            self.dispatcher.tick(plugin)
+        except Exception:
+            # A fault of ours: it must not end the timer's plugin, let alone the loop.
+            self.logger.error(f"plugin {plugin.name}: tick failed: {traceback.format_exc().rstrip()}")
+        self.guest_ran()
 
 
 def memory_size(vm: Vm) -> int:

@@ -135,6 +135,10 @@ class WasmHost:
     def error(self, message: str) -> None:
         self._logger.log(LogLevel.ERROR, message, depth=2)
 
+    def trace(self, message: str) -> None:
+        """A call into or out of a guest."""
+        self._logger.log(LogLevel.TRACE, message, depth=2)
+
     def wall_clock_ns(self) -> int:
         return time.time_ns()
 

@@ -95,6 +95,7 @@ class Server:
                         f"{os.strerror(error.errno) if error.errno else error}"
                     ) from None
             self.filters.start()
+            self.filters.watch_ticks()
             for cluster in self.clusters.values():
                 await cluster.start()
             for listener in self.listeners:
