@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pywasmvm.errors import Trap, TrapKind
 from pywasmvm.matching import canonical
+from pywasmvm.numerics.bits import f32_from_python
 from pywasmvm.runtime.values import to_canonical, to_python
-from pywasmvm.types import FuncType, HostValue
+from pywasmvm.types import F32, F64, FuncType, HostValue
 
 if TYPE_CHECKING:
     from pywasmvm.runtime.instance import Exports, Instance
@@ -82,7 +83,7 @@ class WasmFunc(Func):
 
 class HostFunc(Func):
     """A function of the host: `callable` takes canonical values (a `Caller` first when `caller`) and gives
-    them: None, one value, or a sequence. Integer results are taken modulo 2^32 or 2^64.
+    them: None, one value, or a sequence. Integer results are taken modulo 2^32 or 2^64, f32 results rounded.
     """
 
     __slots__ = ("callable", "caller", "masks")
@@ -117,11 +118,15 @@ class HostFunc(Func):
         elif not isinstance(returned, Sequence) or len(returned) != len(masks):
             raise TypeError(f"host function {self.name} must return {len(masks)} values, not {returned!r}")
         checked = []
-        for mask, value in zip(masks, returned, strict=True):
+        for mask, type_, value in zip(masks, self.type.results, returned, strict=True):
             if mask is not None:
                 if not isinstance(value, int):
                     raise TypeError(f"host function {self.name} ({self.type}) returned {value!r}")
                 value = int(value) & mask
+            elif type_ is F32 or type_ is F64:
+                if not isinstance(value, float | int):
+                    raise TypeError(f"host function {self.name} ({self.type}) returned {value!r}")
+                value = f32_from_python(value) if type_ is F32 else float(value)
             checked.append(value)
         return checked
 

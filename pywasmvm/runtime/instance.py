@@ -66,7 +66,7 @@ class Instance:
         start: bool = True,
     ) -> None:
         given = {} if imports is None else imports
-        externs = instantiate.resolve(module, lambda m, n: given.get(m, {}).get(n))
+        externs = instantiate.resolve(module, lambda i: given.get(i.module, {}).get(i.name))
         self._set_up(module, externs, store, start)
 
     @classmethod

@@ -17,13 +17,14 @@ from pywasmvm.runtime.global_ import Global
 from pywasmvm.runtime.memory import Memory
 from pywasmvm.runtime.store import Store
 from pywasmvm.runtime.table import Table
-from pywasmvm.syntax import Code
+from pywasmvm.syntax import Code, Import
 from pywasmvm.types import EXTERN_KINDS, ExternType, FuncType
 
 if TYPE_CHECKING:
     from pywasmvm.runtime.instance import Extern, Instance
 
-Lookup = Callable[[str, str], "Extern | Callable[..., Any] | None"]
+#: Finds what an import asks for. One name may be asked for twice, with different types.
+Lookup = Callable[[Import], "Extern | Callable[..., Any] | None"]
 
 
 def describe(type_: ExternType) -> str:
@@ -35,7 +36,7 @@ def resolve(module: Module, lookup: Lookup) -> list[Extern]:
     """Find every import and check its type. Raises LinkError."""
     found: list[Extern] = []
     for entry in module.import_list:
-        extern = lookup(entry.module, entry.name)
+        extern = lookup(entry)
         if extern is None:
             raise LinkError("unknown import", entry.module, entry.name, describe(entry.type))
         if not isinstance(extern, Func | Memory | Table | Global):

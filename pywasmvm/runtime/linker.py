@@ -11,6 +11,7 @@ from pywasmvm.runtime import instantiate
 from pywasmvm.runtime.func import HostFunc, from_python, unknown_import
 from pywasmvm.runtime.instance import Extern, Instance
 from pywasmvm.runtime.store import Store
+from pywasmvm.syntax import Import
 from pywasmvm.types import FuncType
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -89,13 +90,11 @@ class Linker:
 
     def instantiate(self, module: Module, store: Store | None = None, *, start: bool = True) -> Instance:
         """Make an instance. Raises LinkError, Trap, MemoryError."""
-        types = module.imports
 
-        def lookup(module_name: str, name: str) -> Extern | None:
-            found = self._entries.get((module_name, name))
-            wanted = types[module_name, name]
-            if found is None and self.unknown_imports == "trap" and isinstance(wanted, FuncType):
-                return unknown_import(module_name, name, wanted)
+        def lookup(wanted: Import) -> Extern | None:
+            found = self._entries.get((wanted.module, wanted.name))
+            if found is None and self.unknown_imports == "trap" and isinstance(wanted.type, FuncType):
+                return unknown_import(wanted.module, wanted.name, wanted.type)
             return found
 
         externs = instantiate.resolve(module, lookup)
