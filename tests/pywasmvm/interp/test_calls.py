@@ -131,6 +131,16 @@ class TestHostFunctions:
             with pytest.raises(TypeError, match="returned"):
                 guest.exports.f(0, 0, 0, 0)
 
+    def test_float_results_are_floats_of_their_width(self) -> None:
+        text = """(module (import "env" "h" (func $h (result f32 f64)))
+          (func (export "f") (result f32 f64) call $h))"""
+        guest = instance(text, {"env": {"h": _raw("-> f32 f64", lambda: (0.1, 3))}})
+        assert guest.exports.f() == (0.10000000149011612, 3.0)
+        for wrong in ((None, 1.0), (1.0, None), (1.0, "1")):
+            guest = instance(text, {"env": {"h": _raw("-> f32 f64", lambda w=wrong: w)}})
+            with pytest.raises(TypeError, match="returned"):
+                guest.exports.f()
+
     def test_several_results(self) -> None:
         text = """(module (import "env" "h" (func $h (result i32 f64)))
           (func (export "f") (result i32 f64) call $h))"""
