@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from abi.hostcall import U32, Bytes, OutBytes, OutU32, proxy_call
 from abi.proxy_wasm.header_map import HeaderMap
+from abi.proxy_wasm.single_value import SINGLE_VALUE
 from abi.proxy_wasm.types import MapType, Status
 from abi.proxy_wasm.wire import decode_map, encode_map
 
@@ -17,14 +18,6 @@ if TYPE_CHECKING:
     from abi.proxy_wasm.vm import Vm
 
 LAST = MapType.HTTP_CALL_RESPONSE_TRAILERS
-
-SINGLE_VALUE = frozenset(
-    (
-        *(b":authority", b":path", b":method", b":scheme", b":status"),
-        *(b"user-agent", b"accept", b"content-type", b"content-length", b"server", b"date"),
-    )
-)
-"""Headers that have one line at most: adding to an existing one joins with a comma and no blank."""
 
 MAX_FIELDS = 1 << 20
 """Most that one map may hold, as HTTP/2 counts it: all names and values, and `LINE_COST` for every line. Far
@@ -54,7 +47,7 @@ def clean(text: bytes) -> bool:
 
 def _add(fields: HeaderMap, map_type: int, name: bytes, value: bytes) -> None:
     key = _key(map_type, name)
-    present = fields.first(key) if key in SINGLE_VALUE else None
+    present = fields.first(key) if key in SINGLE_VALUE[map_type] else None
     if present is None:
         fields.add(key, value)
     else:

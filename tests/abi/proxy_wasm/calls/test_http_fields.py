@@ -8,6 +8,7 @@ import pytest
 
 from abi.proxy_wasm.calls.http_fields import LINE_COST, MAX_FIELDS
 from abi.proxy_wasm.header_map import HeaderMap
+from abi.proxy_wasm.single_value import SINGLE_VALUE
 from abi.proxy_wasm.types import Action, Status
 from abi.proxy_wasm.versions import AbiVersion
 from abi.proxy_wasm.wire import encode_map
@@ -55,17 +56,42 @@ def test_add_makes_another_line() -> None:
     assert lines == [(b"x", b"1"), (b"y", b"2"), (b"x", b"3")]
 
 
-@pytest.mark.parametrize("name", ["user-agent", "accept", "content-type", "content-length", "server", "date"])
-@pytest.mark.parametrize("response", [False, True])
-def test_add_joins_single_value_headers(name: str, response: bool) -> None:
-    kind = 2 if response else 0
-    lines, _ = in_headers([(name, "a"), ("z", "")], (ADD, kind, name.encode(), b"b"), response=response)
-    assert lines == [(name.encode(), b"a,b"), (b"z", b"")]
+JOINED = [(kind, name) for kind in (0, 2) for name in sorted(SINGLE_VALUE[kind])]
 
 
-@pytest.mark.parametrize("name", [b"cookie", b"set-cookie", b"x-own", b""])
-def test_add_never_joins_others(name: bytes) -> None:
-    assert in_headers([(name.decode(), "a")], (ADD, 0, name, b"b"))[0] == [(name, b"a"), (name, b"b")]
+@pytest.mark.parametrize(("kind", "name"), JOINED)
+def test_add_joins_single_value_headers(kind: int, name: bytes) -> None:
+    lines, _ = in_headers([(name.decode(), "a"), ("z", "")], (ADD, kind, name, b"b"), response=kind == 2)
+    assert lines == [(name, b"a,b"), (b"z", b"")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        *((kind, name) for kind in (0, 2) for name in (b"cookie", b"set-cookie", b"x-own", b"")),
+        (0, b"server"),
+        (0, b"date"),
+        (0, b"grpc-status"),
+        (2, b"user-agent"),
+        (2, b"accept"),
+        (2, b"x-forwarded-for"),
+    ],
+)
+def test_add_never_joins_others(kind: int, name: bytes) -> None:
+    lines, _ = in_headers([(name.decode(), "a")], (ADD, kind, name, b"b"), response=kind == 2)
+    assert lines == [(name, b"a"), (name, b"b")]
+
+
+@pytest.mark.parametrize(("kind", "side", "joined"), [(1, "request", False), (3, "response", True)])
+def test_trailers_join_the_grpc_ones_of_responses(kind: int, side: str, joined: bool) -> None:
+    rig = Rig()
+    questions = [(ADD, kind, name, b"b") for name in (b"grpc-status", b"grpc-message", b"content-type")]
+    rig.during(f"proxy_on_{side}_trailers", lambda: [rig.ask(*question) for question in questions])
+    trailers = HeaderMap([("grpc-status", "a"), ("grpc-message", "a"), ("content-type", "a")])
+    getattr(rig.plugin.http_stream(), f"on_{side}_trailers")(trailers)
+    grpc = [b"a,b"] if joined else [b"a", b"b"]
+    assert trailers.all_bytes("grpc-status") == trailers.all_bytes("grpc-message") == grpc
+    assert trailers.all_bytes("content-type") == [b"a", b"b"]
 
 
 def test_host_is_another_name_for_authority_in_requests() -> None:
