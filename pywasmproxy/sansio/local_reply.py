@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntFlag
 
 from abi.proxy_wasm.header_map import HeaderMap
+from pywasmproxy.sansio.events import UpstreamFailure
 
 
 class Flags(IntFlag):
@@ -73,6 +74,60 @@ class LocalReply:
     grpc_status: int | None = None
     """For gRPC requests only; None: derived from the status."""
 
+
+# --- what the proxy says by itself ----------------------------------------------------------------------
+
+NO_ROUTE = LocalReply(404, details=Details.ROUTE_NOT_FOUND, flags=Flags.NO_ROUTE_FOUND)
+NO_CLUSTER = LocalReply(503, details=Details.CLUSTER_NOT_FOUND, flags=Flags.NO_CLUSTER_FOUND)
+REQUEST_TOO_LARGE = LocalReply(413, b"Payload Too Large", Details.REQUEST_TOO_LARGE)
+RESPONSE_TOO_LARGE = LocalReply(500, b"Internal Server Error", Details.RESPONSE_TOO_LARGE)
+ROUTE_TIMEOUT = LocalReply(
+    504, b"upstream request timeout", Details.UPSTREAM_TIMEOUT, Flags.UPSTREAM_REQUEST_TIMEOUT
+)
+WASM_FAILED = LocalReply(503, details=Details.WASM_FAILED)
+
+
+def idle_timeout(request_complete: bool) -> LocalReply:
+    """Nothing moved: the client's fault as long as its request is not complete."""
+    status = 504 if request_complete else 408
+    return LocalReply(status, b"stream timeout", Details.IDLE_TIMEOUT, Flags.STREAM_IDLE_TIMEOUT)
+
+
+def request_lacks(name: str) -> LocalReply:
+    """The filters removed a pseudo-header without which no request can be sent."""
+    text = f"missing required header: {name}"
+    details = Details.because(Details.REQUEST_HEADER_REMOVED, text)
+    return LocalReply(503, text.encode(), details, Flags.DOWNSTREAM_PROTOCOL_ERROR)
+
+
+def response_lacks(name: str) -> LocalReply:
+    """The filters removed a pseudo-header without which no response can be sent, or spoilt it."""
+    text = f"missing required header: {name}"
+    return LocalReply(502, text.encode(), Details.because(Details.RESPONSE_HEADER_REMOVED, text))
+
+
+def upstream_failed(reason: UpstreamFailure, response_started: bool) -> LocalReply:
+    """The upstream failed. Once a response has started, only details and flags of this matter."""
+    flags = FAILURE_FLAGS[reason]
+    if reason is UpstreamFailure.NO_HEALTHY_UPSTREAM and not response_started:
+        return LocalReply(503, reason.value.encode(), Details.NO_HEALTHY_UPSTREAM, flags)
+    text = f"upstream connect error or disconnect/reset before headers. reset reason: {reason.value}"
+    status = 502 if reason is UpstreamFailure.PROTOCOL_ERROR else 503
+    what = Details.LATE_RESET if response_started else Details.EARLY_RESET
+    return LocalReply(status, text.encode(), Details.because(what, reason.value), flags)
+
+
+FAILURE_FLAGS = {
+    UpstreamFailure.CONNECT_FAILURE: Flags.UPSTREAM_CONNECTION_FAILURE,
+    UpstreamFailure.CONNECT_TIMEOUT: Flags.UPSTREAM_CONNECTION_FAILURE,
+    UpstreamFailure.RESET: Flags.UPSTREAM_CONNECTION_TERMINATION,
+    UpstreamFailure.PROTOCOL_ERROR: Flags.UPSTREAM_PROTOCOL_ERROR,
+    UpstreamFailure.LOCAL_RESET: Flags.LOCAL_RESET,
+    UpstreamFailure.OVERFLOW: Flags.UPSTREAM_OVERFLOW,
+    UpstreamFailure.NO_HEALTHY_UPSTREAM: Flags.NO_HEALTHY_UPSTREAM,
+}
+
+# --- their form -----------------------------------------------------------------------------------------
 
 GRPC_STATUS = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
 """gRPC statuses of HTTP ones, where the protocol defines one; all others are UNKNOWN (2)."""

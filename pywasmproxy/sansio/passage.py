@@ -41,13 +41,14 @@ _HEADERS_HOLD = {
 class Place:
     """A filter's place in one passage."""
 
-    __slots__ = ("ended", "filter", "gathers", "headers_passed", "hold", "index")
+    __slots__ = ("ended", "filter", "gathers", "headers_passed", "hold", "index", "saw_trailers")
 
     def __init__(self, filter: HttpFilter, index: int) -> None:
         self.filter, self.index = filter, index
         self.hold = Hold.NONE
         self.headers_passed = False
         self.ended = False  # the filter has seen the end of the message
+        self.saw_trailers = False
         self.gathers = False  # the filter wants to see all held body again, with each new piece
 
 
@@ -139,7 +140,9 @@ class Passage:
 
     def waits_at(self, filter: HttpFilter) -> bool:
         """Whether the message is held at this filter."""
-        return any(place.filter is filter and place.hold is not Hold.NONE for place in self.places)
+        return not self.closed and any(
+            place.filter is filter and place.hold is not Hold.NONE for place in self.places
+        )
 
     def close(self) -> None:
         """The message goes no further: it was answered, cut off or came to its end."""
@@ -169,33 +172,31 @@ class Passage:
         self.outlet.emit_headers(headers, end_of_stream)
 
     def _pass_body(self, start: int, data: bytearray, end_of_stream: bool) -> None:
-        creator: Place | None = None
+        creator: Place | None = None  # of trailers, while this piece goes round
         for place in self.places[start:]:
-            if place.hold.total:
-                self._hold_body(data, streaming=place.hold is Hold.WATERMARK)
-                return
             if place.ended:
                 return
+            if place.hold.total:
+                self._hold_body(data, streaming=place.hold is Hold.WATERMARK)
+                break
             ends = end_of_stream and self.trailers is None
             place.ended = ends
-            had_trailers = self.trailers is not None
             if place.gathers and self.buffer is not None:
-                self.buffer += data
+                self._append(data)
                 if self._overflows():
                     return
                 data = self.buffer
             action = self.call_body(place.filter, data, ends)
             if self.stopped:
                 return
-            if not had_trailers and ends and (made := self.created_trailers()) is not None:
+            if ends and (made := self.created_trailers()) is not None:
                 self.trailers, creator = made, place
-                place.ended = False
+                place.ended, place.saw_trailers = False, True
             if not self._goes_on_after_body(place, action, data):
-                if creator is not None and creator is not place and not self.stopped:
-                    self._pass_trailers(creator.index + 1)
-                return
-        self.outlet.emit_body(bytes(data), end_of_stream and self.trailers is None)
-        if creator is not None and not self.stopped:
+                break
+        else:
+            self.outlet.emit_body(bytes(data), end_of_stream and self.trailers is None)
+        if creator is not None and creator.hold is Hold.NONE and not self.stopped:
             self._pass_trailers(creator.index + 1)
 
     def _goes_on_after_body(self, place: Place, action: Action, data: bytearray) -> bool:
@@ -204,9 +205,8 @@ class Passage:
         if not action.paused:
             if place.hold is Hold.NONE:
                 return True
-            self._hold_body(data, streaming=self._streaming)
-            if not self.stopped:
-                self._continue(place)
+            self._append(data)  # behind what waits already
+            self._continue(place)
             return False
         place.hold = Hold.SINGLE
         if action is Action.STOP_NO_BUFFER:
@@ -223,6 +223,7 @@ class Passage:
         for place in self.places[start:]:
             if place.hold.total:
                 return
+            place.saw_trailers = True
             action = self.call_trailers(place.filter, trailers)
             if self.stopped:
                 return
@@ -250,18 +251,21 @@ class Passage:
         if self.buffer is not None and not self.stopped:
             held, self.buffer = self.buffer, None
             self._pass_body(start, held, self._complete and not had_trailers)
-        if had_trailers and not self.stopped:
+        if had_trailers and (unseen or place.saw_trailers) and not self.stopped:
             self._pass_trailers(start)
         self._relax()
 
     # --- the buffer -----------------------------------------------------------------------------------------
 
-    def _hold_body(self, data: bytearray, *, streaming: bool) -> None:
-        self._streaming = streaming
+    def _append(self, data: bytearray) -> None:
         if self.buffer is None:
             self.buffer = data  # the very object: a filter may go on editing it while it waits
         elif data is not self.buffer:
             self.buffer += data
+
+    def _hold_body(self, data: bytearray, *, streaming: bool) -> None:
+        self._streaming = streaming
+        self._append(data)
         self._overflows()
 
     def _overflows(self) -> bool:

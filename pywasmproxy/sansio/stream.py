@@ -7,10 +7,8 @@ Source: Envoy 1.40's connection manager and router as measured (golden cases).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.stream_info import StreamInfo
@@ -18,76 +16,17 @@ from abi.proxy_wasm.types import StreamType
 from pywasmproxy.config.model import DirectResponse, Redirect, Route, RouteAction
 from pywasmproxy.sansio import commands as do
 from pywasmproxy.sansio import events as ev
+from pywasmproxy.sansio import headers as head
+from pywasmproxy.sansio import local_reply as local
+from pywasmproxy.sansio.asks import Asks, Close, Continue, Reroute, StreamCallbacks
 from pywasmproxy.sansio.filter import HttpFilter
-from pywasmproxy.sansio.headers import (
-    SERVICE_TIME,
-    finish_request,
-    finish_response,
-    http_date,
-    missing_from_request,
-    prepare_request,
-    status_of,
-    uuid4,
-)
-from pywasmproxy.sansio.local_reply import Details, Flags, LocalReply, is_grpc, render
+from pywasmproxy.sansio.local_reply import Details, Flags, LocalReply
 from pywasmproxy.sansio.passage import RequestPassage, ResponsePassage
 from pywasmproxy.sansio.router import Choice, location
 from pywasmproxy.sansio.states import Request, StreamStateError, Upstream, after
 
 if TYPE_CHECKING:
     from pywasmproxy.sansio.chain import FilterChain
-
-
-# --- what filters ask for -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Continue:
-    filter: HttpFilter
-    stream_type: StreamType
-
-
-@dataclass(frozen=True, slots=True)
-class _Close:
-    """End without a response."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Reroute:
-    """Choose the route again."""
-
-
-_Ask: TypeAlias = LocalReply | _Continue | _Close | _Reroute
-
-
-class StreamCallbacks:
-    """`FilterCallbacks` of one filter of one stream."""
-
-    __slots__ = ("_stream", "filter")
-
-    def __init__(self, stream: HttpStream) -> None:
-        self._stream = stream
-        self.filter: HttpFilter | None = None  # set as soon as the filter is made
-
-    def continue_stream(self, stream_type: StreamType) -> None:
-        if self.filter is not None:
-            self._stream.ask(_Continue(self.filter, stream_type))
-
-    def reply(self, reply: LocalReply) -> None:
-        self._stream.ask(reply)
-
-    def close(self) -> None:
-        self._stream.ask(_Close())
-
-    def clear_route_cache(self) -> None:
-        self._stream.ask(_Reroute())
-
-    @property
-    def waiting(self) -> bool:
-        return self.filter is not None and self._stream.waits_at(self.filter)
-
-
-# --- the exchange ---------------------------------------------------------------------------------------
 
 
 class HttpStream:
@@ -104,14 +43,13 @@ class HttpStream:
         self.done = False
         self._chain = chain
         self._wake = wake
-        self._feeding = False
         self._commands: list[do.Command] = []
-        self._asks: deque[_Ask] = deque()
-        self._answer_due = False  # an answer or a close is among the asks: nothing is passed on meanwhile
+        self.asks = Asks(self._asked_from_outside)
 
         self._request_state = Request.IDLE
         self._upstream_state = Upstream.IDLE
         self._upload_complete = False
+        self._route_timeout: float | None = None
         self._to_head = False
         self._grpc = False
         self._response_started = False  # a response entered the filters
@@ -130,7 +68,7 @@ class HttpStream:
     def _make_filters(self) -> list[HttpFilter]:
         filters: list[HttpFilter] = []
         for factory in self._chain.factories:
-            callbacks = StreamCallbacks(self)
+            callbacks = StreamCallbacks(self.asks, self._waits_at)
             made = factory(callbacks, self.info)
             if made is not None:
                 callbacks.filter = made
@@ -144,13 +82,13 @@ class HttpStream:
 
         Raises StreamStateError for an event that cannot happen now (`states.py`); the stream is unchanged.
         """
-        if self._feeding:
+        if self.asks.attended:
             raise StreamStateError("an event was fed while another one is being worked on")
         upstream_before = self._upstream_state
         self._request_state, self._upstream_state = after(self._request_state, self._upstream_state, event)
         if self.done:
             return []
-        self._feeding = True
+        self.asks.attended = True
         try:
             for part in _in_parts(event):
                 self._handle(part, upstream_before)
@@ -158,7 +96,7 @@ class HttpStream:
             if self._ended:
                 self._finish()
         finally:
-            self._feeding = False
+            self.asks.attended = False
         commands, self._commands = self._commands, []
         return commands
 
@@ -180,7 +118,7 @@ class HttpStream:
                 self._note(Details.DOWNSTREAM_CLOSED, Flags.DOWNSTREAM_CONNECTION_TERMINATION)
                 self._ended = True
             case ev.IdleTimeout():
-                self._on_idle_timeout()
+                self.asks.put(local.idle_timeout(self._request_state is Request.COMPLETE))
             case ev.Resumed():
                 pass  # the asks are waiting already
             case _ if upstream_before in (Upstream.COMPLETE, Upstream.RELEASED):
@@ -189,6 +127,8 @@ class HttpStream:
                 self._on_upstream_event(event)
 
     def _on_upstream_event(self, event: ev.Event) -> None:
+        if self._upstream_state is Upstream.COMPLETE:
+            self.info.backend_latency = self._now() - self._sent_at
         match event:
             case ev.UpstreamConnected():
                 self.info.upstream_address = event.address
@@ -198,71 +138,54 @@ class HttpStream:
             case ev.ResponseHeaders():
                 self._on_response_headers(event)
             case ev.ResponseBody():
-                self._note_latency()
                 self._response.put_body(event.data, event.end_of_stream)
             case ev.ResponseTrailers():
-                self._note_latency()
                 self.info.response_trailers = event.trailers
                 self._response.put_trailers(event.trailers)
             case ev.UpstreamFailed():
-                self._on_upstream_failed(event)
+                self._give_up(local.upstream_failed(event.reason, self._response_started))
             case ev.RouteTimeout():
-                self._give_up(
-                    LocalReply(
-                        504,
-                        b"upstream request timeout",
-                        Details.UPSTREAM_TIMEOUT,
-                        Flags.UPSTREAM_REQUEST_TIMEOUT,
-                    )
-                )
+                self._give_up(local.ROUTE_TIMEOUT)
             case _:
                 pass  # interim responses are not passed on (Envoy: proxy_100_continue is off)
+        if self._upstream_state is Upstream.COMPLETE and not self._upload_complete:
+            # Answered before all was sent: the rest of the request is of no use to anybody.
+            self._release_upstream()
 
     # --- the filters' side --------------------------------------------------------------------------------
 
-    def ask(self, ask: _Ask) -> None:
-        """A filter asks for something."""
-        if self._ended:
-            return
-        if isinstance(ask, LocalReply | _Close):
-            if self._answer_due:
-                return  # the first answer wins
-            self._answer_due = True
-        was_idle = not self._asks
-        self._asks.append(ask)
-        if was_idle and not self._feeding and self._wake is not None:
-            self._wake(self)
-
     @property
     def interrupted(self) -> bool:
-        """Whether nothing is passed on now."""
-        return self._answer_due or self._ended
+        """Whether messages shall go nowhere now."""
+        return self.asks.answer_due or self._ended
 
     @property
     def pending(self) -> bool:
         """Whether a filter asked for something and `Resumed` has to be fed."""
-        return bool(self._asks)
+        return bool(self.asks)
 
-    def waits_at(self, filter: HttpFilter) -> bool:
-        """Whether the request or the response waits at this filter."""
+    def _waits_at(self, filter: HttpFilter) -> bool:
         return self._request.waits_at(filter) or self._response.waits_at(filter)
+
+    def _asked_from_outside(self) -> None:
+        if self._wake is not None:
+            self._wake(self)
 
     def _settle(self) -> None:
         """Do what the filters asked for, until nobody asks any more."""
-        while self._asks and not self._ended:
-            ask = self._asks.popleft()
+        while not self._ended and (ask := self.asks.take()) is not None:
             match ask:
                 case LocalReply():
-                    self._answer_due = False
                     self._answer(ask)
-                case _Close():
-                    self._answer_due = False
+                case Close():
                     self._cut_off()
-                case _Reroute():
-                    self._note_route(self._chain.router.choose(self._request.headers or HeaderMap()))
-                case _Continue():
-                    request = ask.stream_type is StreamType.HTTP_REQUEST
-                    (self._request if request else self._response).resume(ask.filter)
+                case Reroute():
+                    if self._request.headers is not None and self._upstream_state is Upstream.IDLE:
+                        self._note_route(self._chain.router.choose(self._request.headers))
+                case Continue(filter, StreamType.HTTP_REQUEST):
+                    self._request.resume(filter)
+                case Continue(filter, _):
+                    self._response.resume(filter)
 
     # --- request ------------------------------------------------------------------------------------------
 
@@ -275,15 +198,17 @@ class HttpStream:
             # The proxy answers for the upstream, so that filters and upstream see an ordinary request.
             headers.remove(b"expect")
             self._commands.append(do.SendInformational(HeaderMap([(b":status", b"100")])))
-        prepare_request(headers, tls=info.tls, request_id=self._request_id if chain.request_ids else None)
+        head.prepare_request(
+            headers, tls=info.tls, request_id=self._request_id if chain.request_ids else None
+        )
         info.request_headers = headers
         self._to_head = headers.first(b":method") == b"HEAD"
-        self._grpc = is_grpc(headers)
+        self._grpc = local.is_grpc(headers)
         self._note_route(chain.router.choose(headers))
         self._request.put_headers(headers, event.end_of_stream)
 
     def _request_id(self) -> bytes:
-        return uuid4(self._chain.surroundings.random_bytes(16))
+        return head.uuid4(self._chain.surroundings.random_bytes(16))
 
     def _note_route(self, choice: Choice | None) -> None:
         """Make the route visible as properties."""
@@ -302,45 +227,34 @@ class HttpStream:
         choice = self._chain.router.choose(headers)
         self._note_route(choice)
         if choice is None:
-            self.ask(LocalReply(404, details=Details.ROUTE_NOT_FOUND, flags=Flags.NO_ROUTE_FOUND))
+            self.asks.put(local.NO_ROUTE)
             return
         match choice.route.action:
             case DirectResponse(status, body):
-                self.ask(LocalReply(status, body, Details.DIRECT_RESPONSE))
+                self.asks.put(LocalReply(status, body, Details.DIRECT_RESPONSE))
             case Redirect() as redirect:
                 target = HeaderMap([(b"location", location(redirect, headers, choice.matched))])
-                self.ask(LocalReply(redirect.status, details=Details.DIRECT_RESPONSE, headers=target))
+                self.asks.put(LocalReply(redirect.status, details=Details.DIRECT_RESPONSE, headers=target))
             case RouteAction(cluster=""):
-                self.ask(LocalReply(503, details=Details.CLUSTER_NOT_FOUND, flags=Flags.NO_CLUSTER_FOUND))
+                self.asks.put(local.NO_CLUSTER)
             case RouteAction() as action:
                 self._send_upstream(choice.route, action, choice.matched, headers, end_of_stream)
 
     def _send_upstream(
         self, route: Route, action: RouteAction, matched: bytes, headers: HeaderMap, end_of_stream: bool
     ) -> None:
-        missing = missing_from_request(headers)
+        missing = head.missing_from_request(headers)
         if missing is not None:
-            text = f"missing required header: {missing}"
-            self.ask(
-                LocalReply(
-                    503,
-                    text.encode(),
-                    Details.because(Details.REQUEST_HEADER_REMOVED, text),
-                    Flags.DOWNSTREAM_PROTOCOL_ERROR,
-                )
-            )
+            self.asks.put(local.request_lacks(missing))
             return
-        finish_request(headers, action, matched, envoy_headers=self._chain.envoy_headers)
+        head.finish_request(headers, action, matched, envoy_headers=self._chain.envoy_headers)
         self.info.upstream_attempt_count = 1
         self._upstream_state = Upstream.AWAITED
         self._sent_at = self._now()
         self._commands.append(do.SendUpstreamHeaders(action.cluster, route, headers, end_of_stream))
-        if action.timeout is not None:
-            self._route_timeout = action.timeout
+        self._route_timeout = action.timeout
         if end_of_stream:
             self._uploaded()
-
-    _route_timeout: float | None = None
 
     @property
     def _uploading(self) -> bool:
@@ -371,30 +285,28 @@ class HttpStream:
     def _on_response_headers(self, event: ev.ResponseHeaders) -> None:
         headers = event.headers
         if self._uploaded_at is not None and self._chain.envoy_headers:
-            headers.set_in_place(SERVICE_TIME, b"%d" % ((self._now() - self._uploaded_at) // 1_000_000))
-        self._note_latency()
+            headers.set_in_place(head.SERVICE_TIME, b"%d" % ((self._now() - self._uploaded_at) // 1_000_000))
         self.info.response_code_details = Details.VIA_UPSTREAM
         self._start_response(headers, event.end_of_stream)
 
     def _start_response(self, headers: HeaderMap, end_of_stream: bool) -> None:
         self._response_started = True
         self.info.response_headers = headers
-        self.info.response_code = status_of(headers)
+        self.info.response_code = head.status_of(headers)
         self._response.put_headers(headers, end_of_stream)
 
     def send_response(self, headers: HeaderMap, end_of_stream: bool) -> None:
         """A response's head has come through the filters, or needs none: send it."""
-        status = status_of(headers)
+        status = head.status_of(headers)
         if status is None:
-            text = "missing required header: :status"
-            self.ask(LocalReply(502, text.encode(), Details.because(Details.RESPONSE_HEADER_REMOVED, text)))
+            self.asks.put(local.response_lacks(":status"))
             return
         chain = self._chain
-        finish_response(
+        head.finish_response(
             headers,
             server_name=chain.http.server_name,
             transformation=chain.http.server_header_transformation,
-            date=http_date(chain.surroundings.wall_clock_ns() // 1_000_000_000),
+            date=head.http_date(chain.surroundings.wall_clock_ns() // 1_000_000_000),
         )
         self._head_sent = True
         self.info.response_headers = headers
@@ -429,7 +341,7 @@ class HttpStream:
             self._cut_off()
             return
         self._give_up_request()
-        headers, body = render(reply, grpc=self._grpc, to_head=self._to_head)
+        headers, body = local.render(reply, grpc=self._grpc, to_head=self._to_head)
         if not self._response_started:
             self._start_response(headers, not body)
             if body and not self._response.stopped:
@@ -437,7 +349,7 @@ class HttpStream:
             return
         self._response.close()
         self.send_response(headers, not body)
-        if body:
+        if body and self._head_sent:
             self.download(body, True)
 
     def _give_up(self, reply: LocalReply) -> None:
@@ -446,34 +358,7 @@ class HttpStream:
             self._note(reply.details, reply.flags)
             self._cut_off()
         else:
-            self.ask(reply)
-
-    def _on_upstream_failed(self, event: ev.UpstreamFailed) -> None:
-        reason = event.reason
-        if self._response_started:
-            self._note(Details.because(Details.LATE_RESET, reason.value), _FAILURE_FLAGS[reason])
-            self._cut_off()
-        elif reason is ev.UpstreamFailure.NO_HEALTHY_UPSTREAM:
-            self.ask(
-                LocalReply(503, reason.value.encode(), Details.NO_HEALTHY_UPSTREAM, _FAILURE_FLAGS[reason])
-            )
-        else:
-            text = f"upstream connect error or disconnect/reset before headers. reset reason: {reason.value}"
-            status = 502 if reason is ev.UpstreamFailure.PROTOCOL_ERROR else 503
-            details = Details.because(Details.EARLY_RESET, reason.value)
-            self.ask(LocalReply(status, text.encode(), details, _FAILURE_FLAGS[reason]))
-
-    def _on_idle_timeout(self) -> None:
-        status = 504 if self._request_state is Request.COMPLETE else 408
-        self.ask(LocalReply(status, b"stream timeout", Details.IDLE_TIMEOUT, Flags.STREAM_IDLE_TIMEOUT))
-
-    def request_too_large(self) -> None:
-        """More of the request would have to wait than may."""
-        self.ask(LocalReply(413, b"Payload Too Large", Details.REQUEST_TOO_LARGE))
-
-    def response_too_large(self) -> None:
-        """More of the response would have to wait than may."""
-        self.ask(LocalReply(500, b"Internal Server Error", Details.RESPONSE_TOO_LARGE))
+            self.asks.put(reply)
 
     # --- the end ------------------------------------------------------------------------------------------
 
@@ -482,11 +367,15 @@ class HttpStream:
         self._request.close()
         if self._request_state is Request.OPEN:
             self._request_state = Request.IGNORED
-        unfinished = self._upstream_state in (Upstream.AWAITED, Upstream.OPEN)
-        if unfinished or (self._upstream_state is Upstream.COMPLETE and not self._upload_complete):
+        self._release_upstream()
+
+    def _release_upstream(self) -> None:
+        """Nothing more goes to the upstream, and nothing that it sends matters any more."""
+        state = self._upstream_state
+        unfinished = state is Upstream.COMPLETE and not self._upload_complete
+        if unfinished or state in (Upstream.AWAITED, Upstream.OPEN):
             self._commands.append(do.ResetUpstream())
-            self._upload_complete = True
-        if self._upstream_state is not Upstream.IDLE:
+        if state is not Upstream.IDLE:
             self._upstream_state = Upstream.RELEASED
 
     def _cut_off(self) -> None:
@@ -498,7 +387,7 @@ class HttpStream:
         """Everything was sent: tell the filters, and the driver."""
         self._give_up_request()
         self._response.close()
-        self._asks.clear()
+        self.asks.close()
         self.info.request_duration = self._now() - self._started_at
         for filter in self._filters:
             filter.on_log()
@@ -517,24 +406,9 @@ class HttpStream:
         self.info.response_code_details = details
         self.info.response_flags |= flags
 
-    def _note_latency(self) -> None:
-        if self._upstream_state is Upstream.COMPLETE:
-            self.info.backend_latency = self._now() - self._sent_at
-
     def command(self, command: do.Command) -> None:
         """Leave a command for the driver."""
         self._commands.append(command)
-
-
-_FAILURE_FLAGS = {
-    ev.UpstreamFailure.CONNECT_FAILURE: Flags.UPSTREAM_CONNECTION_FAILURE,
-    ev.UpstreamFailure.CONNECT_TIMEOUT: Flags.UPSTREAM_CONNECTION_FAILURE,
-    ev.UpstreamFailure.RESET: Flags.UPSTREAM_CONNECTION_TERMINATION,
-    ev.UpstreamFailure.PROTOCOL_ERROR: Flags.UPSTREAM_PROTOCOL_ERROR,
-    ev.UpstreamFailure.LOCAL_RESET: Flags.LOCAL_RESET,
-    ev.UpstreamFailure.OVERFLOW: Flags.UPSTREAM_OVERFLOW,
-    ev.UpstreamFailure.NO_HEALTHY_UPSTREAM: Flags.NO_HEALTHY_UPSTREAM,
-}
 
 
 def _in_parts(event: ev.Event) -> tuple[ev.Event, ...]:
@@ -567,7 +441,7 @@ class _ToUpstream:
         self._stream.upload_trailers(trailers)
 
     def too_much(self) -> None:
-        self._stream.request_too_large()
+        self._stream.asks.put(local.REQUEST_TOO_LARGE)
 
     def throttle(self, held: bool) -> None:
         self._stream.command(do.PauseRequest() if held else do.ResumeRequest())
@@ -595,7 +469,7 @@ class _ToClient:
         self._stream.download_trailers(trailers)
 
     def too_much(self) -> None:
-        self._stream.response_too_large()
+        self._stream.asks.put(local.RESPONSE_TOO_LARGE)
 
     def throttle(self, held: bool) -> None:
         self._stream.command(do.PauseResponse() if held else do.ResumeResponse())

@@ -19,11 +19,8 @@ from abi.proxy_wasm.types import Action, StreamType
 from pywasmproxy.config.model import FailurePolicy
 from pywasmproxy.sansio.dispatcher import Dispatcher
 from pywasmproxy.sansio.filter import FilterCallbacks, HttpFilter
-from pywasmproxy.sansio.local_reply import Details, LocalReply, unblanked
+from pywasmproxy.sansio.local_reply import WASM_FAILED, LocalReply, unblanked
 from pywasmproxy.sansio.native import NativeFilter
-
-FAILED = LocalReply(503, details=Details.WASM_FAILED)
-"""The answer of a filter that cannot do its work."""
 
 
 class WasmFilter:
@@ -140,7 +137,7 @@ class WasmFilter:
             self._callbacks.continue_stream(StreamType.HTTP_REQUEST)
             self._callbacks.continue_stream(StreamType.HTTP_RESPONSE)
             return Action.CONTINUE
-        self._callbacks.reply(FAILED)
+        self._callbacks.reply(WASM_FAILED)
         return Action.STOP_ITERATION
 
 
@@ -148,7 +145,7 @@ class FailedFilter(NativeFilter):
     """Stands in for a guest that is dead already when the exchange begins: no guest code, only its answer."""
 
     def on_request_headers(self, headers: HeaderMap, end_of_stream: bool) -> Action:
-        self.callbacks.reply(FAILED)
+        self.callbacks.reply(WASM_FAILED)
         return Action.STOP_ITERATION
 
 

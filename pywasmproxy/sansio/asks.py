@@ -1,0 +1,105 @@
+"""What filters ask of their exchange, queued until the running callback has returned.
+
+One `Asks` per stream, one `StreamCallbacks` per filter. The first answer (or close) wins, and from the moment
+it is asked for nothing is passed on any more: whatever else the filter's callback returned is of no interest.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from abi.proxy_wasm.types import StreamType
+from pywasmproxy.sansio.filter import HttpFilter
+from pywasmproxy.sansio.local_reply import LocalReply
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """Go on where the message waits at this filter."""
+
+    filter: HttpFilter
+    stream_type: StreamType
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End without a (further) response."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reroute:
+    """Choose the route again."""
+
+
+Ask: TypeAlias = LocalReply | Continue | Close | Reroute
+
+
+class Asks:
+    """A FIFO of asks. `woken` is called for the first one that comes while nobody is there to take it."""
+
+    def __init__(self, woken: Callable[[], None]) -> None:
+        self._queue: deque[Ask] = deque()
+        self._woken = woken
+        self.attended = False  # an event is being worked on, asks will be taken at its end
+        self.answer_due = False  # an answer or a close is among them
+        self.closed = False
+
+    def __bool__(self) -> bool:
+        return bool(self._queue)
+
+    def put(self, ask: Ask) -> None:
+        """Ask for something; ignored after the end and after the first answer."""
+        if self.closed:
+            return
+        if isinstance(ask, LocalReply | Close):
+            if self.answer_due:
+                return
+            self.answer_due = True
+        self._queue.append(ask)
+        if len(self._queue) == 1 and not self.attended:
+            self._woken()
+
+    def take(self) -> Ask | None:
+        """The next one; None when there is none."""
+        if not self._queue:
+            return None
+        ask = self._queue.popleft()
+        if isinstance(ask, LocalReply | Close):
+            self.answer_due = False
+        return ask
+
+    def close(self) -> None:
+        """The exchange is over: nothing can be asked any more."""
+        self.closed = True
+        self.answer_due = False
+        self._queue.clear()
+
+
+class StreamCallbacks:
+    """`FilterCallbacks` of one filter."""
+
+    __slots__ = ("_asks", "_waits_at", "filter")
+
+    def __init__(self, asks: Asks, waits_at: Callable[[HttpFilter], bool]) -> None:
+        self._asks, self._waits_at = asks, waits_at
+        self.filter: HttpFilter | None = None  # set as soon as the filter is made
+
+    def continue_stream(self, stream_type: StreamType) -> None:
+        if self.filter is not None:
+            self._asks.put(Continue(self.filter, stream_type))
+
+    def reply(self, reply: LocalReply) -> None:
+        self._asks.put(reply)
+
+    def close(self) -> None:
+        self._asks.put(Close())
+
+    def clear_route_cache(self) -> None:
+        self._asks.put(Reroute())
+
+    @property
+    def waiting(self) -> bool:
+        return self.filter is not None and self._waits_at(self.filter)
