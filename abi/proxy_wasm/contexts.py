@@ -187,10 +187,17 @@ class HttpContext(Context):
         self._bodies.pop(BufferType.HTTP_REQUEST_BODY, None)
 
     def response_phase_over(self) -> None:
-        """The response side went on: its maps and body are no longer the guest's to see."""
-        for map_type in RESPONSE_MAPS:
-            self._maps.pop(map_type, None)
+        """The response side went on: its trailers and body are no longer the guest's to see.
+
+        Headers that were held here stay: Envoy still shows them to the guest in later callbacks (measured),
+        though changes come too late.
+        """
+        self._maps.pop(MapType.HTTP_RESPONSE_TRAILERS, None)
         self._bodies.pop(BufferType.HTTP_RESPONSE_BODY, None)
+
+    def _exchange_over(self) -> None:
+        self._maps.clear()
+        self._bodies.clear()
 
     # --- callbacks ------------------------------------------------------------------------------------------
 
@@ -224,8 +231,7 @@ class HttpContext(Context):
     def on_log(self) -> Action:
         """The exchange is over. Everything can be read once more, nothing changed."""
         self._begin()
-        self.request_phase_over()
-        self.response_phase_over()
+        self._exchange_over()
         final = {
             MapType.HTTP_REQUEST_HEADERS: self.info.request_headers,
             MapType.HTTP_RESPONSE_HEADERS: self.info.response_headers,
@@ -244,8 +250,7 @@ class HttpContext(Context):
         """Before the end. A stream cannot delay it: what the guest returns does not matter."""
         if self._created:
             self._begin()
-            self.request_phase_over()
-            self.response_phase_over()
+            self._exchange_over()
             self.vm.run(self, "proxy_on_done", self.id)
         return Action.CONTINUE
 

@@ -13,6 +13,9 @@ from abi.proxy_wasm.types import MetricType, Status
 if TYPE_CHECKING:
     from abi.proxy_wasm.vm import Vm
 
+COUNTED = (MetricType.COUNTER, MetricType.GAUGE)
+"""Kinds (the two low bits of an id) that have a value."""
+
 
 @proxy_call
 def proxy_define_metric(vm: Vm, kind: U32, name: Bytes) -> Status | OutU32:
@@ -26,12 +29,16 @@ def proxy_define_metric(vm: Vm, kind: U32, name: Bytes) -> Status | OutU32:
 
 @proxy_call
 def proxy_increment_metric(vm: Vm, number: U32, delta: I64) -> Status:
+    """Counters take what is above 0, gauges anything; a histogram's id is refused even when unknown."""
+    if number & 3 not in COUNTED:
+        return Status.BAD_ARGUMENT
     metric = vm.metric_ids.get(number)
     return Status.NOT_FOUND if metric is None else metric.increment(delta)
 
 
 @proxy_call
 def proxy_record_metric(vm: Vm, number: U32, value: U64) -> Status:
+    """Add to a counter, set a gauge, give a histogram a sample."""
     metric = vm.metric_ids.get(number)
     if metric is None:
         return Status.NOT_FOUND
@@ -41,8 +48,8 @@ def proxy_record_metric(vm: Vm, number: U32, value: U64) -> Status:
 
 @proxy_call
 def proxy_get_metric(vm: Vm, number: U32) -> Status | OutU64:
-    """The value of a counter or gauge; a histogram has none."""
+    """The value of a counter or gauge; a histogram has none, and its id is refused even when unknown."""
+    if number & 3 not in COUNTED:
+        return Status.BAD_ARGUMENT
     metric = vm.metric_ids.get(number)
-    if metric is None:
-        return Status.NOT_FOUND
-    return Status.BAD_ARGUMENT if metric.kind is MetricType.HISTOGRAM else metric.value
+    return Status.NOT_FOUND if metric is None else metric.value

@@ -385,9 +385,9 @@ def _first(context: Context, parts: list[bytes]) -> tuple[Value, list[bytes]]:
 
 def find(context: Context, path: bytes) -> bytes | Status:
     """The bytes of a property for a context, or why there are none."""
-    parts = path.removesuffix(b"\0").split(b"\0")
-    if parts == [b""]:
+    if not path:
         return Status.SERIALIZATION_FAILURE
+    parts = path.removesuffix(b"\0").split(b"\0")
     item, rest = _first(context, parts)
     if parts[:2] == [b"request", b"headers"] and rest and rest[0].lower() == b"host":
         rest[0] = b":authority"

@@ -286,7 +286,7 @@ def test_held_headers_stay_available_until_the_phase_is_over() -> None:
     assert rig.results["proxy_on_request_body"] == (BAD, None)
 
 
-def test_held_response_headers_end_with_their_phase() -> None:
+def test_held_response_headers_can_still_be_read_when_they_went_on() -> None:
     rig = Rig()
     rig.returns("proxy_on_response_headers", 1)
     rig.during("proxy_on_response_body", lambda: rig.ask(GET, 2, b"x", BYTES))
@@ -294,7 +294,34 @@ def test_held_response_headers_end_with_their_phase() -> None:
     stream.on_response_headers(HeaderMap([("x", "v")]), False)
     stream.response_phase_over()
     stream.on_response_body(bytearray(b"a"), True)
-    assert rig.results["proxy_on_response_body"] == (BAD, None)
+    assert rig.results["proxy_on_response_body"] == (OK, b"v")
+
+
+def test_held_trailers_and_bodies_end_with_their_phase() -> None:
+    rig = Rig()
+    for side in ("request", "response"):
+        for what in ("body", "trailers"):
+            rig.returns(f"proxy_on_{side}_{what}", 1)
+    stream = rig.plugin.http_stream()
+    stream.on_request_body(bytearray(b"a"), False)
+    stream.on_request_trailers(HeaderMap([("x", "v")]))
+    stream.on_response_body(bytearray(b"a"), False)
+    stream.on_response_trailers(HeaderMap([("x", "v")]))
+
+    def look() -> list[object]:
+        rig.ask("proxy_set_effective_context", stream.id)
+        maps = [rig.ask(GET, kind, b"x", BYTES)[0] for kind in (1, 3)]
+        return maps + [rig.ask("proxy_get_buffer_bytes", kind, 0, 9, BYTES)[1] for kind in (0, 1)]
+
+    rig.during("proxy_on_tick", look)
+    rig.plugin.tick()
+    assert rig.results["proxy_on_tick"] == [OK, OK, b"a", b"a"]
+    stream.request_phase_over()
+    rig.plugin.tick()
+    assert rig.results["proxy_on_tick"] == [BAD, OK, b"", b"a"]
+    stream.response_phase_over()
+    rig.plugin.tick()
+    assert rig.results["proxy_on_tick"] == [BAD, BAD, b"", b""]
 
 
 def test_pointers_outside_memory_are_refused() -> None:

@@ -67,11 +67,13 @@ def test_histograms(rig: Rig) -> None:
     assert {n: count for n, count in enumerate(histogram.buckets) if count} == {0: 1, 1: 1, 3: 1, 19: 1}
 
 
-@pytest.mark.parametrize("number", [0, 8, 7, 0xFFFFFFFF])
-def test_unknown_ids(rig: Rig, number: int) -> None:
-    assert rig.ask(INCREMENT, number, 1) == MISSING
+@pytest.mark.parametrize(
+    ("number", "status"), [(0, MISSING), (8, MISSING), (9, MISSING), (10, BAD), (99, BAD), (0xFFFFFFFF, BAD)]
+)
+def test_unknown_ids(rig: Rig, number: int, status: Status) -> None:
+    assert rig.ask(INCREMENT, number, 1) == status
     assert rig.ask(RECORD, number, 1) == MISSING
-    assert rig.ask(GET, number, LONG) == (MISSING, None)
+    assert rig.ask(GET, number, LONG) == (status, None)
 
 
 def test_all_vms_share_metrics_but_not_ids() -> None:

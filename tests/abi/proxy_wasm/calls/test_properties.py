@@ -302,6 +302,9 @@ def test_grpc_status(code: int, headers: list[tuple[str, str]], status: int) -> 
 def test_a_trailing_nul_does_not_matter() -> None:
     rig = Rig(vm_id="v")
     assert rig.ask("proxy_get_property", b"plugin_vm_id\0", BYTES) == (OK, b"v")
+    assert rig.ask("proxy_get_property", b"plugin_vm_id\0\0", BYTES) == (MISSING, None)
+    assert rig.ask("proxy_get_property", b"\0", BYTES) == (MISSING, None)
+    assert rig.ask("proxy_get_property", b"", BYTES) == (OPAQUE, None)
 
 
 def test_own_properties_are_shared_by_the_exchange() -> None:
