@@ -25,6 +25,7 @@ OURS = [sys.executable, "-m", "pywasmvm", "serve"]
 START_LIMIT = 30.0  # seconds until the listener must answer
 SETTLE = 0.06  # seconds without a new line that end a wait for log lines
 LINES_LIMIT = 2.0  # seconds to wait for lines that are expected
+CHUNK_LIMIT = 1.0  # seconds to wait longer for a filter to take a chunk
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,10 @@ class Command:
     def line(self, config: Path, level: str) -> list[str]:
         common = [*self.words, "-c", str(config)]
         levels = ["-l", "info", "--component-log-level", f"wasm:{level}"]
-        only_envoy = ["--concurrency", "1", "--disable-hot-restart"] if self.is_envoy else []
-        return [*common, *levels, *only_envoy]
+        if self.is_envoy:
+            return [*common, *levels, "--concurrency", "1", "--disable-hot-restart"]
+        # No case has a filter that runs away, and a busy machine may be slow.
+        return [*common, *levels, "--callback-timeout", "30s"]
 
 
 @dataclass
@@ -108,6 +111,15 @@ class RunningProxy:
         while time.monotonic() - self._last_line < SETTLE and time.monotonic() < give_up + 1:
             await asyncio.sleep(0.01)
         return self.guest[start:]
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep, and on until the filter has logged and is quiet: a slow machine must not join chunks."""
+        lines, give_up = len(self.records), time.monotonic() + seconds + CHUNK_LIMIT
+        await asyncio.sleep(seconds)
+        while time.monotonic() < give_up:
+            if len(self.records) > lines and time.monotonic() - self._last_line > SETTLE:
+                return
+            await asyncio.sleep(0.01)
 
     @property
     def guest(self) -> list[Record]:

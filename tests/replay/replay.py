@@ -66,6 +66,7 @@ async def run_case(case: cases.Case, filters: Path, command: proxy.Command) -> l
             config.write_text(render.render(case, filters, ports), encoding="utf-8")
             level = case.data.get("log_level", "trace")
             running = await proxy.RunningProxy.start(command, config, level, Path(folder))
+            upstream.pause = running.pause
             try:
                 seen = await _observe(case, expect, running, ports["listener"])
             finally:
@@ -74,7 +75,7 @@ async def run_case(case: cases.Case, filters: Path, command: proxy.Command) -> l
             seen.host_errors = running.host_errors
             if not seen.started:
                 seen.exit_status, seen.last_line = exit_status, running.last_words()
-            return compare.compare(case, expect, seen, ports)
+            return compare.compare(case, expect, seen, ports, command.is_envoy)
 
 
 async def _observe(
@@ -92,7 +93,7 @@ async def _observe(
     wanted = expect.get("request_logs", [])
     for index, request in enumerate(case.requests):
         await asyncio.sleep(request.get("sleep", 0))
-        response, _ = await client.exchange(request, port)
+        response = await client.exchange(request, port, running.pause)
         seen.responses.append(response)
         count = len(wanted[index]) if case.compare_logs and index < len(wanted) else None
         lines = await running.guest_lines(position, count)
@@ -156,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--case", action="append", default=[], metavar="NAME", help="only this case; repeatable"
     )
-    parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), help="cases at a time")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cases at a time")
     parser.add_argument("--json", action="store_true", help="results as JSON on standard output")
     options = parser.parse_args(arguments)
 

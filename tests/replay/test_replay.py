@@ -15,7 +15,7 @@ import pytest
 from tests.replay import cases, modules, proxy, replay
 
 FILES = sorted(cases.GOLDEN.glob("*.json"))
-JOBS = 3
+JOBS = 2
 
 
 def run(file: Path, command: str | None, gaps: dict[str, str]) -> list[replay.Result]:

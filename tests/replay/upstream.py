@@ -10,6 +10,7 @@ import asyncio
 from typing import Any
 
 from tests.replay import wire
+from tests.replay.client import Pause
 
 
 class Upstream:
@@ -17,6 +18,7 @@ class Upstream:
 
     def __init__(self, script: dict[str, Any]) -> None:
         self.script = script
+        self.pause: Pause = asyncio.sleep  # awaited with the script's delay before each chunk
         self.requests: list[dict[str, Any]] = []
         self.port = 0
         self._server: asyncio.Server | None = None
@@ -89,7 +91,7 @@ class Upstream:
         for chunk in script.get("chunks", [script.get("body", "")]):
             if script.get("chunk_delay"):
                 await writer.drain()
-                await asyncio.sleep(script["chunk_delay"])
+                await self.pause(script["chunk_delay"])
             writer.write(wire.chunk(chunk.encode()))
         writer.write(wire.last_chunk([tuple(pair) for pair in script.get("trailers", [])]))
         await writer.drain()
