@@ -33,11 +33,14 @@ class ChunkedDecoder:
         self._left = 0  # bytes of the current chunk not seen yet
         self._after_data = False  # the CRLF behind a chunk's data comes next
 
-    def feed(self, buffer: bytearray) -> bytes:
-        """Decoded bytes (maybe none); consumes them and their framing. ChunkError for anything malformed."""
+    def feed(self, buffer: bytearray, *, single: bool = False) -> bytes:
+        """Decoded bytes (maybe none); consumes them and their framing. ChunkError for anything malformed.
+
+        `single` stops behind the first piece, so that a chunk is not joined with the next one.
+        """
         pieces: list[bytes] = []
         position, size = 0, len(buffer)
-        while not self.done:
+        while not self.done and not (single and pieces):
             if self._left:
                 taken = min(self._left, size - position)
                 if not taken:

@@ -375,3 +375,13 @@ def test_whoever_takes_a_chunked_body_agrees_with_the_libraries(parts: list[byte
             data += bytes(event.data)
     assert data == b"".join(item for item in ours if isinstance(item, bytes))
     assert [(bytes(n).decode(), bytes(v).decode()) for n, v in event.headers] == ours[-1]
+
+
+def test_chunks_of_one_read_stay_apart_up_to_a_number(parser: HeadParser) -> None:
+    reader = RequestReader(parser)
+    reader.feed(post(CHUNKED, b"1\r\nx\r\n" * 20 + b"0\r\n\r\n"))
+    sizes = []
+    while (event := reader.next_event()) is not None:
+        if isinstance(event, Data):
+            sizes.append(len(event.data))
+    assert sizes == [1] * 8 + [12]
