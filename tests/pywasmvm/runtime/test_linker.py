@@ -44,7 +44,8 @@ def test_the_signature_is_the_annotations() -> None:
     guest = linked(linker, """(module
       (import "env" "everything" (func $e (param i32 i32 i64 i64 f32 f64) (result i64)))
       (func (export "f") (result i64)
-        i32.const -1 i32.const -1 i64.const -1 i64.const -1 f32.const 0.5 f64.const 0.25 call $e))""")  # fmt: skip
+        i32.const -1 i32.const -1 i64.const -1 i64.const -1
+        f32.const 0.5 f64.const 0.25 call $e))""")  # fmt: skip
     assert guest.exports.f() == -1
     assert seen == [-1, 2**32 - 1, -1, 2**64 - 1, 0.5, 0.25]
     assert everything(1, 2, 3, 4, 5, 6) == -1  # still a plain function
@@ -214,7 +215,8 @@ def test_a_class_of_host_functions() -> None:
 def test_the_same_name_may_be_asked_for_with_two_types() -> None:
     # An import is identified by its place, not by its name.
     linker = Linker(unknown_imports="trap")
-    guest = linked(linker, """(module (import "env" "x" (func $a (param i32))) (import "env" "x" (func $b (result i64)))
+    guest = linked(linker, """(module
+      (import "env" "x" (func $a (param i32))) (import "env" "x" (func $b (result i64)))
       (func (export "f") i32.const 0 call $a) (func (export "g") (result i64) call $b))""")  # fmt: skip
     for name in "fg":
         with pytest.raises(Trap, match=r"unknown import called env\.x"):
