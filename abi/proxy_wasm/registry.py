@@ -1,6 +1,6 @@
 """`VmRegistry`: which plugins share a VM, and which share even their root context.
 
-Source: Envoy's sharing rules (proxy-wasm ABI notes, "VM identity"): a VM is identified by vm_id, VM
+Source: Envoy 1.40 (measured): a VM is identified by vm_id, VM
 configuration and code; a root context by root_id, plugin configuration, name and flags within its VM.
 """
 

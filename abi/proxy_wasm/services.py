@@ -172,8 +172,8 @@ class Metric:
     histogram: Histogram = field(default_factory=Histogram)
 
     def increment(self, delta: int) -> Status:
-        """Counters only go up; gauges wrap below zero; a histogram cannot be incremented."""
-        if self.kind is MetricType.HISTOGRAM or (self.kind is MetricType.COUNTER and delta <= 0):
+        """Counters only go up; gauges wrap below zero."""
+        if self.kind is MetricType.COUNTER and delta <= 0:
             return Status.BAD_ARGUMENT
         self.value = (self.value + delta) & _MASK
         return Status.OK
