@@ -1,7 +1,7 @@
 """`VmRegistry`: which plugins share a VM, and which share even their root context.
 
-Source: Envoy 1.40 (measured): a VM is identified by vm_id, VM
-configuration and code; a root context by root_id, plugin configuration, name and flags within its VM.
+Source: Envoy 1.40 (measured): a VM is identified by vm_id, VM configuration and code; a root context by
+root_id, plugin configuration, name and flags within its VM.
 """
 
 from __future__ import annotations
