@@ -117,7 +117,7 @@ class Pair:
         for name, extern in self.mine.exports.items():
             native = exports[name]
             if isinstance(extern, Memory):
-                mine[name] = hashlib.sha256(extern.data).hexdigest()
+                mine[name] = hashlib.sha256(extern.data.data).hexdigest()
                 other[name] = hashlib.sha256(bytes(native.get_buffer_ptr(self.store))).hexdigest()
             elif isinstance(extern, Global):
                 mine[name], other[name] = comparable(extern.value), comparable(native.value(self.store))

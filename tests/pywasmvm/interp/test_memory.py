@@ -70,7 +70,11 @@ def test_store(name: str, guest: Instance) -> None:
     code, memory = STORES[name], guest.exports.memory
     size = struct.calcsize(code)
     bits = int(name[1:3])
-    values = st.integers(0, 2**bits - 1) if name[0] == "i" else st.floats(width=bits, allow_nan=False)
+    values = (
+        st.integers(0, 2**bits - 1)
+        if name[0] == "i"
+        else st.floats(width=64 if bits == 64 else 32, allow_nan=False)
+    )
 
     @given(values, st.integers(0, 40))
     def check(value: int | float, address: int) -> None:

@@ -48,7 +48,8 @@ def test_get_set_size() -> None:
 
 def test_any_python_object_is_an_externref_and_none_is_null() -> None:
     exports = instance(TEXT).exports
-    for thing in (0, "", False, 1.5, [], exports):
+    things: list[object] = [0, "", False, 1.5, [], exports]
+    for thing in things:
         assert exports.null(thing) == 0
     assert exports.null(None) == 1
     assert exports.nothing() is None

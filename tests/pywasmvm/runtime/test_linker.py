@@ -121,7 +121,7 @@ def test_functions_without_annotations_need_a_type_from_somewhere() -> None:
     with pytest.raises(TypeError, match="annotate every parameter"):
         linker.define("env", "f", lambda a: a)
 
-    def half(a: i32, b) -> None:  # type: ignore[no-untyped-def]
+    def half(a: i32, b) -> None:
         pass
 
     with pytest.raises(TypeError, match="annotate every parameter and result of half"):

@@ -139,7 +139,7 @@ class TestTable:
         store = Store(limits=StoreLimits(table_elements=None))
         table = Table(TableType(FUNCREF, Limits(1)), None, store)
 
-        class Refusing(list):  # type: ignore[type-arg]
+        class Refusing(list):
             def __iadd__(self, other: object) -> object:  # type: ignore[misc,override]
                 raise MemoryError
 
