@@ -44,7 +44,8 @@ def features_used(module: Module) -> list[str]:
         used.add(features.MUTABLE_GLOBALS)
     if len(module.context.tables) > 1 or any(t.element is EXTERNREF for t in module.context.tables):
         used.add(features.REFERENCE_TYPES)
-    if module.syntax.data_count is not None:
+    passive = any(elem.mode != "active" for elem in module.syntax.elems) or -1 in module.syntax.data.memory
+    if module.syntax.data_count is not None or passive:
         used.add(features.BULK_MEMORY)
     return [name for name in features.DESCRIPTIONS if name in used]
 

@@ -78,6 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output left early (`| head`): nothing more to say, also not at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
+    except MemoryError as error:
+        print(f"pywasmvm: {error or 'out of memory'}", file=sys.stderr)
+        return EXIT_ERROR
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"pywasmvm: {where}{error.strerror or error}", file=sys.stderr)
