@@ -56,7 +56,7 @@ class Listener:
         self.timer_step = self._timer_step()
         self.server_name = self.http.server_name.encode()
         self._server: asyncio.Server | None = None
-        self._last_id = 0
+        self._next_id = 0  # as Envoy counts; filters read it
         self._empty: asyncio.Event = asyncio.Event()
 
     def _timer_step(self) -> float:
@@ -98,8 +98,8 @@ class Listener:
 
     def opened(self, connection: DownstreamConnection) -> None:
         """A client connected."""
-        self._last_id += 1
-        connection.id = self._last_id
+        connection.id = self._next_id
+        self._next_id += 1
         self.connections.add(connection)
         self.logger.debug(f"[C{connection.id}] new connection from {connection.remote}")
 

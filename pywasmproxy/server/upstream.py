@@ -8,6 +8,7 @@ callbacks; the exchange queues events, so even that is harmless.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import Protocol, cast
 
@@ -142,12 +143,11 @@ class UpstreamRequest:
 
     async def _connect(self, cluster: Cluster, host: Address) -> None:
         failure, detail = UpstreamFailure.CONNECT_FAILURE, "remote connection failure"
+        connection = UpstreamConnection(cluster, host)
         try:
             async with asyncio.timeout(cluster.config.connect_timeout):
-                _, protocol = await asyncio.get_running_loop().create_connection(
-                    lambda: UpstreamConnection(cluster, host), host.host, host.port
-                )
-            protocol.attach(self)
+                await asyncio.get_running_loop().create_connection(lambda: connection, host.host, host.port)
+            connection.attach(self)
             return
         except TimeoutError:
             failure, detail = UpstreamFailure.CONNECT_TIMEOUT, "connection timeout"
@@ -156,7 +156,9 @@ class UpstreamRequest:
         finally:
             cluster.connecting -= 1
             if self.connection is None:
-                cluster.serve_waiting()
+                # A loop may have made the connection and then dropped it without a word (uvloop does).
+                connection.abort()
+                cluster.dropped(connection)
         self._task = None
         self.fail(failure, detail)
 
@@ -396,8 +398,10 @@ class Cluster:
         self._idle.clear()
         for connection in list(self.connections):
             connection.abort()
-        while self.connections:  # each reports its end from the loop
-            await asyncio.sleep(0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                while self.connections:  # each reports its end from the loop
+                    await asyncio.sleep(0)
 
     @property
     def idle(self) -> int:

@@ -36,7 +36,7 @@ static_resources:
           stat_prefix: soak
           route_config:
             virtual_hosts:
-            - {{name: all, domains: ["*"], routes: [{{match: {{prefix: "/"}}, route: {{cluster: echo}}}}]}}
+            - {{name: all, domains: ["*"], routes: [{{match: {{prefix: "/"}}, route: {{cluster: echo, timeout: 0s}}}}]}}
           http_filters:
           - name: envoy.filters.http.wasm
             typed_config:
@@ -212,7 +212,11 @@ async def soak(wasm: Path, requests: int, connections: int, growth_limit: int, o
         finally:
             if proxy.process.returncode is None:
                 proxy.process.terminate()
-            exit_status = await asyncio.wait_for(proxy.process.wait(), 30)
+            try:
+                exit_status = await asyncio.wait_for(proxy.process.wait(), 30)
+            except TimeoutError:
+                proxy.process.kill()
+                exit_status = await proxy.process.wait()
     upstream.close()
 
     own = {when: seen["rss"] - seen["guest_memory"] for when, seen in (("before", before), ("after", after))}
@@ -247,8 +251,9 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=200)
     parser.add_argument("--growth-limit", type=int, default=1 << 20, help="bytes")
     parser.add_argument("--codec", default="auto", help="passed to `serve`")
+    parser.add_argument("--loop", default="auto", help="passed to `serve`")
     args = parser.parse_args()
-    options = ["-l", "info", "--codec", args.codec]
+    options = ["-l", "info", "--codec", args.codec, "--loop", args.loop]
     return asyncio.run(soak(args.wasm, args.requests, args.connections, args.growth_limit, options))
 
 

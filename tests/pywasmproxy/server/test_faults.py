@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 
 import pytest
 
@@ -66,6 +67,35 @@ async def test_connect_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (response.status, response.body.decode()) == (503, RESET + "connection timeout")
         monkeypatch.undo()
         client.close()
+
+
+async def test_client_leaves_while_the_connection_is_half_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvloop may report a connection as made, and then drop it silently when the attempt is cancelled."""
+    monkeypatch.setattr(downstream, "HALF_CLOSE_GRACE", 0.01)
+    async with upstream(hello) as up, proxy(bootstrap(listener(), clusters=cluster(up.port))) as server:
+        client = await Client.open(port_of(server))
+
+        class Transport(asyncio.Transport):
+            aborted = False
+
+            def abort(self) -> None:
+                self.aborted = True
+
+        transport = Transport()
+
+        async def half(factory: Callable[[], asyncio.Protocol], *_: object) -> None:
+            factory().connection_made(transport)
+            await asyncio.Event().wait()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio.get_running_loop(), "create_connection", half)
+            client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            await asyncio.sleep(0.05)
+            client.close()
+            await settled(server)
+            await asyncio.sleep(0.05)
+        assert transport.aborted
+        assert not server.clusters["up"].connections
 
 
 @pytest.mark.parametrize("reset", [False, True])
