@@ -43,8 +43,8 @@ class Reader:
         self.pos = start + count
         return start
 
-    def unsigned(self, bits: int) -> int:
-        """An unsigned LEB128 number of at most `bits` bits."""
+    def _leb128(self, bits: int) -> tuple[int, int]:
+        """The payload of a LEB128 number and its width in bits; the last byte decides about the sign."""
         start = pos = self.pos
         data, end = self.data, self.end
         result = shift = 0
@@ -59,32 +59,25 @@ class Reader:
                 break
             if shift >= bits:
                 raise self.fail("integer representation too long", start)
+        self.pos = pos
+        return result, shift
+
+    def unsigned(self, bits: int) -> int:
+        """An unsigned LEB128 number of at most `bits` bits."""
+        start = self.pos
+        result, _ = self._leb128(bits)
         if result >> bits:
             raise self.fail("integer too large", start)
-        self.pos = pos
         return result
 
     def signed(self, bits: int) -> int:
         """A signed LEB128 number of at most `bits` bits, as a Python int with its sign."""
-        start = pos = self.pos
-        data, end = self.data, self.end
-        result = shift = 0
-        while True:
-            if pos >= end:
-                raise self.fail("unexpected end", start)
-            byte = data[pos]
-            pos += 1
-            result |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-            if shift >= bits:
-                raise self.fail("integer representation too long", start)
-        if byte & 0x40:
-            result -= 1 << shift
+        start = self.pos
+        result, width = self._leb128(bits)
+        if result >> (width - 1):
+            result -= 1 << width
         if not -(1 << (bits - 1)) <= result < 1 << (bits - 1):
             raise self.fail("integer too large", start)
-        self.pos = pos
         return result
 
     def u32(self) -> int:
