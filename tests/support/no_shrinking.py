@@ -10,4 +10,3 @@ from hypothesis import Phase, settings
 settings.register_profile(
     "no-shrinking", phases=(Phase.explicit, Phase.generate), derandomize=True, database=None, deadline=None
 )
-settings.load_profile("no-shrinking")
