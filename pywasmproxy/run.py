@@ -21,7 +21,7 @@ _LIMIT_FLAGS = {
     "fuel": ("callback_fuel", "N", "instructions one callback may burn (unlimited)"),
     "memory-limit": ("memory_pages", "SIZE", "linear memory of one VM (256MiB)"),
     "table-limit": ("table_elements", "N", "elements in one table of a VM (1000000)"),
-    "call-depth": ("call_depth", "N", "nested calls inside a filter (2000)"),
+    "call-depth": ("call_depth", "N", "nested calls inside a filter (10000)"),
     "recycle-memory": (
         "recycle_memory_share",
         "SHARE",
