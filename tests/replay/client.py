@@ -13,13 +13,15 @@ from tests.replay import wire
 
 Pause = Callable[[float], Awaitable[object]]
 CHUNK_GAP = 0.05
-DEFAULT_TIMEOUT = 5.0
+DEFAULT_TIMEOUT = 20.0  # seconds; no case is recorded with a client that waits in vain for the default
 
 
-async def exchange(request: dict[str, Any], port: int, pause: Pause = asyncio.sleep) -> dict[str, Any]:
+async def exchange(
+    request: dict[str, Any], port: int, pause: Pause = asyncio.sleep, patience: float = 1.0
+) -> dict[str, Any]:
     """Send `request` to 127.0.0.1:`port`: what came back, in the golden form.
 
-    `pause(seconds)` is awaited before each chunk.
+    `pause(seconds)` is awaited before each chunk; `patience` is a factor on the default time limit.
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     sender = asyncio.create_task(_send(request, writer, pause))
@@ -27,7 +29,7 @@ async def exchange(request: dict[str, Any], port: int, pause: Pause = asyncio.sl
     body = wire.Body()
     method = request.get("method", "GET")
     try:
-        async with asyncio.timeout(request.get("timeout", DEFAULT_TIMEOUT)):
+        async with asyncio.timeout(request.get("timeout", DEFAULT_TIMEOUT * patience)):
             await _receive(reader, method, seen, body)
     except TimeoutError:
         if not seen:
