@@ -90,7 +90,7 @@ class Filters:
     def __init__(self, bootstrap: Bootstrap, log: Log) -> None:
         self.limits = bootstrap.limits
         self.logger = log["wasm"]
-        self.host = WasmHost(self.logger)
+        self.host = WasmHost(self.logger, bootstrap.node.as_dict())
         self.registry = VmRegistry()
         self.slots: list[PluginSlot] = []
         self._modules: dict[bytes, Module] = {}

@@ -121,8 +121,9 @@ class Log:
 class WasmHost:
     """What plugins ask of this process (`abi.proxy_wasm.host.Host`): log lines, time, randomness."""
 
-    def __init__(self, logger: Logger) -> None:
+    def __init__(self, logger: Logger, node: Mapping[str, object] | None = None) -> None:
         self._logger = logger
+        self.node = dict(node or {})  # who this proxy is, for filters that ask outside of an exchange
 
     @property
     def log_level(self) -> LogLevel:
