@@ -26,7 +26,6 @@ if __package__ in (None, ""):  # started as a script: make `tests` importable
 from tests.replay import cases, client, compare, modules, proxy, render
 from tests.replay.upstream import Upstream
 
-
 GAP_PATIENCE = 0.15  # a case that is known to fail mostly does so by waiting in vain
 
 
