@@ -53,14 +53,14 @@ CONNECTION_MANAGER = Message(
         "request_timeout": timeout,
         "request_headers_timeout": timeout,
         "generate_request_id": boolean,
-        "preserve_external_request_id": boolean,
     },
     ignored="add_user_agent tracing http1_safe_max_connection_duration http2_protocol_options "
     "http3_protocol_options scheme_header_transformation stream_flush_timeout drain_timeout "
     "delayed_close_timeout access_log access_log_flush_interval flush_access_log_on_new_request "
     "access_log_options use_remote_address xff_num_trusted_hops original_ip_detection_extensions "
     "early_header_mutation_extensions internal_address_config skip_xff_append via "
-    "always_set_request_id_in_response forward_client_cert_details set_current_client_cert_details "
+    "always_set_request_id_in_response preserve_external_request_id "
+    "forward_client_cert_details set_current_client_cert_details "
     "forward_client_cert_matcher proxy_100_continue represent_ipv4_remote_address_as_ipv4_mapped_ipv6 "
     "upgrade_configs normalize_path merge_slashes path_with_escaped_slashes_action request_id_extension "
     "local_reply_config strip_matching_host_port strip_any_host_port "
@@ -100,5 +100,4 @@ def connection_manager(cursor: Cursor) -> HttpConnectionManager:
         max_request_headers_bytes=values.get("max_request_headers_kb", HEADERS_LIMIT // 1024) * 1024,
         max_headers_count=common.get("max_headers_count", HEADERS_COUNT_LIMIT),
         generate_request_id=values.get("generate_request_id", True),
-        preserve_external_request_id=values.get("preserve_external_request_id", False),
     )

@@ -296,7 +296,6 @@ class HttpConnectionManager:
     max_request_headers_bytes: int = HEADERS_LIMIT
     max_headers_count: int = HEADERS_COUNT_LIMIT
     generate_request_id: bool = True
-    preserve_external_request_id: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,8 +91,6 @@ VM = Message(
 def _policy(cursor: Cursor) -> FailurePolicy | None:
     """None for UNSPECIFIED."""
     name = enum("failure policy", "UNSPECIFIED FAIL_RELOAD FAIL_CLOSED FAIL_OPEN")(cursor)
-    if name == "FAIL_RELOAD":
-        cursor.warn("FAIL_RELOAD is not supported yet: it acts like FAIL_CLOSED")
     return None if name == "UNSPECIFIED" else FailurePolicy(name)
 
 

@@ -291,7 +291,6 @@ def test_everything_the_connection_manager_honours() -> None:
         "request_headers_timeout: 2s",
         "max_request_headers_kb: 96",
         "generate_request_id: false",
-        "preserve_external_request_id: true",
     )
     found = manager(manager="\n          ".join(lines))
     assert warnings(manager="\n          ".join(lines)) == []
@@ -308,7 +307,6 @@ def test_everything_the_connection_manager_honours() -> None:
         max_request_headers_bytes=96 * 1024,
         max_headers_count=50,
         generate_request_id=False,
-        preserve_external_request_id=True,
     )
 
 

@@ -327,15 +327,13 @@ def test_the_deprecated_boolean_and_the_policy_exclude_each_other() -> None:
     assert refused(filters=wasm("failure_policy: FAIL_OPNE")).suggestion == "FAIL_OPEN"
 
 
-def test_reloading_is_announced_as_missing() -> None:
+def test_reloading_has_its_back_off() -> None:
     found = read(filters=wasm("failure_policy: FAIL_RELOAD, reload_config: {backoff: {base_interval: 3s}}"))
     [one, _] = found.listeners[0].http.http_filters
     assert isinstance(one, WasmFilter)
     assert one.plugin.failure_policy is FailurePolicy.FAIL_RELOAD
     assert one.plugin.reload_base_interval == 3.0
-    [warning] = found.warnings
-    assert warning.message == "FAIL_RELOAD is not supported yet: it acts like FAIL_CLOSED"
-    assert warning.path.endswith(".config.failure_policy")
+    assert not found.warnings
 
 
 def test_no_restriction_allows_everything() -> None:
