@@ -8,6 +8,7 @@ and around the message is its `Outlet`'s business.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from enum import Enum
 from typing import Protocol
 
@@ -75,7 +76,7 @@ class Outlet(Protocol):
         """The sender shall wait (True), or go on (False)."""
 
 
-class Passage:
+class Passage(ABC):
     """One message on its way. Subclasses say which callbacks the filters get (`RequestPassage` ...).
 
     `limit` is the number of body bytes that may be held. `closed` ends it: nothing is passed on any more.
@@ -84,7 +85,7 @@ class Passage:
     def __init__(self, filters: list[HttpFilter], outlet: Outlet, limit: int) -> None:
         self.places = [Place(filter, index) for index, filter in enumerate(filters)]
         self.outlet, self.limit = outlet, limit
-        self.headers: HeaderMap | None = None
+        self.headers = HeaderMap()
         self.trailers: HeaderMap | None = None
         self.closed = False
         self.buffer: bytearray | None = None  # body held at some filter; an empty one stands for a bare end
@@ -94,22 +95,22 @@ class Passage:
 
     # --- what differs between request and response --------------------------------------------------------
 
-    def call_headers(self, filter: HttpFilter, headers: HeaderMap, end_of_stream: bool) -> Action:
-        raise NotImplementedError
+    @abstractmethod
+    def call_headers(self, filter: HttpFilter, headers: HeaderMap, end_of_stream: bool) -> Action: ...
 
-    def call_body(self, filter: HttpFilter, body: bytearray, end_of_stream: bool) -> Action:
-        raise NotImplementedError
+    @abstractmethod
+    def call_body(self, filter: HttpFilter, body: bytearray, end_of_stream: bool) -> Action: ...
 
-    def call_trailers(self, filter: HttpFilter, trailers: HeaderMap) -> Action:
-        raise NotImplementedError
+    @abstractmethod
+    def call_trailers(self, filter: HttpFilter, trailers: HeaderMap) -> Action: ...
 
+    @abstractmethod
     def call_passed(self, filter: HttpFilter) -> None:
         """The message goes on after a pause."""
-        raise NotImplementedError
 
+    @abstractmethod
     def created_trailers(self) -> HeaderMap | None:
         """Trailers that a filter made during its last body callback."""
-        raise NotImplementedError
 
     # --- what comes in -------------------------------------------------------------------------------------
 
@@ -130,7 +131,7 @@ class Passage:
         if self.stopped:
             return
         self.trailers, self._complete = trailers, True
-        self._pass_trailers(0)
+        self._pass_trailers(0, trailers)
 
     def resume(self, filter: HttpFilter) -> None:
         """A filter continues. Nothing happens when the message does not wait there."""
@@ -158,8 +159,6 @@ class Passage:
 
     def _pass_headers(self, start: int, end_of_stream: bool) -> None:
         headers = self.headers
-        if headers is None:
-            return
         for place in self.places[start:]:
             place.ended = place.ended or end_of_stream
             action = self.call_headers(place.filter, headers, end_of_stream)
@@ -196,8 +195,13 @@ class Passage:
                 break
         else:
             self.outlet.emit_body(bytes(data), end_of_stream and self.trailers is None)
-        if creator is not None and creator.hold is Hold.NONE and not self.stopped:
-            self._pass_trailers(creator.index + 1)
+        if (
+            creator is not None
+            and self.trailers is not None
+            and creator.hold is Hold.NONE
+            and not self.stopped
+        ):
+            self._pass_trailers(creator.index + 1, self.trailers)
 
     def _goes_on_after_body(self, place: Place, action: Action, data: bytearray) -> bool:
         """Act on a body callback's answer; whether the same piece goes to the next filter."""
@@ -216,10 +220,7 @@ class Passage:
             self._hold_body(data, streaming=action is not Action.STOP_AND_BUFFER)
         return False
 
-    def _pass_trailers(self, start: int) -> None:
-        trailers = self.trailers
-        if trailers is None:
-            return
+    def _pass_trailers(self, start: int, trailers: HeaderMap) -> None:
         for place in self.places[start:]:
             if place.hold.total:
                 return
@@ -247,12 +248,12 @@ class Passage:
             self._pass_headers(start, self._complete and self.buffer is None and self.trailers is None)
         if unseen:
             start = place.index
-        had_trailers = self.trailers is not None
+        trailers = self.trailers  # those that are there already; the body may bring some into being
         if self.buffer is not None and not self.stopped:
             held, self.buffer = self.buffer, None
-            self._pass_body(start, held, self._complete and not had_trailers)
-        if had_trailers and (unseen or place.saw_trailers) and not self.stopped:
-            self._pass_trailers(start)
+            self._pass_body(start, held, self._complete and trailers is None)
+        if trailers is not None and (unseen or place.saw_trailers) and not self.stopped:
+            self._pass_trailers(start, trailers)
         self._relax()
 
     # --- the buffer -----------------------------------------------------------------------------------------

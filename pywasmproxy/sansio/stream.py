@@ -180,7 +180,7 @@ class HttpStream:
                 case Close():
                     self._cut_off()
                 case Reroute():
-                    if self._request.headers is not None and self._upstream_state is Upstream.IDLE:
+                    if self._upstream_state is Upstream.IDLE:  # else it has been used
                         self._note_route(self._chain.router.choose(self._request.headers))
                 case Continue(filter, StreamType.HTTP_REQUEST):
                     self._request.resume(filter)

@@ -8,7 +8,7 @@ from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.types import Action
 from pywasmproxy.sansio import commands as do
 from pywasmproxy.sansio import events as ev
-from tests.pywasmproxy.sansio.driver import Exchange, Scene, Scripted, request
+from tests.pywasmproxy.sansio.driver import Exchange, Scene, Scripted, Step, request
 
 TOTAL = [Action.STOP_ALL_AND_BUFFER, Action.STOP_ALL_AND_WATERMARK]
 
@@ -192,6 +192,15 @@ def test_no_buffer_drops() -> None:
     assert exchange.promises.upstream == "complete"
 
 
+def test_after_a_dropped_piece_nothing_is_left_to_continue_with() -> None:
+    scene = Scene({"reqb0": Action.STOP_NO_BUFFER}, {})
+    exchange = scene.open()
+    exchange.post(b"abc", end=False)
+    scene.filters[0].continue_request()
+    assert exchange.wake() == []
+    assert request_calls(scene)[2:] == ["one reqb 3,0"]
+
+
 @pytest.mark.parametrize("action", [Action.STOP_AND_BUFFER, Action.STOP_AND_WATERMARK, Action.STOP_NO_BUFFER])
 def test_the_end_can_be_held_too(action: Action) -> None:
     scene = Scene({"reqb": action}, {})
@@ -335,6 +344,35 @@ def test_request_trailers_go_through() -> None:
     assert exchange.promises.upstream == "complete"
 
 
+def test_trailers_behind_an_answer_go_nowhere() -> None:
+    scene = Scene({"reqh": Action.STOP_ALL_AND_BUFFER})
+    exchange = scene.open()
+    exchange.post(end=False)
+    scene.filters[0].send_local_response(403)
+    exchange.feed(ev.RequestTrailers(HeaderMap([("x-t", "1")])))
+    assert exchange.status == "403"
+    assert scene.calls[1:] == ["one resph 1,1", "one log", "one done", "one delete"]
+
+
+@pytest.mark.parametrize("where", ["reqt", "reqb"])
+def test_an_answer_to_trailers_or_body_stops_them(where: str) -> None:
+    scene = Scene({where: lambda filter: filter.send_local_response(403)}, {})
+    exchange = scene.open()
+    exchange.post(b"a", end=False)
+    if where == "reqt":
+        exchange.feed(ev.RequestTrailers(HeaderMap([("x-t", "1")])))
+    assert exchange.status == "403"
+    assert f"two {where}" not in " ".join(scene.calls)
+
+
+def test_gathered_body_beyond_the_limit_is_not_shown() -> None:
+    scene = Scene({"reqb": Action.STOP_AND_BUFFER}, limit=4)
+    exchange = scene.open()
+    exchange.post(b"abc", b"de", end=False)
+    assert exchange.status == "413"
+    assert [call for call in request_calls(scene) if " reqb" in call] == ["one reqb 3,0"]
+
+
 def test_trailers_can_wait() -> None:
     scene = Scene({"reqt": Action.STOP_ITERATION}, {})
     exchange = scene.open()
@@ -414,7 +452,7 @@ def test_made_trailers_wait_with_the_body_of_their_maker() -> None:
 
 
 @pytest.mark.parametrize("later", [{"reqb0": Action.STOP_AND_BUFFER}, {"reqh": Action.STOP_ALL_AND_BUFFER}])
-def test_made_trailers_reach_a_filter_that_holds_the_body_once(later: dict[str, Action]) -> None:
+def test_made_trailers_reach_a_filter_that_holds_the_body_once(later: dict[str, Step]) -> None:
     scene = Scene({"reqb1": add_request_trailers}, {}, later)
     exchange = scene.open()
     exchange.post(b"abc")

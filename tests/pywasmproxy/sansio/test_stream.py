@@ -23,13 +23,20 @@ from pywasmproxy.sansio import events as ev
 from pywasmproxy.sansio.chain import FilterChain
 from pywasmproxy.sansio.events import UpstreamFailure
 from pywasmproxy.sansio.states import StreamStateError
-from tests.pywasmproxy.sansio.driver import MS, SVC, Exchange, Scene, Scripted, manager, request
+from tests.pywasmproxy.sansio.driver import MS, SVC, Exchange, Scene, Scripted, Step, manager, request
 
 LIFE_OF_TWO = ["one log", "two log", "one done", "one delete", "two done", "two delete"]
 
 
 def deny(filter: Scripted) -> None:
     filter.send_local_response(403, b"body", [("x-l", "1")], details="not you")
+
+
+def remove(name: str) -> Step:
+    def step(filter: Scripted) -> None:
+        filter.headers.remove(name)
+
+    return step
 
 
 # --- the ordinary way -----------------------------------------------------------------------------------
@@ -400,7 +407,7 @@ def test_a_local_response_with_an_impossible_status(where: str) -> None:
 
 
 def test_a_request_without_method() -> None:
-    exchange = Scene({"reqh": lambda filter: filter.headers.remove(":method") and None}).open()
+    exchange = Scene({"reqh": remove(":method")}).open()
     exchange.get()
     assert (exchange.status, exchange.body) == ("503", b"missing required header: :method")
     assert exchange.info.response_flags == 0x40000
@@ -408,7 +415,7 @@ def test_a_request_without_method() -> None:
 
 @pytest.mark.parametrize("name", [":path", "x-forwarded-proto"])
 def test_a_request_without_what_routes_need(name: str) -> None:
-    exchange = Scene({"reqh": lambda filter: filter.headers.remove(name) and None}).open()
+    exchange = Scene({"reqh": remove(name)}).open()
     exchange.get()
     assert (exchange.status, exchange.body) == ("404", b"")
     assert (exchange.info.response_code_details, exchange.info.response_flags) == ("route_not_found", 0x100)
@@ -592,7 +599,7 @@ def test_events_on_their_way_when_the_upstream_was_given_up() -> None:
     exchange = scene.open()
     exchange.post(b"abc", end=False)
     assert exchange.promises.upstream == "reset"
-    late = [
+    late: list[ev.Event] = [
         ev.UpstreamConnected("10.0.0.1:80"),
         ev.ResponseHeaders(HeaderMap([(":status", "200")])),
         ev.ResponseBody(b"x"),
@@ -621,7 +628,10 @@ def test_an_impossible_event_changes_nothing() -> None:
 
 
 def test_events_inside_of_events() -> None:
-    scene = Scene({"reqh": lambda filter: exchange.get() and None})
+    def feed_another(filter: Scripted) -> None:
+        exchange.get()
+
+    scene = Scene({"reqh": feed_another})
     exchange = scene.open()
     with pytest.raises(StreamStateError, match="while another one"):
         exchange.get()
