@@ -111,6 +111,8 @@ def _keys(root: document.Node) -> set[str]:
 def _admin(cursor: Cursor) -> Admin | None:
     """None for an admin section without an address: Envoy does not listen either."""
     where = ADMIN.read(cursor).get("address")
+    if where is not None:
+        cursor.warn("there is no admin server yet: nothing listens on this address")
     return None if where is None else Admin(where)
 
 
