@@ -2,8 +2,8 @@
 
 It stands in until our own text parser and script runner exist. wasm-tools turns each script into commands in
 JSON and modules in binary; every command is executed and counted here. Assertions about text that is not
-well-formed need a text parser, so they are counted apart. Files whose commands fail because they use 3.0 stand
-in `expected.toml` with how many and why; the run fails when a file does worse, and also when it does better,
+well-formed need a text parser, so they are counted apart. Files whose commands fail because they use 3.0
+stand in `expected.toml` with how many and why; the run fails when a file does worse, and also when it does better,
 so that the list shrinks.
 
     python spec-tests/run_binary.py [--suite FOLDER] [--workers N] [--json FILE] [--update] [FILE ...]
@@ -118,6 +118,8 @@ class Script:
             if text == "nan:arithmetic":
                 return bits & (exponent | quiet) == exponent | quiet
             return bits == int(text)
+        if kind == "refnull":
+            return found is None
         if kind == "funcref" and text != "null":
             return isinstance(found, Func)
         if kind == "externref" and text is None:
@@ -290,7 +292,8 @@ def main() -> int:
     if args.json:
         args.json.write_text(json.dumps({"totals": totals, "files": results}, indent=1))
     print(
-        f"{len(results)} scripts: {totals['passed']} commands passed, {totals['failed']} failed (all in scripts that use 3.0), {totals['text']} about text only"
+        f"{len(results)} scripts: {totals['passed']} commands passed, {totals['failed']} failed"
+        f" (all in scripts that use 3.0), {totals['text']} about text only"
     )
     return status
 
