@@ -22,7 +22,7 @@ class Context:
         self.memories: list[MemoryType] = []
         self.globals: list[GlobalType] = []
         self.elems: list[Elem] = module.elems
-        self.data_count = len(module.data) if module.data_count is None else module.data_count
+        self.data_count = len(module.data)
         #: Functions that `ref.func` in code may name: those that occur outside of function bodies.
         self.declared: set[int] = set()
         for entry in module.imports:

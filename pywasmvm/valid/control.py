@@ -13,7 +13,6 @@ from pywasmvm.valid.code import CodeValidator, Label, rule
 
 def _blocktype(v: CodeValidator, immediate: BlockType | int) -> BlockType:
     if isinstance(immediate, int):  # the decoder found no such type
-        v.context.type(immediate)
         raise InvalidError(f"unknown type {immediate}")
     return immediate
 
@@ -94,7 +93,6 @@ def _br_table(v: CodeValidator, depths: tuple[int, ...]) -> None:
             raise InvalidError("type mismatch: the labels of br_table differ in arity")
         found = [v.pop(type_) for type_ in reversed(operands)]
         v.push_all(found[::-1])
-    v.pop_all(default.operands)
     v.unreachable()
 
 

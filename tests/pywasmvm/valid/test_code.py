@@ -9,9 +9,10 @@ import pytest
 from pywasmvm.errors import InvalidError
 from pywasmvm.isa import ADDR, ROWS, Imm, op
 from pywasmvm.isa.opcode import Opcode
+from pywasmvm.isa.opcode import row as new_row
 from pywasmvm.syntax import Code, MemArg, ModuleSyntax
 from pywasmvm.types import BOTTOM, F32, F64, FUNCREF, I32, I64, BottomType, Limits, MemoryType, ValType
-from pywasmvm.valid.code import MAX_LOCALS, CodeValidator, has_rule
+from pywasmvm.valid.code import MAX_LOCALS, CodeValidator, _shape, has_rule
 from pywasmvm.valid.context import Context
 from tests.support import binary as b
 from tests.support.numeric import INSTRUCTIONS
@@ -256,6 +257,15 @@ def test_addresses_have_the_type_of_the_memory() -> None:
     for operands in ((I32, I32, I64), (I64, I64, I64), (I64, I32, I32)):
         with pytest.raises(InvalidError, match="type mismatch"):
             run(LARGE, "memory.fill", 0, operands)
+
+
+@pytest.mark.parametrize(
+    "signature", ["i32 -> i32 i32", "addr -> i32", "i32 -> addr", "addr addr -> addr addr"]
+)
+def test_rows_of_other_shapes_do_not_take_the_short_way(signature: str) -> None:
+    assert _shape(new_row(0xFF, "new", signature)) is None
+    assert _shape(new_row(0xFF, "new", "i32 i64 f32 -> f64")) == ((I32, I64, F32), F64)
+    assert _shape(new_row(0xFF, "new", "i32 ->")) == ((I32,), None)
 
 
 def test_bottom_matches_everything_and_addr_nothing_but_itself() -> None:

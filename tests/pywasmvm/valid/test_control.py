@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from pywasmvm.syntax import ModuleSyntax
+from pywasmvm.types import FUNCREF, I32, HeapType, ref
+from pywasmvm.valid.code import CodeValidator
+from pywasmvm.valid.context import Context
+from pywasmvm.valid.control import _end, _same
 from tests.support import binary as b
 from tests.support.validation import accepted, accepted_body, refusal, refused_body
 
@@ -114,6 +119,12 @@ class TestBranches:
         accepted_body(text.format("i32.const 1"))
         refused_body("type mismatch", text.format("f32.const 1 i32.const 1"))
 
+    def test_a_table_of_branches_with_several_operands(self) -> None:
+        text = "block (result i32 f32) block (result i32 f32) {} i32.const 0 br_table 0 1 end end drop drop"
+        accepted_body(text.format("i32.const 1 f32.const 2"))
+        refused_body("type mismatch", text.format("f32.const 2 i32.const 1"))
+        refused_body("type mismatch", text.format("i32.const 1 i32.const 1 f32.const 2 drop"))
+
     def test_code_after_a_table_of_branches_is_unreachable(self) -> None:
         accepted_body("block i32.const 0 br_table 0 i32.add drop end")
 
@@ -223,6 +234,19 @@ class TestVariables:
     def test_drop(self) -> None:
         accepted_body("i32.const 0 drop f32.const 0 drop ref.null func drop")
         refused_body("type mismatch", "drop")
+
+
+def test_an_if_without_else_passes_subtypes_on() -> None:
+    exact = ref(False, HeapType.FUNC)
+    assert _same([I32, exact], [I32, FUNCREF])
+    assert not _same([I32, FUNCREF], [I32, exact])
+    assert not _same([I32], [I32, I32])
+    assert not _same([I32, I32], [I32])
+    checker = CodeValidator(Context(ModuleSyntax(b"", frozenset())), (), ())
+    checker.enter("function", (), ())
+    checker.enter("if", [exact], [FUNCREF])
+    _end(checker, None)
+    assert checker.stack == [FUNCREF]
 
 
 def test_nop_and_unreachable() -> None:

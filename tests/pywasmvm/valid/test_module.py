@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 
+from pywasmvm.errors import InvalidError
+from pywasmvm.isa import op
+from pywasmvm.syntax import Code, DataSegments, ModuleSyntax, Table
+from pywasmvm.types import FUNCREF, I64, HeapType, Limits, MemoryType, TableType
+from pywasmvm.valid.module import validate_module
 from tests.support import binary as b
 from tests.support.validation import accepted, refusal
+from tests.support.wat import wat
 
 
 def message(module: str | bytes) -> str:
@@ -41,11 +49,6 @@ def test_table_limits() -> None:
 
 
 def test_sizes_beyond_the_format_are_refused_too() -> None:
-    from pywasmvm.errors import InvalidError
-    from pywasmvm.syntax import ModuleSyntax, Table
-    from pywasmvm.types import FUNCREF, Limits, TableType
-    from pywasmvm.valid.module import validate_module
-
     for limits in (Limits(2**32), Limits(0, 2**32)):
         with pytest.raises(InvalidError, match="table size must be at most"):
             validate_module(ModuleSyntax(b"", frozenset(), tables=[Table(TableType(FUNCREF, limits))]))
@@ -112,6 +115,12 @@ class TestElements:
         assert error.offset is not None
         assert message(f"(module (elem {mode} funcref (ref.func 3)))") == "unknown function 3"
 
+    def test_an_error_in_an_item_is_placed_at_the_instruction(self) -> None:
+        data = wat("(module (elem externref (ref.null extern) (i32.const 0)))")
+        error = refusal(data)
+        assert error.offset is not None
+        assert data[error.offset - 2 : error.offset + 1] == b"\x41\0\x0b"
+
     def test_expressions_have_the_type_of_the_segment(self) -> None:
         accepted("(module (elem funcref (ref.null func)))")
         assert message("(module (elem funcref (ref.null extern)))").startswith("type mismatch")
@@ -157,16 +166,27 @@ class TestData:
 
 
 def test_an_offset_in_a_64_bit_memory_is_an_i64() -> None:
-    from pywasmvm.errors import InvalidError
-    from pywasmvm.syntax import DataSegments, ModuleSyntax
-    from pywasmvm.types import I64, Limits, MemoryType
-    from pywasmvm.valid.module import validate_module
-
     data = DataSegments(memory=[0], offset=[5], start=[3], length=[0])
     syntax = ModuleSyntax(b"", frozenset(), memories=[MemoryType(Limits(1), I64)], data=data)
     with pytest.raises(InvalidError, match="type mismatch: expected i64, found i32") as caught:
         validate_module(syntax)
     assert caught.value.offset == 3
+
+
+@pytest.mark.parametrize(("name", "immediate", "message"), [
+    ("ref.null", HeapType.EXTERN, "type mismatch"),
+    ("i32.const", 0, "type mismatch"),
+    ("ref.func", 0, "unknown function 0"),
+    ("global.get", 0, "unknown global 0"),
+])  # fmt: skip
+def test_the_initial_element_of_a_table_is_constant(name: str, immediate: object, message: str) -> None:
+    def syntax(name: str, immediate: object) -> ModuleSyntax:
+        init = Code((), [op(name), op("end")], [immediate, None], array("Q", [0, 1]))
+        return ModuleSyntax(b"", frozenset(), tables=[Table(TableType(FUNCREF, Limits(1)), init)])
+
+    validate_module(syntax("ref.null", HeapType.FUNC))
+    with pytest.raises(InvalidError, match=message):
+        validate_module(syntax(name, immediate))
 
 
 class TestDeclaredFunctions:
@@ -188,7 +208,9 @@ class TestDeclaredFunctions:
     def test_declared(self, where: str) -> None:
         accepted(f"(module {self.BODY} {where})")
 
-    @pytest.mark.parametrize("where", ["", '(export "m" (memory 0)) (memory 1)', "(start 1) (func)"])
+    @pytest.mark.parametrize(
+        "where", ["", "(global i32 (i32.const 0))", '(export "m" (memory 0)) (memory 1)', "(start 1) (func)"]
+    )
     def test_undeclared(self, where: str) -> None:
         assert message(f"(module {self.BODY} {where})") == "undeclared function reference"
 

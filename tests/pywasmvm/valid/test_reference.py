@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 
+from pywasmvm.isa import op
+from pywasmvm.syntax import Code, ModuleSyntax
+from pywasmvm.types import HeapType, ref
+from pywasmvm.valid.code import CodeValidator
+from pywasmvm.valid.context import Context
 from tests.support.validation import accepted, accepted_body, refusal, refused_body
 
 
@@ -26,6 +33,13 @@ def test_null_test_of_nothing() -> None:
     refused_body("type mismatch", "ref.is_null drop")
     accepted_body("unreachable ref.is_null i32.eqz drop")
     refused_body("type mismatch", "unreachable ref.is_null f32.neg drop")
+
+
+def test_null_has_the_nullable_type() -> None:
+    for heap in HeapType:
+        checker = CodeValidator(Context(ModuleSyntax(b"", frozenset())), (), ())
+        checker.run(Code((), [op("ref.null")], [heap], array("Q", [0])), ())
+        assert checker.stack == [ref(True, heap)]
 
 
 def test_function_references() -> None:
