@@ -3,8 +3,8 @@
 It stands in until our own text parser and script runner exist. wasm-tools turns each script into commands in
 JSON and modules in binary; every command is executed and counted here. Assertions about text that is not
 well-formed need a text parser, so they are counted apart. Files whose commands fail because they use 3.0
-stand in `expected.toml` with how many and why; the run fails when a file does worse, and also when it does better,
-so that the list shrinks.
+stand in `expected.toml` with how many and why; the run fails when a file does worse, and also when it does
+better, so that the list shrinks.
 
     python spec-tests/run_binary.py [--suite FOLDER] [--workers N] [--json FILE] [--update] [FILE ...]
 """
