@@ -152,6 +152,16 @@ class TestUnreachableCode:
         accepted_body("i64.const 1 f32.const 2 unreachable i32.add drop")
 
 
+@pytest.mark.parametrize(
+    "body", ["i32.eqz", "i32.const 1 i32.add", "i32.const 1 i32.const 1 i32.add i32.add"]
+)
+def test_operands_below_stay(body: str) -> None:
+    accepted_body(f"f64.const 0 i32.const 0 {body} drop f64.neg drop")
+    accepted_body(f"f64.const 0 block i32.const 0 {body} drop end f64.neg drop")
+    refused_body("type mismatch: values remaining", f"f64.const 0 i32.const 0 {body} drop")
+    refused_body("type mismatch: expected i32, but nothing", f"i32.const 0 block {body} drop end drop")
+
+
 def test_the_stack_must_be_empty_at_the_end() -> None:
     refused_body("type mismatch: values remaining on stack", "i32.const 0")
     refused_body("type mismatch: values remaining on stack", "i32.const 0 i32.const 0", "(result i32)")

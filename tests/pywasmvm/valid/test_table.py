@@ -9,7 +9,19 @@ import pytest
 from pywasmvm.errors import InvalidError
 from pywasmvm.isa import op
 from pywasmvm.syntax import Code, Elem, ModuleSyntax, Table
-from pywasmvm.types import F32, FUNCREF, I32, I64, Limits, NumType, TableType, ValType
+from pywasmvm.types import (
+    F32,
+    FUNCREF,
+    I32,
+    I64,
+    FuncType,
+    HeapType,
+    Limits,
+    NumType,
+    TableType,
+    ValType,
+    ref,
+)
 from pywasmvm.valid import module as all_rules
 from pywasmvm.valid.code import CodeValidator
 from pywasmvm.valid.context import Context
@@ -146,3 +158,35 @@ def test_operands_have_the_address_type(
             other = I32 if type_ is I64 else I64
             with pytest.raises(InvalidError, match="type mismatch"):
                 types_after(name, immediate, (*operands[:index], other, *operands[index + 1 :]))
+
+
+# -- subtypes: tables of references that are never null, which the decoder does not read yet --------------
+
+EXACT = ref(False, HeapType.FUNC)
+
+
+def run_between(name: str, immediate: object) -> None:
+    """Type one instruction on i32 operands; tables 0 and 2 hold any functions, table 1 only real ones."""
+    tables = [Table(TableType(element, Limits(1))) for element in (FUNCREF, EXACT, FUNCREF)]
+    elems = [Elem(element, "passive", []) for element in (FUNCREF, EXACT)]
+    syntax = ModuleSyntax(b"", frozenset(), types=[FuncType()], tables=tables, elems=elems)
+    count = 1 if name == "call_indirect" else 3
+    ops = [*[op("i32.const")] * count, op(name)]
+    code = Code((), ops, [*[0] * count, immediate], array("Q", range(count + 1)))
+    CodeValidator(Context(syntax), (), ()).run(code, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("table.copy", [(0, 1), (0, 2), (1, 1)], [(1, 0)]),
+        ("table.init", [(0, 0), (1, 0), (1, 1)], [(0, 1)]),
+        ("call_indirect", [(0, 0), (0, 1)], []),
+    ],
+)
+def test_elements_may_be_of_a_subtype(name: str, good: list[object], bad: list[object]) -> None:
+    for immediate in good:
+        run_between(name, immediate)
+    for immediate in bad:
+        with pytest.raises(InvalidError, match="type mismatch"):
+            run_between(name, immediate)
