@@ -1,9 +1,9 @@
 """`Passage`: how one message - the request or the response - goes through the filters, pauses included.
 
 Source: the rules of Envoy's filter manager as measured (`golden/flow.json`, `body.json`): what each kind of
-stop holds back, one buffer for everything held, where iteration goes on, one body call with everything that
-waited. A passage knows nothing of HTTP beyond headers, body, trailers; what happens behind the last filter
-and around the message is its `Outlet`'s business.
+stop holds back, where iteration goes on, one body call with everything that waited. Unlike Envoy's, a body
+waits with the filter that holds it, so several filters may hold at a time. A passage knows nothing of HTTP
+beyond headers, body, trailers; what happens around the message is its `Outlet`'s business.
 """
 
 from __future__ import annotations
@@ -40,17 +40,39 @@ _HEADERS_HOLD = {
 
 
 class Place:
-    """A filter's place in one passage."""
+    """A filter's place in one passage, with what waits there."""
 
-    __slots__ = ("ended", "filter", "gathers", "headers_passed", "hold", "index", "saw_trailers")
+    __slots__ = (
+        "body",
+        "complete",
+        "filter",
+        "gathers",
+        "has_trailers",
+        "headers_passed",
+        "hold",
+        "index",
+        "streaming",
+        "throttles",
+    )
 
     def __init__(self, filter: HttpFilter, index: int) -> None:
         self.filter, self.index = filter, index
         self.hold = Hold.NONE
         self.headers_passed = False
-        self.ended = False  # the filter has seen the end of the message
-        self.saw_trailers = False
-        self.gathers = False  # the filter wants to see all held body again, with each new piece
+        self.body: bytearray | None = None  # what waits; an empty one stands for a bare end of the message
+        self.complete = False  # the end of the message has come this far
+        self.has_trailers = False  # the trailers have
+        self.gathers = False  # the filter wants to see all waiting body again, with each new piece
+        self.streaming = False  # too much waiting body slows the sender down instead of being an error
+        self.throttles = False  # ... and does so now
+
+    def keep(self, data: bytearray) -> bytearray:
+        """Let a piece of the body wait here; all that waits."""
+        if self.body is None:
+            self.body = data  # the very object: a filter may go on editing it while it waits
+        elif data is not self.body:
+            self.body += data
+        return self.body
 
 
 class Outlet(Protocol):
@@ -88,10 +110,6 @@ class Passage(ABC):
         self.headers = HeaderMap()
         self.trailers: HeaderMap | None = None
         self.closed = False
-        self.buffer: bytearray | None = None  # body held at some filter; an empty one stands for a bare end
-        self._complete = False  # the end of the message has come in
-        self._streaming = False  # the holding filter asked for back-pressure, not for an error
-        self._throttled = False
 
     # --- what differs between request and response --------------------------------------------------------
 
@@ -116,22 +134,19 @@ class Passage(ABC):
 
     def put_headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
         """The head of the message."""
-        self.headers, self._complete = headers, end_of_stream
+        self.headers = headers
         self._pass_headers(0, end_of_stream)
 
     def put_body(self, data: bytes, end_of_stream: bool) -> None:
         """A piece of the body."""
-        if self.stopped:
-            return
-        self._complete = self._complete or end_of_stream
-        self._pass_body(0, bytearray(data), end_of_stream)
+        if not self.stopped:
+            self._pass_body(0, bytearray(data), end_of_stream)
 
     def put_trailers(self, trailers: HeaderMap) -> None:
         """The trailers, and with them the end."""
-        if self.stopped:
-            return
-        self.trailers, self._complete = trailers, True
-        self._pass_trailers(0, trailers)
+        if not self.stopped:
+            self.trailers = trailers
+            self._pass_trailers(0, trailers)
 
     def resume(self, filter: HttpFilter) -> None:
         """A filter continues. Nothing happens when the message does not wait there."""
@@ -148,7 +163,8 @@ class Passage(ABC):
     def close(self) -> None:
         """The message goes no further: it was answered, cut off or came to its end."""
         self.closed = True
-        self.buffer = None
+        for place in self.places:
+            place.body = None
 
     @property
     def stopped(self) -> bool:
@@ -158,50 +174,44 @@ class Passage(ABC):
     # --- iteration ----------------------------------------------------------------------------------------
 
     def _pass_headers(self, start: int, end_of_stream: bool) -> None:
-        headers = self.headers
         for place in self.places[start:]:
-            place.ended = place.ended or end_of_stream
-            action = self.call_headers(place.filter, headers, end_of_stream)
+            place.complete = end_of_stream
+            action = self.call_headers(place.filter, self.headers, end_of_stream)
             if self.stopped:
                 return
             if action.paused:
                 place.hold = _HEADERS_HOLD.get(action, Hold.SINGLE)
+                place.streaming = place.hold is Hold.WATERMARK
                 return
             place.headers_passed = True
-        self.outlet.emit_headers(headers, end_of_stream)
+        self.outlet.emit_headers(self.headers, end_of_stream)
 
     def _pass_body(self, start: int, data: bytearray, end_of_stream: bool) -> None:
-        creator: Place | None = None  # of trailers, while this piece goes round
+        maker: Place | None = None  # whose filter made trailers while this piece went round
         for place in self.places[start:]:
-            if place.ended:
-                return
+            place.complete = end_of_stream
             if place.hold.total:
-                self._hold_body(data, streaming=place.hold is Hold.WATERMARK)
+                place.keep(data)
+                self._check_limit(place)
                 break
-            ends = end_of_stream and self.trailers is None
-            place.ended = ends
-            if place.gathers and self.buffer is not None:
-                self._append(data)
-                if self._overflows():
+            if place.gathers:
+                data = place.keep(data)
+                if self._check_limit(place):
                     return
-                data = self.buffer
-            action = self.call_body(place.filter, data, ends)
+            action = self.call_body(place.filter, data, end_of_stream)
             if self.stopped:
                 return
-            if ends and (made := self.created_trailers()) is not None:
-                self.trailers, creator = made, place
-                place.ended, place.saw_trailers = False, True
+            if end_of_stream and (trailers := self.created_trailers()) is not None:
+                self.trailers, maker = trailers, place
+                place.has_trailers, end_of_stream = True, False
             if not self._goes_on_after_body(place, action, data):
+                if maker is place:
+                    maker = None  # they wait with its body, or went on with it
                 break
         else:
-            self.outlet.emit_body(bytes(data), end_of_stream and self.trailers is None)
-        if (
-            creator is not None
-            and self.trailers is not None
-            and creator.hold is Hold.NONE
-            and not self.stopped
-        ):
-            self._pass_trailers(creator.index + 1, self.trailers)
+            self.outlet.emit_body(bytes(data), end_of_stream)
+        if maker is not None and self.trailers is not None and not self.stopped:
+            self._pass_trailers(maker.index + 1, self.trailers)
 
     def _goes_on_after_body(self, place: Place, action: Action, data: bytearray) -> bool:
         """Act on a body callback's answer; whether the same piece goes to the next filter."""
@@ -209,22 +219,23 @@ class Passage(ABC):
         if not action.paused:
             if place.hold is Hold.NONE:
                 return True
-            self._append(data)  # behind what waits already
+            place.keep(data)  # behind what waits already
             self._continue(place)
             return False
         place.hold = Hold.SINGLE
-        if action is Action.STOP_NO_BUFFER:
-            if place.ended and self.buffer is None:
-                self.buffer = bytearray()  # nothing is left but the end itself
-        else:
-            self._hold_body(data, streaming=action is not Action.STOP_AND_BUFFER)
+        if action is not Action.STOP_NO_BUFFER:
+            place.streaming = action is Action.STOP_AND_WATERMARK
+            place.keep(data)
+            self._check_limit(place)
+        elif place.complete:
+            place.keep(bytearray())  # nothing is left but the end itself
         return False
 
     def _pass_trailers(self, start: int, trailers: HeaderMap) -> None:
         for place in self.places[start:]:
+            place.complete = place.has_trailers = True
             if place.hold.total:
                 return
-            place.saw_trailers = True
             action = self.call_trailers(place.filter, trailers)
             if self.stopped:
                 return
@@ -242,49 +253,40 @@ class Passage(ABC):
         unseen = place.hold.total
         place.hold, place.gathers = Hold.NONE, False
         self.call_passed(place.filter)
-        start = place.index + 1
+        trailers = self.trailers if place.has_trailers else None
         if not place.headers_passed:
             place.headers_passed = True
-            self._pass_headers(start, self._complete and self.buffer is None and self.trailers is None)
-        if unseen:
-            start = place.index
-        trailers = self.trailers  # those that are there already; the body may bring some into being
-        if self.buffer is not None and not self.stopped:
-            held, self.buffer = self.buffer, None
-            self._pass_body(start, held, self._complete and trailers is None)
-        if trailers is not None and (unseen or place.saw_trailers) and not self.stopped:
+            bare = place.complete and place.body is None and trailers is None
+            self._pass_headers(place.index + 1, bare)
+        start = place.index if unseen else place.index + 1
+        if place.body is not None and not self.stopped:
+            body, place.body = place.body, None
+            self._pass_body(start, body, place.complete and trailers is None)
+        if trailers is not None and not self.stopped:
             self._pass_trailers(start, trailers)
-        self._relax()
+        self._relax(place)
 
-    # --- the buffer -----------------------------------------------------------------------------------------
+    # --- how much may wait ----------------------------------------------------------------------------------
 
-    def _append(self, data: bytearray) -> None:
-        if self.buffer is None:
-            self.buffer = data  # the very object: a filter may go on editing it while it waits
-        elif data is not self.buffer:
-            self.buffer += data
-
-    def _hold_body(self, data: bytearray, *, streaming: bool) -> None:
-        self._streaming = streaming
-        self._append(data)
-        self._overflows()
-
-    def _overflows(self) -> bool:
-        """Act on a full buffer; whether it was too much to go on."""
-        if self.buffer is None or len(self.buffer) <= self.limit:
+    def _check_limit(self, place: Place) -> bool:
+        """Act on too much waiting body; whether it was too much to go on."""
+        if place.body is None or len(place.body) <= self.limit:
             return False
-        if self._streaming:
-            if not self._throttled:
-                self._throttled = True
+        if not place.streaming:
+            self.outlet.too_much()
+            return True
+        if not place.throttles:
+            place.throttles = True
+            if sum(one.throttles for one in self.places) == 1:
                 self.outlet.throttle(True)
-            return False
-        self.outlet.too_much()
-        return True
+        return False
 
-    def _relax(self) -> None:
-        if self._throttled and not self.closed and len(self.buffer or b"") <= self.limit:
-            self._throttled = False
-            self.outlet.throttle(False)
+    def _relax(self, place: Place) -> None:
+        """The place was emptied: the sender may go on, unless another place is too full."""
+        if place.throttles and not self.closed and len(place.body or b"") <= self.limit:
+            place.throttles = False
+            if not any(one.throttles for one in self.places):
+                self.outlet.throttle(False)
 
 
 class RequestPassage(Passage):

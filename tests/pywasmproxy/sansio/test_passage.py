@@ -156,6 +156,49 @@ def test_two_filters_hold_one_after_the_other() -> None:
     assert exchange.uploaded == b"abc"
 
 
+def test_two_filters_hold_parts_of_one_body() -> None:
+    scene = Scene({"reqb": None}, {"reqb0": Action.STOP_AND_WATERMARK}, {})
+    exchange = scene.open()
+    exchange.post(b"abc", end=False)
+    scene.filters[0].script = {"reqb": Action.STOP_AND_BUFFER}
+    exchange.feed(ev.RequestBody(b"de"), ev.RequestBody(b"", True))
+    one, two, _ = scene.filters
+    two.continue_request()
+    exchange.wake()
+    assert exchange.uploaded == b"abc"  # not what waits in front of it
+    assert exchange.promises.upstream == "open"
+    one.continue_request()
+    exchange.wake()
+    assert request_calls(scene)[-2:] == ["two reqb 2,1", "three reqb 2,1"]
+    assert exchange.uploaded == b"abcde"
+
+
+def test_the_head_alone_is_not_the_end_while_the_end_waits_elsewhere() -> None:
+    scene = Scene({"reqb": Action.STOP_AND_BUFFER}, {"reqh": Action.STOP_ALL_AND_BUFFER}, {})
+    exchange = scene.open()
+    exchange.post(b"abc")
+    scene.filters[1].continue_request()
+    exchange.wake()
+    assert not exchange.only(do.SendUpstreamHeaders).end_of_stream
+    scene.filters[0].continue_request()
+    exchange.wake()
+    assert exchange.uploaded == b"abc"
+
+
+def test_two_full_filters_throttle_until_both_are_empty() -> None:
+    scene = Scene({"reqb": None}, {"reqb": Action.STOP_AND_WATERMARK}, limit=2)
+    exchange = scene.open()
+    exchange.post(b"abc", end=False)
+    scene.filters[0].script = {"reqb": Action.STOP_AND_WATERMARK}
+    exchange.feed(ev.RequestBody(b"def"))
+    one, two = scene.filters
+    two.continue_request()
+    assert do.ResumeRequest() not in exchange.wake()
+    two.script = {}
+    one.continue_request()
+    assert do.ResumeRequest() in exchange.wake()
+
+
 # --- body held ------------------------------------------------------------------------------------------
 
 

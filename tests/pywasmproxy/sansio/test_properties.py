@@ -27,14 +27,19 @@ from pywasmproxy.sansio.dispatcher import Dispatcher
 from pywasmproxy.sansio.wasm import WasmFilterFactory
 from tests.pywasmproxy.sansio.driver import SVC, Clock, Exchange, manager, request
 
-HEADERS = [
-    Action.CONTINUE,
-    Action.STOP_ITERATION,
-    Action.STOP_ALL_AND_BUFFER,
-    Action.STOP_ALL_AND_WATERMARK,
-]
-BODY = [Action.CONTINUE, Action.STOP_AND_BUFFER, Action.STOP_AND_WATERMARK, Action.STOP_NO_BUFFER]
-TRAILERS = [Action.CONTINUE, Action.STOP_ITERATION]
+ACTIONS: dict[str, list[Action]] = {
+    "headers": [
+        Action.CONTINUE,
+        Action.STOP_ITERATION,
+        Action.STOP_ALL_AND_BUFFER,
+        Action.STOP_ALL_AND_WATERMARK,
+    ],
+    "body": [Action.CONTINUE, Action.STOP_AND_BUFFER, Action.STOP_AND_WATERMARK, Action.STOP_NO_BUFFER],
+    "trailers": [Action.CONTINUE, Action.STOP_ITERATION],
+    "log": [Action.CONTINUE],
+    "done": [Action.CONTINUE],
+    "delete": [Action.CONTINUE],
+}
 DEEDS = ["nothing"] * 8 + [
     "continue request",
     "continue response",
@@ -83,6 +88,9 @@ class FakeContext:
     def __init__(self, plugin: FakePlugin, info: StreamInfo) -> None:
         self.plugin, self.vm, self.info = plugin, plugin.vm, info
         self.order: list[str] = []
+        self.seen = {"request": bytearray(), "response": bytearray()}
+        self.waiting = {"request": 0, "response": 0}
+        self.gathers = {"request": False, "response": False}
 
     def __getattr__(self, name: str) -> Callable[..., Action]:
         if not name.startswith("on_"):
@@ -95,18 +103,34 @@ class FakeContext:
 
     def request_phase_over(self) -> None:
         self.order.append("request goes on")
+        self._went_on("request")
 
     def response_phase_over(self) -> None:
         self.order.append("response goes on")
+        self._went_on("response")
 
     def _callback(self, name: str, *arguments: Any) -> Action:
         self.vm.check_alive()
         self.order.append(name)
         choose = self.plugin.choose
         self._deed(choose(DEEDS), name, *arguments)
-        if name.endswith("headers"):
-            return choose(HEADERS)  # type: ignore[no-any-return]
-        return choose(BODY if name.endswith("body") else TRAILERS)  # type: ignore[no-any-return]
+        action: Action = choose(ACTIONS[name.rpartition("_")[2]])
+        if name.endswith("body"):
+            self._note_body(name.split("_")[1], bytes(arguments[0]), action)
+        return action
+
+    def _note_body(self, side: str, body: bytes, action: Action) -> None:
+        """Keep what was seen, once: after STOP_AND_BUFFER, all that waits is shown again."""
+        waiting = self.waiting[side]
+        if self.gathers[side]:
+            del self.seen[side][len(self.seen[side]) - waiting :]
+            waiting = 0
+        self.seen[side] += body
+        self.gathers[side] = action is Action.STOP_AND_BUFFER
+        self.waiting[side] = waiting + len(body) if action.paused else 0
+
+    def _went_on(self, side: str) -> None:
+        self.gathers[side], self.waiting[side] = False, 0
 
     def _deed(self, deed: str, name: str, *arguments: Any) -> None:
         context: Any = self
@@ -371,3 +395,6 @@ def test_no_byte_is_lost_or_doubled(data: st.DataObject) -> None:
     assert exchange.stream.done
     assert exchange.uploaded == sent
     assert exchange.body == received
+    for plugin in play.plugins:
+        for context in plugin.contexts[1:]:  # the first ones are of the exchange that `Play` opened
+            assert context.seen == {"request": sent, "response": received}
