@@ -247,6 +247,7 @@ class Filters:
         """
         if not self.slots:
             return
+        self._deliver()
         for slot in self.slots:
             vm = slot.plugin.vm
             life = self._lives.get(vm)
@@ -258,6 +259,17 @@ class Filters:
                 self._retired.remove(plugin)
                 self._end(plugin)
         self.watch_ticks()
+
+    def _deliver(self) -> None:
+        """Tell listeners of what was put into their queues."""
+        queues = self.registry.services.queues
+        if not queues.pending:
+            return
+        for plugin in queues.deliver():
+            self.dispatcher.drain(plugin.vm)
+        if queues.pending:
+            # Put in by the listeners themselves: after others had their turn.
+            asyncio.get_running_loop().call_soon(self.guest_ran)
 
     # --- successors -----------------------------------------------------------------------------------------
 
