@@ -76,6 +76,7 @@ class Asks:
         self.closed = True
         self.answer_due = False
         self._queue.clear()
+        self._woken = _nobody
 
 
 class StreamCallbacks:
@@ -103,3 +104,7 @@ class StreamCallbacks:
     @property
     def waiting(self) -> bool:
         return self.filter is not None and self._waits_at(self.filter)
+
+
+def _nobody() -> None:
+    """Nobody is left to be woken."""

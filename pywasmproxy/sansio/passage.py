@@ -166,6 +166,11 @@ class Passage(ABC):
         for place in self.places:
             place.body = None
 
+    def release(self) -> None:
+        """The exchange is over for good: no filter and no surroundings any more."""
+        self.places = []
+        del self.outlet
+
     @property
     def stopped(self) -> bool:
         """Whether nothing is passed on any more, for good or until an answer or close has been dealt with."""
@@ -283,7 +288,7 @@ class Passage(ABC):
 
     def _relax(self, place: Place) -> None:
         """The place was emptied: the sender may go on, unless another place is too full."""
-        if place.throttles and not self.closed and len(place.body or b"") <= self.limit:
+        if place.throttles and len(place.body or b"") <= self.limit:
             place.throttles = False
             if not any(one.throttles for one in self.places):
                 self.outlet.throttle(False)

@@ -60,6 +60,7 @@ class HttpStream:
         self._sent_at = 0
         self._uploaded_at: int | None = None
 
+        self._callbacks: list[StreamCallbacks] = []
         self._filters = self._make_filters()
         limit = chain.buffer_limit
         self._request = RequestPassage(self._filters, _ToUpstream(self), limit, info)
@@ -72,6 +73,7 @@ class HttpStream:
             made = factory(callbacks, self.info)
             if made is not None:
                 callbacks.filter = made
+                self._callbacks.append(callbacks)
                 filters.append(made)
         return filters
 
@@ -396,6 +398,12 @@ class HttpStream:
             filter.on_delete()
         self.done = True
         self._commands.append(do.StreamDone())
+        # Let go of what refers back to here: memory is free at once, not when the collector comes by.
+        for callbacks in self._callbacks:
+            callbacks.filter = None
+        self._callbacks, self._filters = [], []
+        self._request.release()
+        self._response.release()
 
     # --- facts --------------------------------------------------------------------------------------------
 

@@ -276,6 +276,18 @@ def test_after_a_continue_gathering_starts_again() -> None:
     assert scene.calls[-2:] == ["two reqb 3,0", "one reqb 2,0"]
 
 
+def test_after_a_continue_nothing_is_shown_twice() -> None:
+    scene = Scene({"reqb": Action.STOP_AND_BUFFER}, {})
+    exchange = scene.open()
+    exchange.post(b"abc", end=False)
+    scene.filters[0].continue_request()
+    exchange.wake()
+    scene.filters[0].script = {}
+    exchange.feed(ev.RequestBody(b"de"), ev.RequestBody(b"fg"), ev.RequestBody(b"", True))
+    assert request_calls(scene)[-6::2] == ["one reqb 2,0", "one reqb 2,0", "one reqb 0,1"]
+    assert exchange.uploaded == b"abcdefg"
+
+
 @pytest.mark.parametrize("action", [Action.STOP_AND_BUFFER, Action.STOP_ALL_AND_BUFFER])
 def test_too_much_request_body(action: Action) -> None:
     total = action is Action.STOP_ALL_AND_BUFFER

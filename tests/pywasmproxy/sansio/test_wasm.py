@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from abi.proxy_wasm.failures import LOAD_FAILED, PluginStartError
+from abi.proxy_wasm.failures import LOAD_FAILED, PluginFailure, PluginStartError
+from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.plugin import Plugin
-from abi.proxy_wasm.types import MapType, StreamType
+from abi.proxy_wasm.stream_info import StreamInfo
+from abi.proxy_wasm.types import Action, MapType, StreamType
 from abi.proxy_wasm.versions import AbiVersion
 from abi.proxy_wasm.wire import encode_map
 from pywasmproxy.config.model import FailurePolicy
@@ -17,6 +19,8 @@ from pywasmproxy.sansio import commands as do
 from pywasmproxy.sansio import events as ev
 from pywasmproxy.sansio.chain import FilterChain
 from pywasmproxy.sansio.dispatcher import Dispatcher
+from pywasmproxy.sansio.filter import FilterCallbacks
+from pywasmproxy.sansio.native import NativeFilter
 from pywasmproxy.sansio.wasm import WasmFilterFactory
 from tests.abi.rig import Rig
 from tests.pywasmproxy.sansio.driver import MS, SVC, Clock, Exchange, manager
@@ -333,6 +337,57 @@ def test_nobody_waits_for_a_dead_guest(fail_open: bool, status: str, killer: str
     if status == "200":
         waiting.respond()
     assert waiting.status == status
+
+
+def test_a_request_that_was_answered_waits_no_more() -> None:
+    world = World(rig=Rig(name="p"))
+    rig = world.rig
+    rig.returns("proxy_on_request_headers", PAUSE)
+    world.chain.factories.insert(0, HoldsResponse)
+    exchange = world.open()
+    exchange.get()
+    stream = max(rig.vm.contexts)
+
+    def answer() -> None:
+        rig.ask("proxy_set_effective_context", stream)
+        local(rig)()
+
+    rig.during("proxy_on_tick", answer)
+    world.dispatcher.tick(rig.plugin)
+    exchange.wake()
+    rig.during("proxy_on_tick", trap)
+    world.dispatcher.tick(rig.plugin)  # the answer is under way in another filter: no reason to cut it off
+    assert exchange.woken == []
+    HoldsResponse.made[-1].continue_response()
+    exchange.wake()
+    assert (exchange.status, exchange.body) == ("403", b"no")
+
+
+class HoldsResponse(NativeFilter):
+    """Holds every response until somebody lets it go."""
+
+    made: ClassVar[list[HoldsResponse]] = []
+
+    def __init__(self, callbacks: FilterCallbacks, info: StreamInfo) -> None:
+        super().__init__(callbacks, info)
+        self.made.append(self)
+
+    def on_response_headers(self, headers: HeaderMap, end_of_stream: bool) -> Action:
+        return Action.STOP_ALL_AND_BUFFER
+
+
+def test_a_dead_vm_is_noticed_when_it_is_drained() -> None:
+    world = World()
+    rig = world.rig
+    rig.returns("proxy_on_request_headers", PAUSE)
+    waiting = world.open()
+    waiting.get()
+    rig.during("proxy_on_done", trap)
+    with pytest.raises(PluginFailure):
+        rig.plugin.close()
+    world.dispatcher.drain(rig.vm)
+    waiting.wake()
+    assert waiting.status == "503"
 
 
 def test_an_exchange_in_between_fails_at_its_next_callback() -> None:
