@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from pywasmproxy.config.model import Address
 from pywasmproxy.server.codec import Data, EndOfMessage, ProtocolError, RequestHead, RequestReader
+from pywasmproxy.server.patience import PatientTimer
 from pywasmproxy.server.wire import reason, response_bytes
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._last_activity = self._loop.time()
         self._head_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._close_timer: asyncio.TimerHandle | None = None
+        self._close_timer: PatientTimer | None = None
 
     # --- asyncio's side -------------------------------------------------------------------------------------
 
@@ -290,7 +291,7 @@ class DownstreamConnection(asyncio.Protocol):
     def _close_later(self, delay: float) -> None:
         if self._close_timer is not None:
             self._close_timer.cancel()
-        self._close_timer = self._loop.call_later(delay, self._close_due)
+        self._close_timer = PatientTimer(delay, self._close_due)
 
     def _close_due(self) -> None:
         self._close_timer = None

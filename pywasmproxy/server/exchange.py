@@ -20,6 +20,7 @@ from pywasmproxy.sansio import commands as do
 from pywasmproxy.sansio import events as ev
 from pywasmproxy.sansio.events import UpstreamFailure
 from pywasmproxy.server.codec import HeaderLines, RequestHead, ResponseHead
+from pywasmproxy.server.patience import PatientTimer
 from pywasmproxy.server.upstream import UpstreamRequest
 from pywasmproxy.server.wire import (
     BodyWriter,
@@ -96,7 +97,7 @@ class Exchange:
         self._response_ended = False
         self._request_held = 0  # bits of _CORE and _SOCKET
         self._response_held = 0
-        self._route_timer: asyncio.TimerHandle | None = None
+        self._route_timer: PatientTimer | None = None
 
     # --- events ---------------------------------------------------------------------------------------------
 
@@ -251,7 +252,7 @@ class Exchange:
 
     def _start_route_timeout(self, command: do.StartRouteTimeout) -> None:
         self._cancel_route_timeout()
-        self._route_timer = asyncio.get_running_loop().call_later(command.seconds, self._route_timed_out)
+        self._route_timer = PatientTimer(command.seconds, self._route_timed_out)
 
     def _cancel_route_timeout(self) -> None:
         if self._route_timer is not None:
@@ -340,6 +341,7 @@ class Exchange:
         if self._over:
             return
         self._over = True
+        self._stream = None  # it refers back to us
         self._events.clear()
         self._cancel_route_timeout()
         upstream, self._upstream = self._upstream, None

@@ -25,6 +25,7 @@ from pywasmproxy.server.codec import (
     ResponseReader,
 )
 from pywasmproxy.server.log import Logger
+from pywasmproxy.server.patience import PatientTimer
 from pywasmproxy.server.resolver import HostSet
 from pywasmproxy.server.wire import BodyWriter
 
@@ -144,16 +145,22 @@ class UpstreamRequest:
     async def _connect(self, cluster: Cluster, host: Address) -> None:
         failure, detail = UpstreamFailure.CONNECT_FAILURE, "remote connection failure"
         connection = UpstreamConnection(cluster, host)
+        opening = asyncio.ensure_future(
+            asyncio.get_running_loop().create_connection(lambda: connection, host.host, host.port)
+        )
+        timer = PatientTimer(cluster.config.connect_timeout, opening.cancel)
         try:
-            async with asyncio.timeout(cluster.config.connect_timeout):
-                await asyncio.get_running_loop().create_connection(lambda: connection, host.host, host.port)
+            await opening
             connection.attach(self)
             return
-        except TimeoutError:
+        except asyncio.CancelledError:
+            if self.done:  # it was us who are cancelled: nobody wants the connection any more
+                raise
             failure, detail = UpstreamFailure.CONNECT_TIMEOUT, "connection timeout"
         except OSError as error:
             cluster.logger.debug(f"cluster {cluster.name}: cannot connect to {host}: {error}")
         finally:
+            timer.cancel()
             cluster.connecting -= 1
             if self.connection is None:
                 # A loop may have made the connection and then dropped it without a word (uvloop does).

@@ -299,3 +299,29 @@ def test_check_starts_and_ends_the_plugins() -> None:
     log = Lines()
     Proxy.from_text(bootstrap(listener(DIRECT, filters=wasm_filter("farewell"))), log=log.log()).check()
     assert "wasm log: a line" in log
+
+
+async def test_an_exchange_leaves_nothing_for_the_garbage_collector() -> None:
+    """Memory must not depend on when the collector comes by: no reference cycles, with or without guests."""
+    async with upstream(hello) as up:
+        text = bootstrap(
+            listener(filters=wasm_filter("mark")), listener(name="plain"), clusters=cluster(up.port)
+        )
+        async with proxy(text) as server:
+            for name in "main", "plain":
+                client = await Client.open(port_of(server, name))
+                await client.get()
+                gc.collect()
+                gc.disable()
+                gc.set_debug(gc.DEBUG_SAVEALL)
+                try:
+                    for _ in range(5):
+                        await client.get()
+                    gc.collect()
+                    left = [one for one in gc.garbage if type(one).__module__.startswith(("pywasm", "abi"))]
+                finally:
+                    gc.set_debug(0)
+                    gc.garbage.clear()
+                    gc.enable()
+                assert left == []
+                client.close()
