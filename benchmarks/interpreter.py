@@ -91,7 +91,9 @@ def main() -> int:
         figures = [seconds / count * 1e9 for seconds in best]
         rows.append({"kernel": name, "ours": figures[0], "pwasm": figures[1], "fuel": used, "stored": count})
         note = "" if used == count else f"   (fuel {used}, stored {count})"
-        print(f"{name:10} {figures[0]:8.1f} {figures[1]:8.1f}  {figures[0] / figures[1]:.2f}{note}", flush=True)
+        print(
+            f"{name:10} {figures[0]:8.1f} {figures[1]:8.1f}  {figures[0] / figures[1]:.2f}{note}", flush=True
+        )
     means = [geomean([row[key] for row in rows]) for key in ("ours", "pwasm")]
     ratio = means[0] / means[1]
     print(f"{'geomean':10} {means[0]:8.1f} {means[1]:8.1f}  {ratio:.2f}")

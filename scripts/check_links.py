@@ -1,4 +1,4 @@
-"""Checks that every relative link in the project's Markdown files leads to a file, and every anchor to a heading.
+"""Checks that every relative link in our Markdown files leads to a file, and every anchor to a heading.
 
 Links to other machines are not followed: a build must not depend on them.
 """

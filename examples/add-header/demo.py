@@ -1,7 +1,7 @@
 """The demo: upstream, proxy and one request; ends with status 0 only if the filter's header came back.
 
-Runs both programs as a user would (`upstream.py`, `pywasmvm serve -c envoy.yaml -l debug`) in this folder, with the
-configuration unmodified. Needs the project installed with its extra `proxy`: `make demo` sees to that.
+Runs both programs as a user would (`upstream.py`, `pywasmvm serve -c envoy.yaml -l debug`) in this folder, with
+the configuration unmodified. Needs the project installed with its extra `proxy`: `make demo` sees to that.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def run(folder: Path) -> bool:
 
 
 def main() -> int:
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - this file may be started by any Python
         print(f"demo: Python 3.11 or newer is needed, this is {sys.version.split()[0]}", file=sys.stderr)
         return 1
     try:

@@ -36,7 +36,10 @@ static_resources:
           stat_prefix: soak
           route_config:
             virtual_hosts:
-            - {{name: all, domains: ["*"], routes: [{{match: {{prefix: "/"}}, route: {{cluster: echo, timeout: 0s}}}}]}}
+            - name: all
+              domains: ["*"]
+              routes:
+              - {{match: {{prefix: "/"}}, route: {{cluster: echo, timeout: 0s}}}}
           http_filters:
           - name: envoy.filters.http.wasm
             typed_config:
