@@ -105,8 +105,6 @@ def f32_from_python(value: float) -> float:
         as_f32[0] = value
         rounded: float = as_f32[0]
         return rounded
-    if isinstance(value, F32NaN):
-        return value
-    wide = f64_to_bits(value)
+    wide = f64_to_bits(value)  # also of an F32NaN: its double has the same sign and payload
     payload = wide >> 29 & 0x7FFFFF
     return f32_from_bits(wide >> 32 & 0x80000000 | 0x7F800000 | (payload or 0x400000))

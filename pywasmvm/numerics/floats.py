@@ -80,7 +80,7 @@ def f64_div(a: float, b: float) -> float:
     if b:
         result = a / b
         return result if result == result else nan
-    return copysign(inf, a) * copysign(1.0, b) if a < 0.0 or a > 0.0 else nan
+    return copysign(inf, a) * copysign(inf, b) if a and a == a else nan
 
 
 def f64_min(a: float, b: float) -> float:
@@ -89,7 +89,7 @@ def f64_min(a: float, b: float) -> float:
     if b < a:
         return b
     if a == b:
-        return a if copysign(1.0, a) < 0.0 else b  # -0.0 is below 0.0
+        return a if a else -(-a - b)  # of two zeros -0.0 if either is
     return nan
 
 
@@ -99,7 +99,7 @@ def f64_max(a: float, b: float) -> float:
     if b > a:
         return b
     if a == b:
-        return b if copysign(1.0, a) < 0.0 else a
+        return a if a else a + b  # of two zeros -0.0 only if both are
     return nan
 
 
@@ -171,7 +171,7 @@ def f32_div(a: float, b: float) -> float:
     if b:
         as_f32[0] = a / b
         return as_f32[0]  # type: ignore[no-any-return]
-    return copysign(inf, a) * copysign(1.0, b) if a < 0.0 or a > 0.0 else nan
+    return copysign(inf, a) * copysign(inf, b) if a and a == a else nan
 
 
 # Rounding an f32 to an integer, picking one of two and comparing them give the same in both widths.

@@ -47,9 +47,7 @@ def i32_div_s(a: int, b: int) -> int:
         _divide_by_zero()
     # `//` rounds down and Wasm rounds towards zero, so each case divides magnitudes.
     if a < 0x80000000:
-        if b < 0x80000000:
-            return a // b
-        return -(a // (0x100000000 - b)) & 0xFFFFFFFF
+        return a // b if b < 0x80000000 else -(a // (0x100000000 - b)) & 0xFFFFFFFF
     if b < 0x80000000:
         return -((0x100000000 - a) // b) & 0xFFFFFFFF
     quotient = (0x100000000 - a) // (0x100000000 - b)
@@ -127,11 +125,13 @@ def i32_ne(a: int, b: int) -> int:
     return 1 if a != b else 0
 
 
+# Signed comparisons: with equal signs the unsigned order is right, otherwise the sign bit of one decides.
+
+
 def i32_lt_s(a: int, b: int) -> int:
-    # With equal signs the unsigned order is right, otherwise the opposite is.
     if a ^ b < 0x80000000:
         return 1 if a < b else 0
-    return 1 if a > b else 0
+    return a >> 31
 
 
 def i32_lt_u(a: int, b: int) -> int:
@@ -139,10 +139,9 @@ def i32_lt_u(a: int, b: int) -> int:
 
 
 def i32_gt_s(a: int, b: int) -> int:
-    # With equal signs the unsigned order is right, otherwise the opposite is.
     if a ^ b < 0x80000000:
         return 1 if a > b else 0
-    return 1 if a < b else 0
+    return b >> 31
 
 
 def i32_gt_u(a: int, b: int) -> int:
@@ -152,7 +151,7 @@ def i32_gt_u(a: int, b: int) -> int:
 def i32_le_s(a: int, b: int) -> int:
     if a ^ b < 0x80000000:
         return 1 if a <= b else 0
-    return 1 if a >= b else 0
+    return a >> 31
 
 
 def i32_le_u(a: int, b: int) -> int:
@@ -162,7 +161,7 @@ def i32_le_u(a: int, b: int) -> int:
 def i32_ge_s(a: int, b: int) -> int:
     if a ^ b < 0x80000000:
         return 1 if a >= b else 0
-    return 1 if a <= b else 0
+    return b >> 31
 
 
 def i32_ge_u(a: int, b: int) -> int:
@@ -210,9 +209,7 @@ def i64_div_s(a: int, b: int) -> int:
         _divide_by_zero()
     # `//` rounds down and Wasm rounds towards zero, so each case divides magnitudes.
     if a < 0x8000000000000000:
-        if b < 0x8000000000000000:
-            return a // b
-        return -(a // (0x10000000000000000 - b)) & 0xFFFFFFFFFFFFFFFF
+        return a // b if b < 0x8000000000000000 else -(a // (0x10000000000000000 - b)) & 0xFFFFFFFFFFFFFFFF
     if b < 0x8000000000000000:
         return -((0x10000000000000000 - a) // b) & 0xFFFFFFFFFFFFFFFF
     quotient = (0x10000000000000000 - a) // (0x10000000000000000 - b)
@@ -291,10 +288,9 @@ def i64_ne(a: int, b: int) -> int:
 
 
 def i64_lt_s(a: int, b: int) -> int:
-    # With equal signs the unsigned order is right, otherwise the opposite is.
     if a ^ b < 0x8000000000000000:
         return 1 if a < b else 0
-    return 1 if a > b else 0
+    return a >> 63
 
 
 def i64_lt_u(a: int, b: int) -> int:
@@ -302,10 +298,9 @@ def i64_lt_u(a: int, b: int) -> int:
 
 
 def i64_gt_s(a: int, b: int) -> int:
-    # With equal signs the unsigned order is right, otherwise the opposite is.
     if a ^ b < 0x8000000000000000:
         return 1 if a > b else 0
-    return 1 if a < b else 0
+    return b >> 63
 
 
 def i64_gt_u(a: int, b: int) -> int:
@@ -315,7 +310,7 @@ def i64_gt_u(a: int, b: int) -> int:
 def i64_le_s(a: int, b: int) -> int:
     if a ^ b < 0x8000000000000000:
         return 1 if a <= b else 0
-    return 1 if a >= b else 0
+    return a >> 63
 
 
 def i64_le_u(a: int, b: int) -> int:
@@ -325,7 +320,7 @@ def i64_le_u(a: int, b: int) -> int:
 def i64_ge_s(a: int, b: int) -> int:
     if a ^ b < 0x8000000000000000:
         return 1 if a >= b else 0
-    return 1 if a <= b else 0
+    return b >> 63
 
 
 def i64_ge_u(a: int, b: int) -> int:
