@@ -32,6 +32,13 @@ class HeaderMap(MutableMapping[str, str]):
     def __init__(self, lines: Iterable[tuple[str | bytes, str | bytes]] = ()) -> None:
         self._lines: list[tuple[bytes, bytes]] = [(_bytes(n).lower(), _bytes(v)) for n, v in lines]
 
+    @classmethod
+    def adopt(cls, lines: list[tuple[bytes, bytes]]) -> HeaderMap:
+        """A map of lines whose names are lower-case already; the list becomes the map's own. For parsers."""
+        made = cls()
+        made._lines = lines
+        return made
+
     @property
     def lines(self) -> list[tuple[bytes, bytes]]:
         """All lines in order as `(lower-case name, value)`; a copy."""
@@ -49,7 +56,10 @@ class HeaderMap(MutableMapping[str, str]):
 
     def replace_all(self, lines: Iterable[tuple[str | bytes, str | bytes]]) -> None:
         """Make these lines the whole content."""
-        self._lines = [(_bytes(n).lower(), _bytes(v)) for n, v in lines]
+        self._lines = [
+            (n.lower(), v) if type(n) is bytes and type(v) is bytes else (_bytes(n).lower(), _bytes(v))
+            for n, v in lines
+        ]
 
     def copy(self) -> HeaderMap:
         """An independent map with the same lines."""

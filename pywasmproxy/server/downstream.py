@@ -132,6 +132,8 @@ class DownstreamConnection(asyncio.Protocol):
         try:
             while self._wants_more and (event := self._reader.next_event()) is not None:
                 exchange = self.exchange
+                if exchange is not None:
+                    exchange.batch = True
                 match event:
                     case RequestHead():
                         self._begin(event)
@@ -146,6 +148,9 @@ class DownstreamConnection(asyncio.Protocol):
             self._refuse(error)
         finally:
             self._pumping = False
+        if self.exchange is not None:
+            self.exchange.batch = False
+            self.exchange.flush()
         self._steer_socket()
 
     @property

@@ -70,6 +70,7 @@ class Exchange:
         "_stream",
         "_upstream",
         "_upstream_trailers",
+        "batch",
         "connection",
         "idle_timeout",
         "info",
@@ -85,6 +86,7 @@ class Exchange:
         self.idle_timeout = listener.http.stream_idle_timeout
         self.response_started = False
         self.response_complete = False
+        self.batch = False  # more events follow at once: whoever set this will call `flush`
         self._head = head
         self._events: deque[ev.Event] = deque()
         self._running = False  # commands are being performed
@@ -129,10 +131,15 @@ class Exchange:
             self._crashed()
         finally:
             self._running = False
+        if not self.batch:
+            self.flush()
+        self.listener.guest_ran()
+
+    def flush(self) -> None:
+        """Send what has been written so far, both ways."""
         if self._upstream is not None:
             self._upstream.flush()
         self.connection.flush()
-        self.listener.guest_ran()
 
     def request_data(self, data: bytes) -> None:
         """A piece of the request's body."""
@@ -167,12 +174,17 @@ class Exchange:
 
     # the upstream request's side (`UpstreamHandler`)
 
+    def upstream_batch(self, begins: bool) -> None:
+        self.batch = begins
+        if not begins:
+            self.flush()
+
     def upstream_connected(self, remote: str, local: str) -> None:
         self.feed(ev.UpstreamConnected(remote, local))
 
     def upstream_head(self, head: ResponseHead) -> None:
         self.connection.touch()
-        headers = HeaderMap([(b":status", b"%d" % head.status), *head.headers])
+        headers = HeaderMap.adopt([(b":status", b"%d" % head.status), *head.headers])
         if head.status < 200:
             if head.status != 100:  # we have sent our own already
                 self.feed(ev.ResponseInformational(headers))
@@ -396,14 +408,8 @@ def request_map(head: RequestHead) -> HeaderMap:
     """A request head as filters see it: pseudo-headers first, then the fields without `host`."""
     consumed = _CONSUMED | (head.connection - _KEPT) if head.connection else _CONSUMED
     fields = [line for line in head.headers if line[0] not in consumed]
-    return HeaderMap(
-        [
-            (b":authority", head.authority),
-            (b":path", head.path),
-            (b":method", head.method),
-            *fields,
-        ]
-    )
+    pseudo = [(b":authority", head.authority), (b":path", head.path), (b":method", head.method)]
+    return HeaderMap.adopt(pseudo + fields)
 
 
 def upstream_lines(headers: HeaderMap) -> tuple[bytes, bytes, HeaderLines]:

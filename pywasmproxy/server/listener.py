@@ -113,6 +113,7 @@ class Listener:
     def begin(self, connection: DownstreamConnection, head: RequestHead) -> None:
         """A request arrived: start its exchange."""
         exchange = Exchange(self, connection, head)
+        exchange.batch = True  # the connection flushes when it has handed over all it has
         connection.exchange = exchange
         self.exchanges.add(exchange)
         exchange.start()

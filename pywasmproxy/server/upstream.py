@@ -42,7 +42,12 @@ _SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))  # RFC 9110, section 
 
 
 class UpstreamHandler(Protocol):
-    """Who wants to know how a request fares. After `upstream_end` or `upstream_failed` nothing more comes."""
+    """Who wants to know how a request fares. After `upstream_end` or `upstream_failed` nothing more comes.
+
+    What was received together comes between `upstream_batch(True)` and `upstream_batch(False)`.
+    """
+
+    def upstream_batch(self, begins: bool) -> None: ...
 
     def upstream_connected(self, remote: str, local: str) -> None: ...
 
@@ -318,6 +323,16 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _pump(self) -> None:
         """Deliver what can be read until the request pauses, ends or fails."""
+        if self._request is None:
+            return
+        handler = self._request.handler
+        handler.upstream_batch(True)
+        try:
+            self._deliver()
+        finally:
+            handler.upstream_batch(False)
+
+    def _deliver(self) -> None:
         while (request := self._request) is not None and not request.paused:
             try:
                 event = self._reader.next_event()
