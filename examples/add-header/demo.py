@@ -1,7 +1,7 @@
 """The demo: upstream, proxy and one request; ends with status 0 only if the filter's header came back.
 
-Runs both programs as a user would (`upstream.py`, `pywasmvm serve -c envoy.yaml -l debug`) in this folder, with
-the configuration unmodified. Needs the project installed with its extra `proxy`: `make demo` sees to that.
+Runs both programs as a user would (`upstream.py`, `pywasmvm serve -c envoy.yaml -l debug`) in this folder,
+with the configuration unmodified. Needs the project with its extra `proxy`: `make demo` sees to that.
 """
 
 from __future__ import annotations
