@@ -1,10 +1,8 @@
-"""Validated code to basic blocks, which is what the machine runs.
+"""Validated code to the basic blocks of `blocks.py`, which is what the machine runs.
 
-A block is a straight run of operations; `(kind, argument, index)` says how the machine executes one, with
-what, and which instruction of the function it is. Blocks hold their successors directly, so a branch is one
-assignment. Structure is static in Wasm: labels, their targets and the stack heights at each instruction are
-all known here, so `block`, `loop` and `end` vanish, and a branch that must drop operands on its way gets a
-little block of its own that does it.
+Structure is static in Wasm: labels, their targets and the stack heights at each instruction are all known
+here, so `block`, `loop` and `end` vanish, and a branch that must drop operands on its way gets a little block
+of its own that does it.
 
 Prepared twice on demand: with blocks as long as possible for running, and with one instruction per block for
 stepping. The machine executes both with the same code.
@@ -18,46 +16,42 @@ from dataclasses import dataclass
 from typing import Any
 
 from pywasmvm.interp import memory, reference, table
+from pywasmvm.interp.blocks import (
+    BINARY,
+    BRANCH,
+    BRANCH_IF,
+    BRANCH_TABLE,
+    BRANCH_UNLESS,
+    CALL,
+    CALL_INDIRECT,
+    CONST,
+    DROP,
+    EXECUTE,
+    GLOBAL_GET,
+    GLOBAL_SET,
+    LOAD,
+    LOAD_DIRECT,
+    LOCAL_GET,
+    LOCAL_SET,
+    LOCAL_TEE,
+    NOTHING,
+    PLAIN,
+    RETURN,
+    SELECT,
+    STORE,
+    STORE_DIRECT,
+    UNARY,
+    UNWIND,
+    Block,
+    Operation,
+    Prepared,
+)
 from pywasmvm.isa import Opcode
 from pywasmvm.module import Module
 from pywasmvm.numerics import function
 from pywasmvm.runtime.memory import load_function, packer, store_function, unpacker
 from pywasmvm.runtime.values import default
 from pywasmvm.syntax import BlockType, Code, MemArg
-
-# How the machine executes an operation. The order is that of its tests: the frequent ones come first.
-(
-    LOCAL_GET,
-    CONST,
-    BINARY,
-    LOAD_DIRECT,
-    LOCAL_SET,
-    BRANCH_IF,
-    LOCAL_TEE,
-    UNARY,
-    STORE_DIRECT,
-    GLOBAL_GET,
-    GLOBAL_SET,
-    LOAD,
-    STORE,
-    CALL,
-    BRANCH,
-    RETURN,
-    BRANCH_UNLESS,
-    CALL_INDIRECT,
-    BRANCH_TABLE,
-    DROP,
-    SELECT,
-    EXECUTE,
-    PLAIN,
-    UNWIND,
-    NOTHING,
-) = range(25)
-
-#: Kinds that reach linear memory with an address of the guest's: an IndexError there is the guest's trap.
-MEMORY_KINDS = frozenset({LOAD_DIRECT, STORE_DIRECT, LOAD, STORE})
-
-Operation = tuple[int, Any, int]
 
 #: Instructions that use no fuel (the same as in wasmtime, so that counts agree).
 FREE = frozenset({"nop", "drop", "block", "loop", "unreachable", "return", "else", "end"})
@@ -71,21 +65,6 @@ EXECUTED: dict[str, Callable[[Any, Any], int | None]] = {
 }
 
 
-class Block:
-    """Operations without a jump in between. `cost` is their fuel, `start` the index of the first instruction,
-    `next` the block that follows when no operation jumps; `detour` marks blocks that only drop operands.
-    """
-
-    __slots__ = ("cost", "detour", "next", "ops", "start")
-
-    def __init__(self, start: int = 0) -> None:
-        self.ops: Sequence[Operation] = ()
-        self.cost = 0
-        self.next: Block | None = None
-        self.start = start
-        self.detour = False
-
-
 @dataclass(slots=True)
 class Label:
     """An open block of the source: where a branch to it goes and what it carries."""
@@ -97,33 +76,6 @@ class Label:
     alternative: Block | None = None  # of an `if`: where its `else` begins, or its end
     live: bool = True
     start: int = 0
-
-
-@dataclass(slots=True)
-class Prepared:
-    """A function ready to run. `zeros` are the initial values of its locals beyond the parameters, `slots` is
-    how many values a frame may hold at once, locals and operands together.
-    """
-
-    code: Code
-    entry: Block
-    zeros: list[Any]
-    results: int
-    slots: int
-
-    def offset(self, index: int) -> int:
-        """Byte offset of an instruction in its module."""
-        return self.code.offsets[index]
-
-    def labels(self, index: int) -> list[str]:
-        """The labels open at an instruction, innermost last: a static fact, shown with a state."""
-        open_labels = ["function"]
-        for opcode, start in zip(self.code.ops[:index], self.code.offsets, strict=False):
-            if opcode.name in ("block", "loop", "if"):
-                open_labels.append(f"{opcode.name} +{start:#x}")
-            elif opcode.name == "end" and open_labels:
-                open_labels.pop()
-        return open_labels
 
 
 def prepare(module: Module, index: int, *, single: bool = False) -> Prepared:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pywasmvm.errors import Trap, TrapKind
-
-if TYPE_CHECKING:
-    from pywasmvm.interp.machine import Frame
+from pywasmvm.interp.frame import Frame
 
 
 def unreachable(frame: Frame, immediate: None) -> None:

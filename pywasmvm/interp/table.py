@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from pywasmvm.interp.machine import Frame
+from pywasmvm.interp.frame import Frame
 
 
 def _get(frame: Frame, index: int) -> None:

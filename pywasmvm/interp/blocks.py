@@ -1,0 +1,90 @@
+"""What the machine runs: kinds of operations, basic blocks of them, and prepared functions.
+
+A block is a straight run of operations; `(kind, argument, index)` says how the machine executes one, with
+what, and which instruction of the function it is. Blocks hold their successors directly, so a branch is one
+assignment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pywasmvm.syntax import Code
+
+# How the machine executes an operation. The order is that of its tests: the frequent ones come first.
+(
+    LOCAL_GET,
+    CONST,
+    BINARY,
+    LOAD_DIRECT,
+    LOCAL_SET,
+    BRANCH_IF,
+    LOCAL_TEE,
+    UNARY,
+    STORE_DIRECT,
+    GLOBAL_GET,
+    GLOBAL_SET,
+    LOAD,
+    STORE,
+    CALL,
+    BRANCH,
+    RETURN,
+    BRANCH_UNLESS,
+    CALL_INDIRECT,
+    BRANCH_TABLE,
+    DROP,
+    SELECT,
+    EXECUTE,
+    PLAIN,
+    UNWIND,
+    NOTHING,
+) = range(25)
+
+#: Kinds that reach linear memory with an address of the guest's: an IndexError there is the guest's trap.
+MEMORY_KINDS = frozenset({LOAD_DIRECT, STORE_DIRECT, LOAD, STORE})
+
+Operation = tuple[int, Any, int]
+
+
+class Block:
+    """Operations without a jump in between. `cost` is their fuel, `start` the index of the first instruction,
+    `next` the block that follows when no operation jumps; `detour` marks blocks that only drop operands.
+    """
+
+    __slots__ = ("cost", "detour", "next", "ops", "start")
+
+    def __init__(self, start: int = 0) -> None:
+        self.ops: Sequence[Operation] = ()
+        self.cost = 0
+        self.next: Block | None = None
+        self.start = start
+        self.detour = False
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A function ready to run. `zeros` are the initial values of its locals beyond the parameters, `slots` is
+    how many values a frame may hold at once, locals and operands together.
+    """
+
+    code: Code
+    entry: Block
+    zeros: list[Any]
+    results: int
+    slots: int
+
+    def offset(self, index: int) -> int:
+        """Byte offset of an instruction in its module."""
+        return self.code.offsets[index]
+
+    def labels(self, index: int) -> list[str]:
+        """The labels open at an instruction, innermost last: a static fact, shown with a state."""
+        open_labels = ["function"]
+        for opcode, start in zip(self.code.ops[:index], self.code.offsets, strict=False):
+            if opcode.name in ("block", "loop", "if"):
+                open_labels.append(f"{opcode.name} +{start:#x}")
+            elif opcode.name == "end" and open_labels:
+                open_labels.pop()
+        return open_labels
