@@ -104,7 +104,7 @@ class FuncType:
 
     def __str__(self) -> str:
         left, right = (" ".join(t.name for t in side) for side in (self.params, self.results))
-        return f"{left} -> {right}".lstrip() if left else f"-> {right}".rstrip()
+        return f"{left} -> {right}".strip()
 
     def __repr__(self) -> str:
         return f"FuncType([{', '.join(map(repr, self.params))}], [{', '.join(map(repr, self.results))}])"

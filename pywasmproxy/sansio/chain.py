@@ -80,8 +80,18 @@ class FilterChain:
         )
 
     def open(
-        self, info: StreamInfo | None = None, *, wake: Callable[[HttpStream], None] | None = None
+        self,
+        info: StreamInfo | None = None,
+        *,
+        source: tuple[str, int] | None = None,
+        wake: Callable[[HttpStream], None] | None = None,
     ) -> HttpStream:
-        """A new exchange. `info` may already say what is known about connection and addresses; for `wake`
-        see `HttpStream`."""
-        return HttpStream(self, info if info is not None else StreamInfo(), wake)
+        """A new exchange, from the client at `source` (address, port).
+
+        `info` may already say what is known about connection and addresses; for `wake` see `HttpStream`.
+        """
+        known = info if info is not None else StreamInfo()
+        if source is not None:
+            host, port = source
+            known.source_address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return HttpStream(self, known, wake)

@@ -48,7 +48,7 @@ def test_function_types_from_text() -> None:
 
 def test_texts() -> None:
     assert str(FuncType((I32, I64), (F64,))) == "i32 i64 -> f64"
-    assert str(FuncType((I32,))) == "i32 -> "
+    assert str(FuncType((I32,))) == "i32 ->"
     assert str(FuncType((), (I32,))) == "-> i32"
     assert repr(FuncType((I32,), ())) == "FuncType([i32], [])"
     assert str(MemoryType(Limits(1, 2))) == "memory 1..2"

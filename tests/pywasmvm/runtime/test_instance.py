@@ -90,7 +90,7 @@ def test_another_type_does_not(text: str) -> None:
 
 def test_a_missing_import() -> None:
     with pytest.raises(
-        LinkError, match=r"^unknown import: p\.nothing \(the module wants func \(i32 -> \)\)"
+        LinkError, match=r"^unknown import: p\.nothing \(the module wants func \(i32 ->\)\)"
     ) as caught:
         link('(func (import "p" "nothing") (param i32))')
     assert (caught.value.module, caught.value.name) == ("p", "nothing")
