@@ -69,7 +69,7 @@ class HeaderMap(MutableMapping[str, str]):
 
     def first(self, name: str | bytes) -> bytes | None:
         """The first value of a name as bytes; None when there is none."""
-        key = _bytes(name).lower()
+        key = (name if type(name) is bytes else _bytes(name)).lower()
         for n, v in self._lines:
             if n == key:
                 return v

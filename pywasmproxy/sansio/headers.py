@@ -94,8 +94,9 @@ def finish_response(
     headers: HeaderMap, *, server_name: str, transformation: ServerHeaderTransformation, date: bytes
 ) -> None:
     """What the proxy does to every response after the filters, local ones included."""
-    for name in HOP_BY_HOP:
-        headers.remove(name)
+    lines = headers.lines
+    if any(name in HOP_BY_HOP for name, _ in lines):
+        headers.replace_all([line for line in lines if line[0] not in HOP_BY_HOP])
     if headers.first(b"date") is None:
         headers.add(b"date", date)
     if transformation is ServerHeaderTransformation.OVERWRITE:

@@ -81,9 +81,10 @@ class ResponseHead:
 
 @dataclass(slots=True)
 class Data:
-    """A piece of a body, decoded."""
+    """A piece of a body, decoded. `ends`: it was the last one, and no EndOfMessage follows."""
 
     data: bytes
+    ends: bool = False
 
 
 @dataclass(slots=True)
@@ -379,7 +380,8 @@ class _Reader:
             del buffer[: self._left]
             self._left -= len(data)
             if not self._left:
-                self._state = _State.COMPLETE
+                self._state = _State.HEAD
+                return Data(data, True)
             return Data(data)
         if state is _State.CHUNKED:
             try:

@@ -137,8 +137,9 @@ class DownstreamConnection(asyncio.Protocol):
                 match event:
                     case RequestHead():
                         self._begin(event)
-                    case Data() if exchange is not None:
-                        exchange.request_data(event.data)
+                    case Data(data, ends) if exchange is not None:
+                        self._receiving = not ends
+                        exchange.request_data(data, ends)
                     case EndOfMessage() if exchange is not None:
                         self._receiving = False
                         exchange.request_end(event.trailers)

@@ -141,9 +141,12 @@ class Exchange:
             self._upstream.flush()
         self.connection.flush()
 
-    def request_data(self, data: bytes) -> None:
-        """A piece of the request's body."""
+    def request_data(self, data: bytes, ends: bool) -> None:
+        """A piece of the request's body; `ends`: the last one."""
         self.feed(ev.RequestBody(data, False))
+        if ends:  # apart, as in Envoy: an answer to the last piece still says `connection: close`
+            self._request_ended = True
+            self.feed(ev.RequestBody(b"", True))
 
     def request_end(self, trailers: HeaderLines) -> None:
         """The request is complete."""
@@ -192,9 +195,12 @@ class Exchange:
         self._response_ended = head.bodiless
         self.feed(ev.ResponseHeaders(headers, head.bodiless))
 
-    def upstream_data(self, data: bytes) -> None:
+    def upstream_data(self, data: bytes, ends: bool) -> None:
         self.connection.touch()
-        self.feed(ev.ResponseBody(data, False))
+        if ends:
+            self._upstream = None
+            self._response_ended = True
+        self.feed(ev.ResponseBody(data, ends))
 
     def upstream_end(self, trailers: HeaderLines) -> None:
         self._upstream = None

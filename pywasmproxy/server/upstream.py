@@ -53,7 +53,7 @@ class UpstreamHandler(Protocol):
 
     def upstream_head(self, head: ResponseHead) -> None: ...
 
-    def upstream_data(self, data: bytes) -> None: ...
+    def upstream_data(self, data: bytes, ends: bool) -> None: ...
 
     def upstream_end(self, trailers: HeaderLines) -> None: ...
 
@@ -346,8 +346,10 @@ class UpstreamConnection(asyncio.Protocol):
             match event:
                 case None:
                     return
-                case Data():
-                    request.handler.upstream_data(event.data)
+                case Data(data, ends):
+                    if ends:
+                        self._detach(request)
+                    request.handler.upstream_data(data, ends)
                 case ResponseHead():
                     if event.status >= 200:
                         self._keep_alive = event.keep_alive

@@ -53,6 +53,8 @@ def events(reader: RequestReader | ResponseReader, pieces: list[bytes], eof: boo
                             out[-1] += event.data
                         else:
                             out.append(event.data)
+                        if event.ends:
+                            out.append([])
                     case EndOfMessage():
                         out.append([(name.decode(), value.decode()) for name, value in event.trailers])
     except ProtocolError as error:
