@@ -7,6 +7,7 @@ with zero), and drains: no new connections, no new requests, the running ones ar
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 
@@ -158,5 +159,6 @@ class Listener:
         for connection in list(self.connections):
             connection.abort()
         self._empty.clear()
-        if self.connections:
-            await self._empty.wait()
+        if self.connections:  # each reports its end from the loop
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), 1)
