@@ -50,11 +50,11 @@ CONNECTION_MANAGER = Message(
         "server_header_transformation": _server_header,
         "max_request_headers_kb": integer(1, 8192),
         "stream_idle_timeout": timeout,
-        "request_timeout": timeout,
         "request_headers_timeout": timeout,
         "generate_request_id": boolean,
     },
-    ignored="add_user_agent tracing http1_safe_max_connection_duration http2_protocol_options "
+    ignored="request_timeout add_user_agent tracing http1_safe_max_connection_duration "
+    "http2_protocol_options "
     "http3_protocol_options scheme_header_transformation stream_flush_timeout drain_timeout "
     "delayed_close_timeout access_log access_log_flush_interval flush_access_log_on_new_request "
     "access_log_options use_remote_address xff_num_trusted_hops original_ip_detection_extensions "
@@ -68,7 +68,12 @@ CONNECTION_MANAGER = Message(
     "proxy_status_config typed_header_validation_config append_x_forwarded_port append_local_overload "
     "add_proxy_protocol_connection_state idle_timeout max_stream_duration",
     notes={"rds": _DYNAMIC_ROUTES, "scoped_routes": _DYNAMIC_ROUTES},
-    harmless={"use_remote_address": (False,), "skip_xff_append": (True,), "normalize_path": (False,)},
+    harmless={
+        "request_timeout": ("0s",),
+        "use_remote_address": (False,),
+        "skip_xff_append": (True,),
+        "normalize_path": (False,),
+    },
     one_of=("rds route_config scoped_routes",),
     required="stat_prefix",
     legacy="idle_timeout max_stream_duration",
@@ -94,7 +99,6 @@ def connection_manager(cursor: Cursor) -> HttpConnectionManager:
         ),
         http1=values.get("http_protocol_options", Http1Options()),
         stream_idle_timeout=values.get("stream_idle_timeout", STREAM_IDLE_TIMEOUT),
-        request_timeout=values.get("request_timeout"),
         request_headers_timeout=values.get("request_headers_timeout"),
         idle_timeout=common.get("idle_timeout", CONNECTION_IDLE_TIMEOUT),
         max_request_headers_bytes=values.get("max_request_headers_kb", HEADERS_LIMIT // 1024) * 1024,

@@ -288,8 +288,6 @@ class HttpConnectionManager:
     server_header_transformation: ServerHeaderTransformation = ServerHeaderTransformation.OVERWRITE
     http1: Http1Options = Http1Options()
     stream_idle_timeout: float | None = STREAM_IDLE_TIMEOUT
-    request_timeout: float | None = None
-    """Seconds for the whole request to arrive; 408 beyond it."""
     request_headers_timeout: float | None = None
     """Seconds for the request headers to arrive; 408 beyond it."""
     idle_timeout: float | None = CONNECTION_IDLE_TIMEOUT

@@ -67,7 +67,6 @@ class Listener:
             http.stream_idle_timeout,
             http.idle_timeout,
             http.request_headers_timeout,
-            http.request_timeout,
         ]
         routes = [route for host in http.route_config.virtual_hosts for route in host.routes]
         timeouts += [getattr(route.action, "idle_timeout", None) for route in routes]

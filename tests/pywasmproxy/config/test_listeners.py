@@ -287,7 +287,6 @@ def test_everything_the_connection_manager_honours() -> None:
         "common_http_protocol_options: {idle_timeout: 7s, max_headers_count: 50, "
         "headers_with_underscores_action: ALLOW}",
         "stream_idle_timeout: 0s",
-        "request_timeout: 3s",
         "request_headers_timeout: 2s",
         "max_request_headers_kb: 96",
         "generate_request_id: false",
@@ -301,7 +300,6 @@ def test_everything_the_connection_manager_honours() -> None:
         server_header_transformation=ServerHeaderTransformation.APPEND_IF_ABSENT,
         http1=Http1Options(enable_trailers=True, accept_http_10=True, default_host_for_http_10="h"),
         stream_idle_timeout=None,
-        request_timeout=3.0,
         request_headers_timeout=2.0,
         idle_timeout=7.0,
         max_request_headers_bytes=96 * 1024,
@@ -491,3 +489,9 @@ def test_known_filters_are_known_by_name_and_by_type(name: str) -> None:
     assert kind_of(None, f"envoy.filters.http.{name}") == name
     assert kind_of(f"envoy.extensions.filters.http.{name}.v3.Config", "") == name
     assert kind_of(f"envoy.extensions.filters.http.{name}x.v3.Config", "") is None
+
+
+def test_a_timeout_that_nobody_keeps_warns() -> None:
+    [warning] = read(manager="request_timeout: 3s").warnings
+    assert warning.path.endswith("typed_config.request_timeout")
+    assert read(manager="request_timeout: 0s").warnings == ()
