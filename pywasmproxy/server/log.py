@@ -136,6 +136,10 @@ class WasmHost:
     def error(self, message: str) -> None:
         self._logger.log(LogLevel.ERROR, message, depth=2)
 
+    def critical(self, message: str) -> None:
+        """The last lines of a refused start."""
+        self._logger.log(LogLevel.CRITICAL, message, depth=2)
+
     def trace(self, message: str) -> None:
         """A call into or out of a guest."""
         self._logger.log(LogLevel.TRACE, message, depth=2)
