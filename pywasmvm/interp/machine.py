@@ -126,6 +126,8 @@ class Machine:
                     index, kind = block.start, NOTHING
                     owed, budget = budget, 0
                     budget = store.poll(owed)
+                # `memory` is None only where no operation reaches it, and a block ends in a jump or has a
+                # successor: validation saw to both, which is what the suppressions below rest on.
                 for kind, arg, index in block.ops:  # noqa: B007 - what stopped us, when something does
                     if kind == LOCAL_GET:
                         stack.append(locals_[arg])
