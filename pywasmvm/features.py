@@ -15,6 +15,15 @@ MULTI_VALUE = "multi-value"
 BULK_MEMORY = "bulk-memory"
 REFERENCE_TYPES = "reference-types"
 MUTABLE_GLOBALS = "mutable-globals"
+SIMD = "simd"
+RELAXED_SIMD = "relaxed-simd"
+TAIL_CALL = "tail-call"
+EXTENDED_CONST = "extended-const"
+EXCEPTIONS = "exceptions"
+FUNCTION_REFERENCES = "function-references"
+GC = "gc"
+MULTI_MEMORY = "multi-memory"
+MEMORY64 = "memory64"
 
 #: What each feature is, in the order in which they joined the specification.
 DESCRIPTIONS: dict[str, str] = {
@@ -25,13 +34,28 @@ DESCRIPTIONS: dict[str, str] = {
     MULTI_VALUE: "blocks and functions with any number of results, blocks with parameters",
     BULK_MEMORY: "memory.copy, memory.fill, passive segments",
     REFERENCE_TYPES: "externref, several tables, table instructions, typed select",
+    SIMD: "v128 and its 236 instructions",
+    RELAXED_SIMD: "vector instructions whose results may differ between machines (here they never do)",
+    TAIL_CALL: "return_call and its relatives, in constant stack",
+    EXTENDED_CONST: "i32 and i64 add, sub and mul in constant expressions",
+    EXCEPTIONS: "tags, throw, try_table, exnref",
+    FUNCTION_REFERENCES: "typed and non-null references, call_ref, tables with an initial value",
+    GC: "structs, arrays, i31, recursive types and casts",
+    MULTI_MEMORY: "more than one memory",
+    MEMORY64: "memories and tables with 64-bit addresses",
 }
 
 #: Everything this version runs.
 DEFAULT: frozenset[str] = frozenset(DESCRIPTIONS)
 
 #: A feature that cannot be there without another one.
-IMPLIES: dict[str, frozenset[str]] = {REFERENCE_TYPES: frozenset({BULK_MEMORY})}
+IMPLIES: dict[str, frozenset[str]] = {
+    REFERENCE_TYPES: frozenset({BULK_MEMORY}),
+    RELAXED_SIMD: frozenset({SIMD}),
+    EXCEPTIONS: frozenset({REFERENCE_TYPES, BULK_MEMORY}),
+    FUNCTION_REFERENCES: frozenset({REFERENCE_TYPES, BULK_MEMORY}),
+    GC: frozenset({FUNCTION_REFERENCES, REFERENCE_TYPES, BULK_MEMORY}),
+}
 
 
 def resolve(names: Iterable[str] | None) -> frozenset[str]:

@@ -12,18 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pywasmvm.isa.opcode import Opcode
-from pywasmvm.types import (
-    ExternType,
-    FuncType,
-    GlobalType,
-    MemoryType,
-    RefType,
-    TableType,
-    ValType,
-)
+from pywasmvm.types import GlobalType, MemoryType, RefType, SubType, TableType, ValType
 
-#: Immediates of one instruction as the decoder makes them: None for no immediate, an int for an index or an
-#: integer constant (canonical unsigned), a float for a float constant, a tuple for several.
+#: Immediates of one instruction as decoder and parser make them: None for no immediate, an int for an index or
+#: an integer constant (canonical unsigned), a float for a float constant, a tuple for several. A block type is
+#: None (empty), a value type (one result) or the index of a function type.
 Immediate = object
 
 
@@ -51,11 +44,12 @@ class MemArg:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockType:
-    """A block's parameters and results. Always resolved: a type index has been looked up."""
+class Catch:
+    """A clause of `try_table`: `kind` is catch, catch_ref, catch_all or catch_all_ref; the last two have no tag."""
 
-    params: tuple[ValType, ...]
-    results: tuple[ValType, ...]
+    kind: str
+    tag: int | None
+    label: int
 
 
 @dataclass(slots=True)
@@ -85,17 +79,19 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """What a module asks for; for functions `type_index` is the index it names its type by."""
+    """What a module asks for: `kind` is func, table, memory, global or tag; functions and tags name their type
+    by index.
+    """
 
     module: str
     name: str
-    type: ExternType
-    type_index: int = -1
+    kind: str
+    type: int | TableType | MemoryType | GlobalType
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A name for something in an index space; `kind` is func, table, memory or global."""
+    """A name for something in an index space; `kind` is func, table, memory, global or tag."""
 
     name: str
     kind: str
@@ -172,19 +168,26 @@ class Section:
 
 @dataclass(slots=True)
 class ModuleSyntax:
-    """The decoded module: well-formed, not yet validated.
+    """The decoded or parsed module: well-formed, not yet validated; types are as written, by index.
 
-    Index spaces count imports first; the fields hold what the module itself defines. `functions[i]` is the
-    type index of the i-th defined function, `body_start[i]:body_end[i]` where its code stands in `source`.
+    Index spaces count imports first; the fields hold what the module itself defines. `groups` are the sizes
+    of the recursion groups that `types` falls into; `functions[i]` and `tags[i]` are type indices.
+
+    Of a module in binary form `source` is the whole binary, and the code of function `i` stands in
+    `source[body_start[i]:body_end[i]]`, decoded when somebody asks. A module in text form has its `bodies` at
+    once, and `source` holds no more than the bytes of data segments and custom sections; positions of
+    instructions then count in `text`, its source.
     """
 
     source: bytes
     features: frozenset[str]
-    types: list[FuncType] = field(default_factory=list)
+    types: list[SubType] = field(default_factory=list)
+    groups: list[int] = field(default_factory=list)
     imports: list[Import] = field(default_factory=list)
     functions: list[int] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     memories: list[MemoryType] = field(default_factory=list)
+    tags: list[int] = field(default_factory=list)
     globals: list[Global] = field(default_factory=list)
     exports: list[Export] = field(default_factory=list)
     start: int | None = None
@@ -193,9 +196,11 @@ class ModuleSyntax:
     data_count: int | None = None
     body_start: array[int] = field(default_factory=lambda: array("Q"))
     body_end: array[int] = field(default_factory=lambda: array("Q"))
+    bodies: list[Code] | None = None
     customs: list[CustomSection] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
+    text: bytes | None = None
 
-    def imported(self, kind: type) -> list[Import]:
-        """Imports of one kind (`FuncType`, `TableType`, ...), in order."""
-        return [entry for entry in self.imports if isinstance(entry.type, kind)]
+    def imported(self, kind: str) -> list[Import]:
+        """Imports of one kind (`func`, `table`, ...), in order."""
+        return [entry for entry in self.imports if entry.kind == kind]

@@ -1,7 +1,9 @@
-"""Value, reference, function and store-object types (spec: Structure, Types).
+"""Value, reference, composite and store-object types (spec: Structure, Types).
 
-Value types are interned: the same type is the same object, so the hot comparisons of validation are
-identity tests. Heap types other than the abstract ones join `HeapType` with the GC proposal.
+A type occurs in two forms. *As written*, in a decoded module, a reference names a type by its index, which
+means something in that module only. *Closed*, after validation, it holds a `DefType`: the one object for a
+type in the whole process, so that the comparisons of validation and of run-time checks are identity tests.
+`matching.close_types` turns the first form into the second.
 """
 
 from __future__ import annotations
@@ -9,13 +11,13 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Any
 
 
 class ValType:
     """A value type; `name` is its text form."""
 
-    __slots__ = ("name",)
+    __slots__ = ("__weakref__", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -23,7 +25,7 @@ class ValType:
     def __repr__(self) -> str:
         return self.name
 
-    def __reduce__(self) -> tuple[object, ...]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return (_by_name, (self.name,))  # unpickling and copying keep identity
 
 
@@ -37,21 +39,57 @@ class NumType(ValType):
         self.bits, self.integer = bits, integer
 
 
+class VecType(ValType):
+    """v128; `bits` is the width."""
+
+    __slots__ = ("bits",)
+
+    def __init__(self, name: str, bits: int) -> None:
+        super().__init__(name)
+        self.bits = bits
+
+
 class HeapType(Enum):
-    """What a reference may point at; the value is the text form."""
+    """Abstract heap types: what a reference may point at. The value is the text form."""
 
     FUNC = "func"
+    NOFUNC = "nofunc"
     EXTERN = "extern"
+    NOEXTERN = "noextern"
+    ANY = "any"
+    EQ = "eq"
+    I31 = "i31"
+    STRUCT = "struct"
+    ARRAY = "array"
+    NONE = "none"
+    EXN = "exn"
+    NOEXN = "noexn"
+    #: Below all others: where a reference comes out of unreachable code. No module can write it.
+    BOT = "bot"
+
+    __hash__ = object.__hash__  # members are singletons, and Enum's own hash is slow
 
 
 class RefType(ValType):
-    """`(ref null? heap)`; make one with `ref`."""
+    """`(ref null? heap)`; make one with `ref`. `heap` is a type index only in types as written."""
 
     __slots__ = ("heap", "nullable")
 
-    def __init__(self, nullable: bool, heap: HeapType) -> None:
-        super().__init__(f"{heap.value}ref" if nullable else f"(ref {heap.value})")
+    def __init__(self, nullable: bool, heap: HeapType | int | DefType) -> None:
+        super().__init__(_ref_name(nullable, heap))
         self.nullable, self.heap = nullable, heap
+
+    # Closed types are interned, but those with an index are made where they are met.
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, RefType) and self.nullable == other.nullable and self.heap == other.heap
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.nullable, self.heap))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (ref, (self.nullable, self.heap))
 
 
 class BottomType(ValType):
@@ -60,26 +98,66 @@ class BottomType(ValType):
     __slots__ = ()
 
 
+class PackedType(ValType):
+    """i8 or i16: how a field is stored. Not the type of any operand."""
+
+    __slots__ = ("bits",)
+
+    def __init__(self, name: str, bits: int) -> None:
+        super().__init__(name)
+        self.bits = bits
+
+
+#: Nullable references to abstract types have names of their own; these are not `<heap>ref`.
+_SHORT_NAMES = {HeapType.NONE: "nullref", HeapType.NOFUNC: "nullfuncref", HeapType.NOEXTERN: "nullexternref"}
+_SHORT_NAMES[HeapType.NOEXN] = "nullexnref"
+
+
+def _ref_name(nullable: bool, heap: HeapType | int | DefType) -> str:
+    if isinstance(heap, HeapType):
+        return _SHORT_NAMES.get(heap, f"{heap.value}ref") if nullable else f"(ref {heap.value})"
+    return f"(ref null {heap})" if nullable else f"(ref {heap})"
+
+
 @functools.cache
-def ref(nullable: bool, heap: HeapType) -> RefType:
-    """The one object for this reference type."""
+def _abstract(nullable: bool, heap: HeapType) -> RefType:
     return RefType(nullable, heap)
+
+
+def ref(nullable: bool, heap: HeapType | int | DefType) -> RefType:
+    """The reference type; one object for each closed one."""
+    if isinstance(heap, HeapType):
+        return _abstract(nullable, heap)
+    if isinstance(heap, int):
+        return RefType(nullable, heap)
+    return heap.nullable_ref if nullable else heap.ref
 
 
 I32 = NumType("i32", 32, True)
 I64 = NumType("i64", 64, True)
 F32 = NumType("f32", 32, False)
 F64 = NumType("f64", 64, False)
+V128 = VecType("v128", 128)
 FUNCREF = ref(True, HeapType.FUNC)
 EXTERNREF = ref(True, HeapType.EXTERN)
+ANYREF = ref(True, HeapType.ANY)
+EQREF = ref(True, HeapType.EQ)
+EXNREF = ref(True, HeapType.EXN)
 BOTTOM = BottomType("bot")
+I8 = PackedType("i8", 8)
+I16 = PackedType("i16", 16)
 
 #: Every value type that can be written by a single word.
-BY_NAME: dict[str, ValType] = {t.name: t for t in (I32, I64, F32, F64, FUNCREF, EXTERNREF)}
+BY_NAME: dict[str, ValType] = {
+    t.name: t
+    for t in (I32, I64, F32, F64, V128, *(ref(True, h) for h in HeapType if h is not HeapType.BOT))
+}
+
+_SINGLETONS: dict[str, ValType] = {**BY_NAME, **{t.name: t for t in (BOTTOM, I8, I16)}}
 
 
 def _by_name(name: str) -> ValType:
-    return BOTTOM if name == BOTTOM.name else BY_NAME[name]
+    return _SINGLETONS[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +189,94 @@ class FuncType:
 
 
 @dataclass(frozen=True, slots=True)
+class FieldType:
+    """A field of a struct, or what an array holds: a value type or a packed type."""
+
+    storage: ValType
+    mutable: bool = False
+
+    def __str__(self) -> str:
+        return f"(mut {self.storage})" if self.mutable else str(self.storage)
+
+    @property
+    def value(self) -> ValType:
+        """The operand type a field is read and written as: i32 for packed ones."""
+        return I32 if isinstance(self.storage, PackedType) else self.storage
+
+
+@dataclass(frozen=True, slots=True)
+class StructType:
+    """A struct's fields in order."""
+
+    fields: tuple[FieldType, ...] = ()
+
+    def __str__(self) -> str:
+        return "struct" + "".join(f" {f}" for f in self.fields)
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayType:
+    """What every element of an array is."""
+
+    field: FieldType
+
+    def __str__(self) -> str:
+        return f"array {self.field}"
+
+
+CompType = FuncType | StructType | ArrayType
+
+
+@dataclass(frozen=True, slots=True)
+class SubType:
+    """A type definition as written: `supers` are type indices, references name types by index."""
+
+    composite: CompType
+    final: bool = True
+    supers: tuple[int, ...] = ()
+
+
+class DefType:
+    """A defined type, closed and canonical: two that are equal in the specification's sense are one object.
+
+    `composite` is what it is with all references closed, `supers` are its ancestors, the nearest first.
+    Types of one recursion group are kept alive together by `group`.
+    """
+
+    __slots__ = ("__weakref__", "composite", "final", "group", "kind", "nullable_ref", "ref", "supers")
+
+    def __init__(self, composite: CompType, final: bool, group: object) -> None:
+        # As written until `matching` has closed it: inside a group types refer to each other.
+        self.composite: CompType = composite
+        self.final, self.group = final, group
+        self.supers: tuple[DefType, ...] = ()
+        #: func, struct or array. References show this word and no more, since a type may lead back to itself.
+        self.kind = _KINDS[type(composite)]
+        self.ref = RefType(False, self)
+        self.nullable_ref = RefType(True, self)
+
+    @property
+    def func(self) -> FuncType:
+        """Its function type. Raises TypeError for a struct or an array."""
+        if not isinstance(self.composite, FuncType):
+            raise TypeError(f"{self.composite} is not a function type")
+        return self.composite
+
+    def is_sub(self, other: DefType) -> bool:
+        """Whether this is the other type or declared below it."""
+        return self is other or other in self.supers
+
+    def __str__(self) -> str:
+        return f"<a {self.kind} type>"
+
+    def __repr__(self) -> str:
+        return f"<DefType {self.kind}: {self.composite}>"
+
+
+_KINDS: dict[type, str] = {FuncType: "func", StructType: "struct", ArrayType: "array"}
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """The spec's pair of sizes: pages for memories, elements for tables; `max` None means unbounded."""
 
@@ -129,7 +295,7 @@ class MemoryType:
     address: NumType = I32
 
     def __str__(self) -> str:
-        return f"memory {self.limits}"
+        return f"memory {'i64 ' if self.address is I64 else ''}{self.limits}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +307,7 @@ class TableType:
     address: NumType = I32
 
     def __str__(self) -> str:
-        return f"table {self.limits} {self.element}"
+        return f"table {'i64 ' if self.address is I64 else ''}{self.limits} {self.element}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +321,17 @@ class GlobalType:
         return f"global (mut {self.value})" if self.mutable else f"global {self.value}"
 
 
-ExternType = FuncType | TableType | MemoryType | GlobalType
+@dataclass(frozen=True, slots=True)
+class TagType:
+    """What an exception with this tag carries: the parameters of a function type without results."""
+
+    type: FuncType
+
+    def __str__(self) -> str:
+        return f"tag ({self.type})"
+
+
+ExternType = FuncType | TableType | MemoryType | GlobalType | TagType
 
 #: The word for each kind of extern, as messages and listings use it.
 EXTERN_KINDS: dict[type, str] = {
@@ -163,6 +339,7 @@ EXTERN_KINDS: dict[type, str] = {
     TableType: "table",
     MemoryType: "memory",
     GlobalType: "global",
+    TagType: "tag",
 }
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from pywasmvm import features
-from pywasmvm.types import BY_NAME, NumType, ValType
+from pywasmvm.types import BY_NAME, NumType, ValType, VecType
 
 
 class Imm(Enum):
@@ -32,8 +32,18 @@ class Imm(Enum):
     I64 = "i64"
     F32 = "f32"
     F64 = "f64"
+    V128 = "v128"
     VALTYPES = "valtypes"  # typed select
     HEAPTYPE = "heaptype"
+    REF = "ref"  # a heap type that stands for the non-null reference to it
+    REFNULL = "refnull"  # a heap type that stands for the nullable reference to it
+    CAST = "cast"  # br_on_cast: a label and two reference types whose nullability is a byte of flags
+    TAG = "tag"
+    CATCHES = "catches"  # try_table: a vector of clauses
+    FIELD = "field"  # of the struct type before it
+    COUNT = "count"  # array.new_fixed
+    LANE = "lane"
+    LANES = "lanes"  # i8x16.shuffle: sixteen of them
 
 
 class AddressMarker:
@@ -67,7 +77,7 @@ class Access:
 
     kind: str
     size: int
-    type: NumType
+    type: NumType | VecType
 
     @property
     def natural_alignment(self) -> int:
@@ -135,7 +145,7 @@ def row(
     if access is not None:
         # The value type is the prefix of the name: i64.load8_u reads one byte into an i64.
         value_type = BY_NAME[name.split(".")[0]]
-        if not isinstance(value_type, NumType):
-            raise TypeError(f"{name} does not start with a number type")
+        if not isinstance(value_type, NumType | VecType):
+            raise TypeError(f"{name} does not start with a number or vector type")
         found = Access(access, int(access[1:]) // 8, value_type)
     return Opcode(name, code, prefix, tuple(Imm(word) for word in imm.split()), parsed, feature, found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pywasmvm.isa import control, memory, numeric, reference, table, variable
+from pywasmvm.isa import control, gc, memory, numeric, reference, table, variable
 from pywasmvm.isa.opcode import Opcode
 
 ROWS: tuple[Opcode, ...] = (
@@ -12,6 +12,7 @@ ROWS: tuple[Opcode, ...] = (
     *memory.ROWS,
     *numeric.ROWS,
     *reference.ROWS,
+    *gc.ROWS,
 )
 
 
@@ -22,7 +23,7 @@ def _index() -> tuple[dict[tuple[int | None, int], Opcode], dict[str, Opcode]]:
         if (opcode.prefix, opcode.code) in by_code:
             raise ValueError(f"two rows have the code of {opcode.name}")
         by_code[opcode.prefix, opcode.code] = opcode
-        by_name.setdefault(opcode.name, opcode)  # the untyped `select` is the one meant by the bare word
+        by_name.setdefault(opcode.name, opcode)  # of several rows with one word (select, ref.test) the first
     return by_code, by_name
 
 
