@@ -42,7 +42,8 @@ class InvalidError(WasmError):
     """A validation rule is broken.
 
     `function` is the index in the function index space (None for module-level rules), `offset` the byte
-    offset of the instruction in the module, `instruction` its text name.
+    offset of the instruction in the module (in the text of a module in text form, which then also has `line`
+    and `column`, from 1), `instruction` its text name.
     """
 
     def __init__(
@@ -51,10 +52,15 @@ class InvalidError(WasmError):
         function: int | None = None,
         offset: int | None = None,
         instruction: str | None = None,
+        line: int | None = None,
+        column: int | None = None,
     ) -> None:
         self.message, self.function, self.offset, self.instruction = message, function, offset, instruction
+        self.line, self.column = line, column
         parts = [f"function {function}"] if function is not None else []
-        if offset is not None:
+        if line is not None:
+            parts.append(f"line {line}, column {column}")
+        elif offset is not None:
             parts.append(f"offset {offset:#x}")
         if instruction is not None:
             parts.append(instruction)

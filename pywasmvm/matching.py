@@ -164,7 +164,7 @@ _groups: weakref.WeakValueDictionary[object, _Group] = weakref.WeakValueDictiona
 
 
 def _key(subtypes: Sequence[SubType], first: int, types: Sequence[DefType]) -> object:
-    """What two equal groups have in common: references inside count from the group's start, others are closed.
+    """What two equal groups share: references inside count from the group's start, all others are closed.
 
     Raises InvalidError for an index that is neither in the group nor before it.
     """

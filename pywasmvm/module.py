@@ -7,21 +7,33 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
 from pywasmvm.binary import code as binary_code
 from pywasmvm.binary import custom
-from pywasmvm.binary.decode import decode
+from pywasmvm.binary.decode import MAGIC, decode
 from pywasmvm.errors import InvalidError
-from pywasmvm.syntax import Code, Import, Instr, ModuleSyntax
-from pywasmvm.types import ExternType, FuncType
+from pywasmvm.syntax import Code, Instr, ModuleSyntax
+from pywasmvm.types import DefType, ExternType, FuncType, TagType
 from pywasmvm.valid.code import validate_function
 from pywasmvm.valid.context import Context
 from pywasmvm.valid.facts import CodeFacts
 from pywasmvm.valid.module import validate_module
+
+
+@dataclass(frozen=True, slots=True)
+class ImportType:
+    """What a module asks for; `type` is closed, `deftype` the defined type behind a function or a tag."""
+
+    module: str
+    name: str
+    kind: str
+    type: ExternType
+    deftype: DefType | None = None
 
 
 class Function:
@@ -33,7 +45,7 @@ class Function:
     @property
     def type(self) -> FuncType:
         """Parameters and results."""
-        return self.module.context.functions[self.index]
+        return self.module.context.functions[self.index].func
 
     @property
     def name(self) -> str:
@@ -75,6 +87,7 @@ class Functions(Mapping[str | int, Function]):
 class Module:
     """A valid module.
 
+    `data` is the binary, or the text format as a string or as UTF-8 bytes.
     `validate="eager"` (the default) checks every function at once, `"lazy"` each before its first run: then a
     faulty body shows as MalformedError or InvalidError when it is first called. No function ever runs
     unvalidated. `features` names the proposals the module may use (None: all). `name` is what backtraces call
@@ -85,7 +98,7 @@ class Module:
 
     def __init__(
         self,
-        data: bytes | bytearray | memoryview,
+        data: bytes | bytearray | memoryview | str,
         *,
         validate: Literal["eager", "lazy"] = "eager",
         features: Iterable[str] | None = None,
@@ -93,9 +106,14 @@ class Module:
     ) -> None:
         if validate not in ("eager", "lazy"):
             raise ValueError(f"validate is 'eager' or 'lazy', not {validate!r}")
-        if isinstance(data, str):
-            raise TypeError("a module in text form cannot be read yet: give the binary (bytes)")
-        self._set(decode(bytes(data), features=features, bodies=False), validate == "eager", name)
+        # The text format is loaded when it is needed: who runs binaries shall not pay for it.
+        if isinstance(data, str) or _is_text(bytes(data[:4])):
+            from pywasmvm.text.parser import parse_module
+
+            syntax = parse_module(data if isinstance(data, str) else bytes(data), features=features)
+        else:
+            syntax = decode(bytes(data), features=features, bodies=False)
+        self._set(syntax, validate == "eager", name)
 
     def _set(self, syntax: ModuleSyntax, eager: bool, name: str | None) -> None:
         self.syntax = syntax
@@ -106,12 +124,21 @@ class Module:
             self.context: Context = validate_module(syntax)
             if eager:
                 self.validate_bodies()
-        except InvalidError:
+        except InvalidError as error:
             if eager:
                 # Malformed comes before invalid: a body further on may not even be well-formed.
                 for index in range(len(syntax.functions)):
                     binary_code.body(syntax, index)
-            raise
+            raise self._placed(error) from None
+
+    def _placed(self, error: InvalidError) -> InvalidError:
+        """The error with the line and column of its instruction, if the module came as text."""
+        if self.syntax.text is None or error.offset is None:
+            return error
+        from pywasmvm.text.lexer import position
+
+        line, column = position(self.syntax.text, error.offset)
+        return InvalidError(error.message, error.function, error.offset, error.instruction, line, column)
 
     @classmethod
     def from_syntax(cls, syntax: ModuleSyntax, *, name: str | None = None) -> Module:
@@ -133,6 +160,19 @@ class Module:
         return cls(data, validate=validate, features=features, name=name)
 
     @classmethod
+    def from_text(
+        cls,
+        text: str | bytes,
+        *,
+        validate: Literal["eager", "lazy"] = "eager",
+        features: Iterable[str] | None = None,
+        name: str | None = None,
+    ) -> Module:
+        """A module in the text format; its errors have line and column."""
+        source = text if isinstance(text, str) else text.decode()
+        return cls(source, validate=validate, features=features, name=name)
+
+    @classmethod
     def from_file(
         cls,
         path: str | os.PathLike[str],
@@ -141,7 +181,7 @@ class Module:
         features: Iterable[str] | None = None,
         name: str | None = None,
     ) -> Module:
-        """Read a `.wasm` file; its stem names the module unless something else does. Raises OSError."""
+        """Read a `.wasm` or `.wat` file; its stem names it unless something else does. Raises OSError."""
         module = cls(Path(path).read_bytes(), validate=validate, features=features, name=name)
         if name is None and module.names.module is None:
             module._name = Path(path).stem
@@ -156,6 +196,20 @@ class Module:
         """Decode and validate the body of a defined function (index with imports counted)."""
         code = binary_code.body(self.syntax, index - self.context.imported_functions)
         return code, validate_function(self.context, index, code)
+
+    def to_text(self) -> str:
+        """The module in the text format, canonical: parsing it gives an equal module."""
+        from pywasmvm.text.printer import print_module
+
+        return print_module(self.syntax)
+
+    def to_bytes(self) -> bytes:
+        """The module in the binary format."""
+        if self.syntax.text is None:
+            return self.syntax.source
+        from pywasmvm.binary.encode import encode
+
+        return encode(self.syntax)
 
     @functools.cached_property
     def names(self) -> custom.Names:
@@ -183,23 +237,41 @@ class Module:
     def exports(self) -> Mapping[str, ExternType]:
         """Types of the exports by name, in the order of the export section."""
         context = self.context
-        spaces = {
-            "func": context.functions,
-            "table": context.tables,
-            "memory": context.memories,
-            "global": context.globals,
+        spaces: dict[str, Callable[[int], ExternType]] = {
+            "func": lambda index: context.functions[index].func,
+            "table": context.table,
+            "memory": context.memory,
+            "global": context.global_,
+            "tag": lambda index: TagType(context.tags[index].func),
         }
-        return MappingProxyType({e.name: spaces[e.kind][e.index] for e in self.syntax.exports})  # type: ignore[index]
+        return MappingProxyType({e.name: spaces[e.kind](e.index) for e in self.syntax.exports})
 
-    @property
-    def import_list(self) -> tuple[Import, ...]:
+    @functools.cached_property
+    def import_list(self) -> tuple[ImportType, ...]:
         """The imports in order; a module may ask for the same name twice."""
-        return tuple(self.syntax.imports)
+        return tuple(self._imports())
+
+    def _imports(self) -> Iterator[ImportType]:
+        context = self.context
+        spaces: dict[str, Iterator[ExternType | DefType]] = {
+            "func": iter(context.functions),
+            "table": iter(context.tables),
+            "memory": iter(context.memories),
+            "global": iter(context.globals),
+            "tag": iter(context.tags),
+        }
+        for entry in self.syntax.imports:
+            found = next(spaces[entry.kind])
+            if isinstance(found, DefType):
+                type_ = TagType(found.func) if entry.kind == "tag" else found.func
+                yield ImportType(entry.module, entry.name, entry.kind, type_, found)
+            else:
+                yield ImportType(entry.module, entry.name, entry.kind, found)
 
     @functools.cached_property
     def imports(self) -> Mapping[tuple[str, str], ExternType]:
         """Types of the imports by (module, name)."""
-        return MappingProxyType({(i.module, i.name): i.type for i in self.syntax.imports})
+        return MappingProxyType({(i.module, i.name): i.type for i in self.import_list})
 
     @functools.cached_property
     def custom_sections(self) -> Mapping[str, bytes]:
@@ -214,6 +286,11 @@ class Module:
 
     def __repr__(self) -> str:
         return f"<Module {self.name}: {len(self.context.functions)} functions>"
+
+
+def _is_text(start: bytes) -> bool:
+    """Whether a file that starts so is meant as text: binaries start with a zero byte, or are damaged."""
+    return not MAGIC.startswith(start) and start[:1] in b" \t\r\n(;\xef"
 
 
 def validate(syntax: ModuleSyntax, *, name: str | None = None) -> Module:

@@ -149,8 +149,7 @@ I16 = PackedType("i16", 16)
 
 #: Every value type that can be written by a single word.
 BY_NAME: dict[str, ValType] = {
-    t.name: t
-    for t in (I32, I64, F32, F64, V128, *(ref(True, h) for h in HeapType if h is not HeapType.BOT))
+    t.name: t for t in (I32, I64, F32, F64, V128, *(ref(True, h) for h in HeapType if h is not HeapType.BOT))
 }
 
 _SINGLETONS: dict[str, ValType] = {**BY_NAME, **{t.name: t for t in (BOTTOM, I8, I16)}}

@@ -108,6 +108,15 @@ class Opcode:
         return self.signature is not None and not self.immediates
 
     @property
+    def lanes(self) -> int:
+        """How many lanes its lane immediate can name: those of its shape, for a shuffle those of two vectors."""
+        if Imm.LANES in self.immediates:
+            return 32
+        if self.access is not None:  # a load or store of one lane
+            return 16 // self.access.size
+        return int(self.name.partition(".")[0].partition("x")[2])
+
+    @property
     def encoding(self) -> bytes:
         """The bytes it starts with in the binary format."""
         if self.prefix is None:

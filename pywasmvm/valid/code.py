@@ -15,7 +15,7 @@ from pywasmvm.errors import InvalidError
 from pywasmvm.isa import ADDR, ROWS, Imm, Opcode
 from pywasmvm.matching import matches
 from pywasmvm.syntax import Code, MemArg
-from pywasmvm.types import BOTTOM, FuncType, ValType
+from pywasmvm.types import BOTTOM, BottomType, HeapType, RefType, ValType, ref
 from pywasmvm.valid.context import Context
 from pywasmvm.valid.facts import CodeFacts
 
@@ -27,12 +27,20 @@ MAX_LOCALS = 50_000
 class Label:
     """An open block: what it takes and gives, how high the stack was, whether its code is unreachable."""
 
-    __slots__ = ("dead", "height", "kind", "params", "results", "unreachable")
+    __slots__ = ("dead", "height", "kind", "params", "results", "set_before", "unreachable")
 
     def __init__(
-        self, kind: str, params: Sequence[ValType], results: Sequence[ValType], height: int, dead: bool
+        self,
+        kind: str,
+        params: Sequence[ValType],
+        results: Sequence[ValType],
+        height: int,
+        dead: bool,
+        set_before: int,
     ) -> None:
         self.kind, self.params, self.results, self.height = kind, params, results, height
+        #: How many locals without a default had been set when the block was opened.
+        self.set_before = set_before
         #: The stack is polymorphic: a branch, return or trap came before in this very block.
         self.unreachable = False
         #: The code can never run: unreachable, or inside of a block that was opened in such code.
@@ -47,7 +55,7 @@ class Label:
 class CodeValidator:
     """Types one function body or constant expression."""
 
-    __slots__ = ("context", "labels", "locals", "stack")
+    __slots__ = ("context", "labels", "locals", "set_order", "stack", "unset")
 
     def __init__(
         self, context: Context, params: Sequence[ValType], runs: Sequence[tuple[int, ValType]]
@@ -56,7 +64,14 @@ class CodeValidator:
             raise InvalidError(f"too many locals: more than {MAX_LOCALS} in one function")
         self.context = context
         self.locals: list[ValType] = list(params)
-        for count, type_ in runs:
+        #: Locals that may not be read yet: a non-null reference has no default value.
+        self.unset: set[int] = set()
+        #: Those of them that have been set, in order: the end of a block forgets what was set inside.
+        self.set_order: list[int] = []
+        for count, written in runs:
+            type_ = context.close(written)
+            if isinstance(type_, RefType) and not type_.nullable:
+                self.unset.update(range(len(self.locals), len(self.locals) + count))
             self.locals += [type_] * count
         self.stack: list[ValType] = []
         self.labels: list[Label] = []
@@ -89,12 +104,21 @@ class CodeValidator:
         for type_ in reversed(types):
             self.pop(type_)
 
+    def pop_ref(self) -> RefType:
+        """Take an operand that must be a reference; one from unreachable code is below all of them."""
+        found = self.pop()
+        if isinstance(found, BottomType):
+            return ref(False, HeapType.BOT)
+        if not isinstance(found, RefType):
+            raise InvalidError(f"type mismatch: expected a reference, found {found}")
+        return found
+
     # -- blocks --------------------------------------------------------------------------------------
 
     def enter(self, kind: str, params: Sequence[ValType], results: Sequence[ValType]) -> None:
         """Open a block whose parameters have been popped."""
         dead = bool(self.labels) and self.labels[-1].dead
-        self.labels.append(Label(kind, params, results, len(self.stack), dead))
+        self.labels.append(Label(kind, params, results, len(self.stack), dead, len(self.set_order)))
         self.push_all(params)
 
     def leave(self) -> Label:
@@ -103,6 +127,8 @@ class CodeValidator:
         self.pop_all(label.results)
         if len(self.stack) != label.height:
             raise InvalidError(f"type mismatch: values remaining on stack at end of {label.kind}")
+        self.unset.update(self.set_order[label.set_before :])
+        del self.set_order[label.set_before :]
         return self.labels.pop()
 
     def unreachable(self) -> None:
@@ -176,6 +202,10 @@ class CodeValidator:
                 self.context.data(value)
             elif kind is Imm.ELEM:
                 self.context.elem(value)
+            elif kind is Imm.LANE and value >= opcode.lanes:
+                raise InvalidError(f"invalid lane index {value}: {opcode.name} has {opcode.lanes} lanes")
+            elif kind is Imm.LANES and any(lane >= opcode.lanes for lane in value):
+                raise InvalidError(f"invalid lane index {max(value)}")
         for param in reversed(signature.params):
             self.pop(address if param is ADDR else param)  # type: ignore[arg-type]  # ADDR is resolved here
         for result in signature.results:
@@ -208,7 +238,7 @@ def _shape(opcode: Opcode) -> tuple[tuple[ValType, ...], ValType | None] | None:
 
 
 #: Immediates that are values and refer to nothing.
-_VALUES = frozenset({Imm.I32, Imm.I64, Imm.F32, Imm.F64})
+_VALUES = frozenset({Imm.I32, Imm.I64, Imm.F32, Imm.F64, Imm.V128})
 
 _PLAIN = {opcode: shape for opcode in ROWS if (shape := _shape(opcode)) is not None}
 
@@ -232,7 +262,7 @@ def has_rule(opcode: Opcode) -> bool:
 
 def validate_function(context: Context, index: int, code: Code) -> CodeFacts:
     """Type the body of the function with this index (imports counted). Raises InvalidError."""
-    type_: FuncType = context.functions[index]
+    type_ = context.functions[index].func
     try:
         return CodeValidator(context, type_.params, code.locals).run(code, type_.results)
     except InvalidError as error:

@@ -4,15 +4,41 @@ Expressions).
 
 from __future__ import annotations
 
+from pywasmvm import features
 from pywasmvm.errors import InvalidError
+from pywasmvm.isa import ROWS, Imm
 from pywasmvm.syntax import Code
 from pywasmvm.types import ValType
 from pywasmvm.valid.code import CodeValidator
 from pywasmvm.valid.context import Context
 
-#: Instructions a constant expression is made of; `global.get` has a condition of its own.
+_EXTENDED = frozenset(f"{type_}.{name}" for type_ in ("i32", "i64") for name in ("add", "sub", "mul"))
+
+_VALUES = frozenset({Imm.I32, Imm.I64, Imm.F32, Imm.F64, Imm.V128})
+
+#: The others; `global.get` has a condition of its own.
+_OTHERS = frozenset(
+    {
+        "ref.null",
+        "ref.func",
+        "ref.i31",
+        "global.get",
+        "struct.new",
+        "struct.new_default",
+        "array.new",
+        "array.new_default",
+        "array.new_fixed",
+        "any.convert_extern",
+        "extern.convert_any",
+        "end",
+    }
+)
+
+#: Instructions a constant expression is made of.
 CONSTANT = frozenset(
-    {"i32.const", "i64.const", "f32.const", "f64.const", "ref.null", "ref.func", "global.get", "end"}
+    opcode
+    for opcode in ROWS
+    if opcode.name in _OTHERS | _EXTENDED or (opcode.immediates and opcode.immediates[0] in _VALUES)
 )
 
 
@@ -21,8 +47,9 @@ def validate_constant(context: Context, code: Code, expected: ValType, globals_k
 
     `globals_known` is how many globals are declared before this expression: only those may be read.
     """
+    extended = features.EXTENDED_CONST in context.module.features
     for opcode, immediate, offset in zip(code.ops, code.immediates, code.offsets, strict=True):
-        if opcode.name not in CONSTANT:
+        if opcode not in CONSTANT or (opcode.name in _EXTENDED and not extended):
             raise InvalidError("constant expression required", None, offset, opcode.name)
         if opcode.name == "global.get" and isinstance(immediate, int):
             if immediate >= globals_known:

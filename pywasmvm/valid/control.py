@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pywasmvm.errors import InvalidError
-from pywasmvm.matching import matches
-from pywasmvm.syntax import BlockType
-from pywasmvm.types import BOTTOM, FUNCREF, I32, NumType, ValType
+from pywasmvm.matching import matches, matches_all
+from pywasmvm.syntax import Catch
+from pywasmvm.types import BOTTOM, EXNREF, FUNCREF, I32, FuncType, HeapType, NumType, ValType, VecType, ref
 from pywasmvm.valid.code import CodeValidator, Label, rule
-
-
-def _blocktype(v: CodeValidator, immediate: BlockType | int) -> BlockType:
-    if isinstance(immediate, int):  # the decoder found no such type
-        raise InvalidError(f"unknown type {immediate}")
-    return immediate
 
 
 @rule("unreachable")
@@ -28,22 +20,22 @@ def _nop(v: CodeValidator, immediate: None) -> None:
 
 
 @rule("block")
-def _block(v: CodeValidator, immediate: BlockType | int) -> None:
-    type_ = _blocktype(v, immediate)
+def _block(v: CodeValidator, immediate: object) -> None:
+    type_ = v.context.block_type(immediate)
     v.pop_all(type_.params)
     v.enter("block", type_.params, type_.results)
 
 
 @rule("loop")
-def _loop(v: CodeValidator, immediate: BlockType | int) -> None:
-    type_ = _blocktype(v, immediate)
+def _loop(v: CodeValidator, immediate: object) -> None:
+    type_ = v.context.block_type(immediate)
     v.pop_all(type_.params)
     v.enter("loop", type_.params, type_.results)
 
 
 @rule("if")
-def _if(v: CodeValidator, immediate: BlockType | int) -> None:
-    type_ = _blocktype(v, immediate)
+def _if(v: CodeValidator, immediate: object) -> None:
+    type_ = v.context.block_type(immediate)
     v.pop(I32)
     v.pop_all(type_.params)
     v.enter("if", type_.params, type_.results)
@@ -55,14 +47,10 @@ def _else(v: CodeValidator, immediate: None) -> None:
     v.enter("else", label.params, label.results)
 
 
-def _same(left: Sequence[ValType], right: Sequence[ValType]) -> bool:
-    return len(left) == len(right) and all(matches(a, b) for a, b in zip(left, right, strict=True))
-
-
 @rule("end")
 def _end(v: CodeValidator, immediate: None) -> None:
     label = v.leave()
-    if label.kind == "if" and not _same(label.params, label.results):
+    if label.kind == "if" and not matches_all(label.params, label.results):
         # Without an else the operands pass through unchanged.
         raise InvalidError("type mismatch: an if without else must give back what it takes")
     v.push_all(label.results)
@@ -102,23 +90,89 @@ def _return(v: CodeValidator, immediate: None) -> None:
     v.unreachable()
 
 
+def _callee(v: CodeValidator, type_: FuncType, tail: bool) -> None:
+    """Take the arguments; give the results, or make them the caller's own."""
+    if tail and not matches_all(type_.results, v.labels[0].results):
+        raise InvalidError(f"type mismatch: a tail call to {type_} cannot return for its caller")
+    v.pop_all(type_.params)
+    if tail:
+        v.unreachable()
+    else:
+        v.push_all(type_.results)
+
+
 @rule("call")
 def _call(v: CodeValidator, index: int) -> None:
-    type_ = v.context.function(index)
-    v.pop_all(type_.params)
-    v.push_all(type_.results)
+    _callee(v, v.context.function(index).func, tail=False)
+
+
+@rule("return_call")
+def _return_call(v: CodeValidator, index: int) -> None:
+    _callee(v, v.context.function(index).func, tail=True)
+
+
+def _through_table(v: CodeValidator, immediate: tuple[int, int], tail: bool) -> None:
+    type_index, table_index = immediate
+    table = v.context.table(table_index)
+    if not matches(table.element, FUNCREF):
+        raise InvalidError(f"type mismatch: an indirect call through a table of {table.element}")
+    type_ = v.context.func_type(type_index).func
+    v.pop(table.address)
+    _callee(v, type_, tail)
 
 
 @rule("call_indirect")
 def _call_indirect(v: CodeValidator, immediate: tuple[int, int]) -> None:
-    type_index, table_index = immediate
-    table = v.context.table(table_index)
-    if not matches(table.element, FUNCREF):
-        raise InvalidError(f"type mismatch: call_indirect through a table of {table.element}")
-    type_ = v.context.type(type_index)
-    v.pop(table.address)
+    _through_table(v, immediate, tail=False)
+
+
+@rule("return_call_indirect")
+def _return_call_indirect(v: CodeValidator, immediate: tuple[int, int]) -> None:
+    _through_table(v, immediate, tail=True)
+
+
+@rule("call_ref")
+def _call_ref(v: CodeValidator, index: int) -> None:
+    type_ = v.context.func_type(index)
+    v.pop(ref(True, type_))
+    _callee(v, type_.func, tail=False)
+
+
+@rule("return_call_ref")
+def _return_call_ref(v: CodeValidator, index: int) -> None:
+    type_ = v.context.func_type(index)
+    v.pop(ref(True, type_))
+    _callee(v, type_.func, tail=True)
+
+
+@rule("throw")
+def _throw(v: CodeValidator, index: int) -> None:
+    v.pop_all(v.context.tag(index).func.params)
+    v.unreachable()
+
+
+@rule("throw_ref")
+def _throw_ref(v: CodeValidator, immediate: None) -> None:
+    v.pop(EXNREF)
+    v.unreachable()
+
+
+@rule("try_table")
+def _try_table(v: CodeValidator, immediate: tuple[object, tuple[Catch, ...]]) -> None:
+    block, catches = immediate
+    type_ = v.context.block_type(block)
+    # Clauses branch from outside of the block, so their labels count without it.
+    for clause in catches:
+        carried: tuple[ValType, ...] = ()
+        if clause.tag is not None:
+            carried = v.context.tag(clause.tag).func.params
+        if clause.kind in ("catch_ref", "catch_all_ref"):
+            carried = (*carried, ref(False, HeapType.EXN))
+        wanted = v.label(clause.label).operands
+        if not matches_all(carried, wanted):
+            raise InvalidError(f"type mismatch: {clause.kind} carries {list(carried)}, not {list(wanted)}")
     v.pop_all(type_.params)
-    v.push_all(type_.results)
+    v.enter("try_table", type_.params, type_.results)
 
 
 @rule("drop")
@@ -132,13 +186,14 @@ def _select(v: CodeValidator, types: tuple[ValType, ...] | None) -> None:
     if types is not None:
         if len(types) != 1:
             raise InvalidError("invalid result arity: select gives exactly one value")
-        v.pop(types[0])
-        v.pop(types[0])
-        v.push(types[0])
+        type_ = v.context.close(types[0])
+        v.pop(type_)
+        v.pop(type_)
+        v.push(type_)
         return
     second, first = v.pop(), v.pop()
     for type_ in (first, second):
-        if type_ is not BOTTOM and not isinstance(type_, NumType):
+        if type_ is not BOTTOM and not isinstance(type_, NumType | VecType):
             raise InvalidError(f"type mismatch: select of {type_} needs its type written")
     if first is not second and BOTTOM not in (first, second):
         raise InvalidError(f"type mismatch: select between {first} and {second}")
@@ -153,18 +208,29 @@ def _local(v: CodeValidator, index: int) -> ValType:
 
 @rule("local.get")
 def _local_get(v: CodeValidator, index: int) -> None:
-    v.push(_local(v, index))
+    type_ = _local(v, index)
+    if index in v.unset:
+        raise InvalidError(f"uninitialized local {index}: no value was set, and {type_} has no default")
+    v.push(type_)
+
+
+def _set(v: CodeValidator, index: int) -> None:
+    if index in v.unset:
+        v.unset.remove(index)
+        v.set_order.append(index)
 
 
 @rule("local.set")
 def _local_set(v: CodeValidator, index: int) -> None:
     v.pop(_local(v, index))
+    _set(v, index)
 
 
 @rule("local.tee")
 def _local_tee(v: CodeValidator, index: int) -> None:
     type_ = _local(v, index)
     v.pop(type_)
+    _set(v, index)
     v.push(type_)
 
 
@@ -177,5 +243,5 @@ def _global_get(v: CodeValidator, index: int) -> None:
 def _global_set(v: CodeValidator, index: int) -> None:
     type_ = v.context.global_(index)
     if not type_.mutable:
-        raise InvalidError("immutable global")
+        raise InvalidError(f"immutable global {index}")
     v.pop(type_.value)

@@ -6,45 +6,60 @@ bodies follow at once (eager) or each before its first run (lazy).
 
 from __future__ import annotations
 
-# The family files register their rules when they are imported.
+from pywasmvm import features
 from pywasmvm.errors import InvalidError
+from pywasmvm.matching import matches
 from pywasmvm.syntax import Code, Elem, ModuleSyntax
-from pywasmvm.types import I32, FuncType, Limits, ValType
-from pywasmvm.valid import control, memory, reference, table
+from pywasmvm.types import I32, I64, FuncType, Limits, NumType, RefType
+
+# The family files register their rules when they are imported.
+from pywasmvm.valid import control, gc, memory, reference, table
 from pywasmvm.valid.constant import validate_constant
 from pywasmvm.valid.context import Context
 
-RULE_FILES = (control, memory, reference, table)
+RULE_FILES = (control, gc, memory, reference, table)
 
-MAX_PAGES = 1 << 16
-MAX_TABLE = (1 << 32) - 1
+#: Pages and elements that an address type can reach, and how messages write it.
+MOST_PAGES = {I32: (1 << 16, "2^16 pages (4 GiB)"), I64: (1 << 48, "2^48 pages (16 EiB)")}
+MOST_ELEMENTS = {I32: ((1 << 32) - 1, "2^32-1"), I64: ((1 << 64) - 1, "2^64-1")}
 
 
-def _limits(limits: Limits, most: int, message: str) -> None:
+def _limits(limits: Limits, bound: tuple[int, str], what: str) -> None:
+    most, written = bound
     if limits.min > most or (limits.max is not None and limits.max > most):
-        raise InvalidError(message)
+        raise InvalidError(f"{what} size must be at most {written}")
     if limits.max is not None and limits.max < limits.min:
         raise InvalidError("size minimum must not be greater than maximum")
 
 
 def validate_module(module: ModuleSyntax) -> Context:
     """Check everything but the bodies. Raises InvalidError."""
+    if module.features != features.DEFAULT:
+        from pywasmvm.valid.features import refuse  # only needed where something is switched off
+
+        refuse(module)
     context = Context(module)
     for memory_type in context.memories:
-        _limits(memory_type.limits, MAX_PAGES, f"memory size must be at most {MAX_PAGES} pages (4GiB)")
+        _limits(memory_type.limits, MOST_PAGES[memory_type.address], "memory")
     for table_type in context.tables:
-        _limits(table_type.limits, MAX_TABLE, "table size must be at most 2^32-1")
+        _limits(table_type.limits, MOST_ELEMENTS[table_type.address], "table")
+    for tag in context.tags:
+        if tag.func.results:
+            raise InvalidError("non-empty tag result type")
     _declare(context, module)
     for number, entry in enumerate(module.globals):
         known = context.imported_globals + number
-        validate_constant(context, entry.init, entry.type.value, known)
-    for table_entry in module.tables:
+        validate_constant(context, entry.init, context.globals[known].value, known)
+    for number, table_entry in enumerate(module.tables):
+        element = context.tables[context.imported_tables + number].element
         if table_entry.init is not None:
-            validate_constant(context, table_entry.init, table_entry.type.element, len(context.globals))
-    for elem in module.elems:
-        _elem(context, elem)
+            validate_constant(context, table_entry.init, element, len(context.globals))
+        elif not element.nullable:
+            raise InvalidError(f"type mismatch: a table of {element} needs an initial value")
+    for elem, type_ in zip(module.elems, context.elems, strict=True):
+        _elem(context, elem, type_)
     _data(context, module)
-    if module.start is not None and context.function(module.start) != FuncType():
+    if module.start is not None and context.function(module.start).func != FuncType():
         raise InvalidError("start function must have neither parameters nor results")
     _exports(context, module)
     return context
@@ -63,6 +78,9 @@ def _declare(context: Context, module: ModuleSyntax) -> None:
             context.declared.add(export.index)
     for entry in module.globals:
         expression(entry.init)
+    for table_entry in module.tables:
+        if table_entry.init is not None:
+            expression(table_entry.init)
     for elem in module.elems:
         for item in elem.items:
             if isinstance(item, int):
@@ -71,18 +89,20 @@ def _declare(context: Context, module: ModuleSyntax) -> None:
                 expression(item)
 
 
-def _elem(context: Context, elem: Elem) -> None:
+def _elem(context: Context, elem: Elem, type_: RefType) -> None:
     known = len(context.globals)
     try:
         for item in elem.items:
             if isinstance(item, int):
-                context.function(item)
+                found = context.function(item).ref
+                if not matches(found, type_):
+                    raise InvalidError(f"type mismatch: function {item} in a segment of {type_}")
             else:
-                validate_constant(context, item, elem.type, known)
+                validate_constant(context, item, type_, known)
         if elem.mode == "active":
             target = context.table(elem.table)
-            if target.element is not elem.type:
-                raise InvalidError(f"type mismatch: a table of {target.element} filled with {elem.type}")
+            if not matches(type_, target.element):
+                raise InvalidError(f"type mismatch: a table of {target.element} filled with {type_}")
             if elem.offset is not None:
                 validate_constant(context, elem.offset, target.address, known)
     except InvalidError as error:
@@ -95,7 +115,7 @@ def _data(context: Context, module: ModuleSyntax) -> None:
     for memory_index, offset, start in zip(data.memory, data.offset, data.start, strict=True):
         if memory_index < 0:
             continue
-        address: ValType = context.memory(memory_index).address
+        address: NumType = context.memory(memory_index).address
         if isinstance(offset, int):
             if address is not I32:
                 raise InvalidError(f"type mismatch: expected {address}, found i32", None, start)
@@ -109,6 +129,7 @@ def _exports(context: Context, module: ModuleSyntax) -> None:
         "table": context.table,
         "memory": context.memory,
         "global": context.global_,
+        "tag": context.tag,
     }
     seen: set[str] = set()
     for export in module.exports:
@@ -116,5 +137,3 @@ def _exports(context: Context, module: ModuleSyntax) -> None:
         if export.name in seen:
             raise InvalidError(f"duplicate export name {export.name!r}")
         seen.add(export.name)
-    if len(context.memories) > 1:
-        raise InvalidError("multiple memories")

@@ -57,8 +57,8 @@ def _table_copy(v: CodeValidator, immediate: tuple[int, int]) -> None:
 def _table_init(v: CodeValidator, immediate: tuple[int, int]) -> None:
     elem_index, table_index = immediate
     table, elem = v.context.table(table_index), v.context.elem(elem_index)
-    if not matches(elem.type, table.element):
-        raise InvalidError(f"type mismatch: cannot initialise a table of {table.element} with {elem.type}")
+    if not matches(elem, table.element):
+        raise InvalidError(f"type mismatch: cannot initialise a table of {table.element} with {elem}")
     v.pop(I32)
     v.pop(I32)
     v.pop(table.address)
