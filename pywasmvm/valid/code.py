@@ -18,16 +18,17 @@ from pywasmvm.syntax import Code, MemArg
 from pywasmvm.types import BOTTOM, BottomType, HeapType, RefType, ValType, ref
 from pywasmvm.valid.context import Context
 from pywasmvm.valid.facts import CodeFacts
+from pywasmvm.valid.locals import Locals
 
-#: More locals than this in one function are refused, as other engines do (an implementation limit that the
-#: specification allows). A call allocates all locals, so without it 32 bytes could ask for gigabytes.
-MAX_LOCALS = 50_000
+#: More operands than this on the stack at once are refused (an implementation limit): a call is two bytes
+#: long and may push a thousand of them.
+MAX_OPERANDS = 1_000_000
 
 
 class Label:
     """An open block: what it takes and gives, how high the stack was, whether its code is unreachable."""
 
-    __slots__ = ("dead", "height", "kind", "params", "results", "set_before", "unreachable")
+    __slots__ = ("dead", "height", "kind", "mark", "params", "results", "unreachable")
 
     def __init__(
         self,
@@ -36,11 +37,11 @@ class Label:
         results: Sequence[ValType],
         height: int,
         dead: bool,
-        set_before: int,
+        mark: int,
     ) -> None:
         self.kind, self.params, self.results, self.height = kind, params, results, height
-        #: How many locals without a default had been set when the block was opened.
-        self.set_before = set_before
+        #: Where the locals stood when the block was opened.
+        self.mark = mark
         #: The stack is polymorphic: a branch, return or trap came before in this very block.
         self.unreachable = False
         #: The code can never run: unreachable, or inside of a block that was opened in such code.
@@ -55,24 +56,13 @@ class Label:
 class CodeValidator:
     """Types one function body or constant expression."""
 
-    __slots__ = ("context", "labels", "locals", "set_order", "stack", "unset")
+    __slots__ = ("context", "labels", "locals", "stack")
 
     def __init__(
         self, context: Context, params: Sequence[ValType], runs: Sequence[tuple[int, ValType]]
     ) -> None:
-        if sum(count for count, _ in runs) + len(params) > MAX_LOCALS:
-            raise InvalidError(f"too many locals: more than {MAX_LOCALS} in one function")
         self.context = context
-        self.locals: list[ValType] = list(params)
-        #: Locals that may not be read yet: a non-null reference has no default value.
-        self.unset: set[int] = set()
-        #: Those of them that have been set, in order: the end of a block forgets what was set inside.
-        self.set_order: list[int] = []
-        for count, written in runs:
-            type_ = context.close(written)
-            if isinstance(type_, RefType) and not type_.nullable:
-                self.unset.update(range(len(self.locals), len(self.locals) + count))
-            self.locals += [type_] * count
+        self.locals = Locals(params, [(count, context.close(type_)) for count, type_ in runs])
         self.stack: list[ValType] = []
         self.labels: list[Label] = []
 
@@ -85,6 +75,8 @@ class CodeValidator:
     def push_all(self, types: Sequence[ValType]) -> None:
         """Put several operands on the stack, the last one on top."""
         self.stack.extend(types)
+        if len(types) > 1 and len(self.stack) > MAX_OPERANDS:
+            raise InvalidError(f"more than {MAX_OPERANDS} operands on the stack")
 
     def pop(self, expected: ValType | None = None) -> ValType:
         """Take an operand of the expected type (None: of any type) from the current block's stack."""
@@ -101,6 +93,12 @@ class CodeValidator:
 
     def pop_all(self, types: Sequence[ValType]) -> None:
         """Take several operands; the last of `types` is on top."""
+        count = len(types)
+        # The usual case of a long list: exactly the wanted types, compared at once.
+        enough = count > 4 and len(self.stack) - self.labels[-1].height >= count
+        if enough and self.stack[-count:] == list(types):
+            del self.stack[-count:]
+            return
         for type_ in reversed(types):
             self.pop(type_)
 
@@ -118,7 +116,7 @@ class CodeValidator:
     def enter(self, kind: str, params: Sequence[ValType], results: Sequence[ValType]) -> None:
         """Open a block whose parameters have been popped."""
         dead = bool(self.labels) and self.labels[-1].dead
-        self.labels.append(Label(kind, params, results, len(self.stack), dead, len(self.set_order)))
+        self.labels.append(Label(kind, params, results, len(self.stack), dead, self.locals.mark))
         self.push_all(params)
 
     def leave(self) -> Label:
@@ -127,8 +125,7 @@ class CodeValidator:
         self.pop_all(label.results)
         if len(self.stack) != label.height:
             raise InvalidError(f"type mismatch: values remaining on stack at end of {label.kind}")
-        self.unset.update(self.set_order[label.set_before :])
-        del self.set_order[label.set_before :]
+        self.locals.forget(label.mark)
         return self.labels.pop()
 
     def unreachable(self) -> None:

@@ -200,37 +200,22 @@ def _select(v: CodeValidator, types: tuple[ValType, ...] | None) -> None:
     v.push(second if first is BOTTOM else first)
 
 
-def _local(v: CodeValidator, index: int) -> ValType:
-    if index >= len(v.locals):
-        raise InvalidError(f"unknown local {index}")
-    return v.locals[index]
-
-
 @rule("local.get")
 def _local_get(v: CodeValidator, index: int) -> None:
-    type_ = _local(v, index)
-    if index in v.unset:
-        raise InvalidError(f"uninitialized local {index}: no value was set, and {type_} has no default")
-    v.push(type_)
-
-
-def _set(v: CodeValidator, index: int) -> None:
-    if index in v.unset:
-        v.unset.remove(index)
-        v.set_order.append(index)
+    v.push(v.locals.read(index))
 
 
 @rule("local.set")
 def _local_set(v: CodeValidator, index: int) -> None:
-    v.pop(_local(v, index))
-    _set(v, index)
+    v.pop(v.locals.type(index))
+    v.locals.assign(index)
 
 
 @rule("local.tee")
 def _local_tee(v: CodeValidator, index: int) -> None:
-    type_ = _local(v, index)
+    type_ = v.locals.type(index)
     v.pop(type_)
-    _set(v, index)
+    v.locals.assign(index)
     v.push(type_)
 
 

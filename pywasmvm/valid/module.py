@@ -10,7 +10,7 @@ from pywasmvm import features
 from pywasmvm.errors import InvalidError
 from pywasmvm.matching import matches
 from pywasmvm.syntax import Code, Elem, ModuleSyntax
-from pywasmvm.types import I32, I64, FuncType, Limits, NumType, RefType
+from pywasmvm.types import I32, I64, FuncType, Limits, NumType, RefType, StructType
 
 # The family files register their rules when they are imported.
 from pywasmvm.valid import control, gc, memory, reference, table
@@ -32,12 +32,31 @@ def _limits(limits: Limits, bound: tuple[int, str], what: str) -> None:
         raise InvalidError("size minimum must not be greater than maximum")
 
 
+#: Parameters, results and fields that one type may have: the limits all engines agree on (the specification's
+#: JavaScript interface lists them). Instructions of two bytes move that many operands.
+MOST_PARAMETERS, MOST_FIELDS = 1_000, 10_000
+
+
+def _types(module: ModuleSyntax) -> None:
+    for index, subtype in enumerate(module.types):
+        composite = subtype.composite
+        if isinstance(composite, FuncType):
+            most, count = MOST_PARAMETERS, max(len(composite.params), len(composite.results))
+        elif isinstance(composite, StructType):
+            most, count = MOST_FIELDS, len(composite.fields)
+        else:
+            continue
+        if count > most:
+            raise InvalidError(f"type {index} has {count} parameters, results or fields: more than {most}")
+
+
 def validate_module(module: ModuleSyntax) -> Context:
     """Check everything but the bodies. Raises InvalidError."""
     if module.features != features.DEFAULT:
         from pywasmvm.valid.features import refuse  # only needed where something is switched off
 
         refuse(module)
+    _types(module)
     context = Context(module)
     for memory_type in context.memories:
         _limits(memory_type.limits, MOST_PAGES[memory_type.address], "memory")

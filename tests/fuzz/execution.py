@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
 import struct
@@ -161,8 +162,8 @@ def divergences(data: bytes, seed: int, native: Any) -> Iterator[str]:
         if any(type_.name not in PASSED for type_ in types):
             continue
         args = [argument(type_.name, source) for type_ in extern.type.params]
-        mine = _ours(lambda: extern(*args))
-        other = _theirs(lambda: native_exports[name](theirs, *args))
+        mine = _ours(functools.partial(extern, *args))
+        other = _theirs(functools.partial(native_exports[name], theirs, *args))
         if "resource" in (mine[0], other[0]):
             return
         if not _agree(mine, other):

@@ -1,4 +1,4 @@
-"""Where fuzzed modules come from: `wasm-tools smith` for valid ones, `wasm-tools mutate` and flipped bytes for
+"""Where fuzzed modules come from: `wasm-tools smith` for valid ones, its mutator and flipped bytes for
 damaged ones. Everything follows from a seed and the version of the tool.
 """
 

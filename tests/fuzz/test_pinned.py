@@ -1,4 +1,4 @@
-"""The pinned corpus: our verdict is the stored one of the reference, and no module costs more than its share."""
+"""The pinned corpus: our verdict on each module is the stored one of the reference."""
 
 from __future__ import annotations
 

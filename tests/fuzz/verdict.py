@@ -14,6 +14,8 @@ from tests.support.wat import wasm_tools
 LIMITS: dict[str, str] = {
     "too many locals: more than": "the number of locals of a function",
     "array.new_fixed of": "the operands of one array.new_fixed",
+    "parameters, results or fields: more than": "the size of a type",
+    "operands on the stack": "the height of the operand stack",
     "types above each other": "the depth of a type hierarchy",
 }
 
