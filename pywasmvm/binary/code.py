@@ -11,69 +11,46 @@ from array import array
 from collections.abc import Callable
 
 from pywasmvm.binary.reader import Reader
+from pywasmvm.binary.types import REF, REF_NULL, SINGLE, heaptype, valtype
 from pywasmvm.errors import MalformedError
 from pywasmvm.isa import BY_CODE, PREFIXES, Imm, Opcode
 from pywasmvm.numerics.bits import f32_from_bits
-from pywasmvm.syntax import BlockType, Code, Immediate, MemArg, ModuleSyntax
-from pywasmvm.types import EXTERNREF, F32, F64, FUNCREF, I32, I64, HeapType, RefType, ValType
-
-#: Value types by their byte.
-VALTYPES: dict[int, ValType] = {0x7F: I32, 0x7E: I64, 0x7D: F32, 0x7C: F64, 0x70: FUNCREF, 0x6F: EXTERNREF}
-
-_HEAPTYPES = {0x70: HeapType.FUNC, 0x6F: HeapType.EXTERN}
+from pywasmvm.syntax import Catch, Code, Immediate, MemArg, ModuleSyntax
+from pywasmvm.types import HeapType, RefType, ValType, ref
 
 _f64 = struct.Struct("<d").unpack_from
 _u32 = struct.Struct("<I").unpack_from
 
 
-def valtype(reader: Reader) -> ValType:
-    """A value type."""
-    start = reader.pos
-    found = VALTYPES.get(reader.byte())
-    if found is None:
-        raise reader.fail("malformed value type", start)
-    return found
-
-
-def reftype(reader: Reader) -> RefType:
-    """A reference type."""
-    start = reader.pos
-    found = VALTYPES.get(reader.byte())
-    if not isinstance(found, RefType):
-        raise reader.fail("malformed reference type", start)
-    return found
+_EMPTY_BLOCK = 0x40
 
 
 def _blocktype(reader: Reader, module: ModuleSyntax) -> Immediate:
     """Empty, one value type, or a type index as a positive s33."""
     start = reader.pos
-    byte = reader.data[start] if start < reader.end else 0x40
-    if byte == 0x40:
+    byte = reader.data[start] if start < reader.end else 0
+    if byte == _EMPTY_BLOCK:
         reader.byte()
-        return _EMPTY
-    if byte in VALTYPES:
-        reader.byte()
-        return _ONE_RESULT[byte]
+        return None
+    if byte in SINGLE or byte in (REF, REF_NULL):
+        return valtype(reader)
     index = reader.signed(33)
     if index < 0:
         raise reader.fail("malformed block type", start)
-    # Looking the index up is validation's business, except that a bad one has nothing to look up.
-    if index >= len(module.types):
-        return index
-    found = module.types[index]
-    return BlockType(found.params, found.results)
+    return index
 
 
-_EMPTY = BlockType((), ())
-_ONE_RESULT = {byte: BlockType((), (type_,)) for byte, type_ in VALTYPES.items()}
+#: In the alignment field of a memarg: a memory index follows.
+HAS_MEMORY = 0x40
 
 
 def _memarg(reader: Reader, module: ModuleSyntax) -> MemArg:
     start = reader.pos
     align = reader.u32()
-    if align >= 0x40:
+    if align >= 2 * HAS_MEMORY:
         raise reader.fail("malformed memop flags", start)
-    return MemArg(align, reader.u32())
+    memory = reader.u32() if align & HAS_MEMORY else 0
+    return MemArg(align & ~HAS_MEMORY, reader.unsigned(64), memory)
 
 
 def _labels(reader: Reader, module: ModuleSyntax) -> tuple[int, ...]:
@@ -103,18 +80,57 @@ def _valtypes(reader: Reader, module: ModuleSyntax) -> tuple[ValType, ...]:
     return tuple([valtype(reader) for _ in range(reader.length())])
 
 
-def _heaptype(reader: Reader, module: ModuleSyntax) -> HeapType:
+def _heaptype(reader: Reader, module: ModuleSyntax) -> HeapType | int:
+    return heaptype(reader)
+
+
+def _ref(reader: Reader, module: ModuleSyntax) -> RefType:
+    return ref(False, heaptype(reader))
+
+
+def _ref_null(reader: Reader, module: ModuleSyntax) -> RefType:
+    return ref(True, heaptype(reader))
+
+
+def _cast(reader: Reader, module: ModuleSyntax) -> tuple[int, RefType, RefType]:
+    """A byte whose two bits say which of the reference types are nullable, a label, two heap types."""
     start = reader.pos
-    found = _HEAPTYPES.get(reader.byte())
-    if found is None:
-        raise reader.fail("malformed heap type", start)
-    return found
+    flags = reader.byte()
+    if flags > 3:
+        raise reader.fail("malformed br_on_cast flags", start)
+    label = reader.u32()
+    before = ref(bool(flags & 1), heaptype(reader))
+    return label, before, ref(bool(flags & 2), heaptype(reader))
 
 
-def _memory_index(reader: Reader, module: ModuleSyntax) -> int:
-    if reader.byte() != 0:
-        raise reader.fail("zero byte expected", reader.pos - 1)
-    return 0
+#: Kinds of clauses in the order of their codes.
+CATCHES = ("catch", "catch_ref", "catch_all", "catch_all_ref")
+
+
+def _catches(reader: Reader, module: ModuleSyntax) -> tuple[Catch, ...]:
+    found = []
+    for _ in range(reader.length()):
+        start = reader.pos
+        code = reader.byte()
+        if code >= len(CATCHES):
+            raise reader.fail("malformed catch clause", start)
+        tag = reader.u32() if code < 2 else None
+        found.append(Catch(CATCHES[code], tag, reader.u32()))
+    return tuple(found)
+
+
+def _v128(reader: Reader, module: ModuleSyntax) -> int:
+    start = reader.take(16)
+    return int.from_bytes(reader.data[start : start + 16], "little")
+
+
+def _lane(reader: Reader, module: ModuleSyntax) -> int:
+    return reader.byte()
+
+
+def _lanes(reader: Reader, module: ModuleSyntax) -> bytes:
+    start = reader.take(16)
+    return reader.data[start : start + 16]
 
 
 def _data_index(reader: Reader, module: ModuleSyntax) -> int:
@@ -135,7 +151,7 @@ _READERS: dict[Imm, Callable[[Reader, ModuleSyntax], Immediate]] = {
     Imm.TYPE: _index,
     Imm.TABLE: _index,
     Imm.ELEM: _index,
-    Imm.MEMORY: _memory_index,
+    Imm.MEMORY: _index,
     Imm.DATA: _data_index,
     Imm.LOCAL: _index,
     Imm.GLOBAL: _index,
@@ -146,6 +162,16 @@ _READERS: dict[Imm, Callable[[Reader, ModuleSyntax], Immediate]] = {
     Imm.F64: _f64const,
     Imm.VALTYPES: _valtypes,
     Imm.HEAPTYPE: _heaptype,
+    Imm.V128: _v128,
+    Imm.REF: _ref,
+    Imm.REFNULL: _ref_null,
+    Imm.CAST: _cast,
+    Imm.TAG: _index,
+    Imm.CATCHES: _catches,
+    Imm.FIELD: _index,
+    Imm.COUNT: _index,
+    Imm.LANE: _lane,
+    Imm.LANES: _lanes,
 }
 
 #: Immediates that are one unsigned number and nothing to check.
@@ -186,7 +212,7 @@ def _tables(features: frozenset[str]) -> tuple[list[_Entry | None], dict[int, di
 
 
 # What opens and closes nesting, by code: the decoder must know where an expression ends.
-_BLOCK, _LOOP, _IF, _ELSE, _END = 0x02, 0x03, 0x04, 0x05, 0x0B
+_BLOCK, _LOOP, _IF, _ELSE, _END, _TRY_TABLE = 0x02, 0x03, 0x04, 0x05, 0x0B, 0x1F
 
 
 def expression(reader: Reader, module: ModuleSyntax) -> tuple[list[Opcode], list[Immediate], array[int]]:
@@ -244,7 +270,7 @@ def expression(reader: Reader, module: ModuleSyntax) -> tuple[list[Opcode], list
             else:
                 immediates.append(tuple([_READERS[kind](reader, module) for kind in opcode.immediates]))
             pos = reader.pos
-            if code <= _IF and code >= _BLOCK:
+            if _BLOCK <= code <= _IF or code == _TRY_TABLE:
                 nesting.append(code)
 
 
@@ -254,7 +280,9 @@ def constant(reader: Reader, module: ModuleSyntax) -> Code:
 
 
 def body(module: ModuleSyntax, index: int) -> Code:
-    """Decode the body of the `index`-th defined function. Raises MalformedError."""
+    """The body of the `index`-th defined function, decoded unless it came as text. Raises MalformedError."""
+    if module.bodies is not None:
+        return module.bodies[index]
     reader = Reader(module.source, module.body_start[index], module.body_end[index])
     runs: list[tuple[int, ValType]] = []
     total = 0

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from pywasmvm import features as feature_names
 from pywasmvm.binary import code
 from pywasmvm.binary.reader import Reader
+from pywasmvm.binary.types import global_type, memory_type, rectype, reftype, table_type
 from pywasmvm.errors import MalformedError
-from pywasmvm.matching import canonical
 from pywasmvm.syntax import (
     Code,
     CustomSection,
@@ -23,7 +23,7 @@ from pywasmvm.syntax import (
     Section,
     Table,
 )
-from pywasmvm.types import FUNCREF, ExternType, FuncType, GlobalType, Limits, MemoryType, RefType, TableType
+from pywasmvm.types import FUNCREF, GlobalType, HeapType, MemoryType, RefType, TableType, ref
 
 MAGIC = b"\0asm"
 VERSION = b"\1\0\0\0"
@@ -35,6 +35,7 @@ SECTION_NAMES: dict[int, str] = {
     3: "function",
     4: "table",
     5: "memory",
+    13: "tag",
     6: "global",
     7: "export",
     8: "start",
@@ -45,7 +46,8 @@ SECTION_NAMES: dict[int, str] = {
 }
 _POSITION = {number: position for position, number in enumerate(SECTION_NAMES)}
 
-_KINDS = ("func", "table", "memory", "global")
+#: Kinds of imports and exports in the order of their codes.
+KINDS = ("func", "table", "memory", "global", "tag")
 
 
 def decode(data: bytes, *, features: Iterable[str] | None = None, bodies: bool = True) -> ModuleSyntax:
@@ -99,76 +101,62 @@ def decode(data: bytes, *, features: Iterable[str] | None = None, bodies: bool =
 
 def _types(reader: Reader, module: ModuleSyntax) -> None:
     for _ in range(reader.length()):
-        start = reader.pos
-        if reader.byte() != 0x60:
-            raise reader.fail("malformed function type", start)
-        params = tuple([code.valtype(reader) for _ in range(reader.length())])
-        results = tuple([code.valtype(reader) for _ in range(reader.length())])
-        module.types.append(canonical(FuncType(params, results)))
+        group = rectype(reader)
+        module.types += group
+        module.groups.append(len(group))
 
 
-def _limits(reader: Reader) -> Limits:
+def _tag_type(reader: Reader) -> int:
+    """The type index of a tag, after a byte that is reserved for other kinds of tags."""
     start = reader.pos
-    flags = reader.byte()
-    if flags > 1:
-        raise reader.fail("malformed limits flags", start)
-    minimum = reader.u32()
-    return Limits(minimum, reader.u32() if flags else None)
-
-
-def _table_type(reader: Reader) -> TableType:
-    element = code.reftype(reader)
-    return TableType(element, _limits(reader))
-
-
-def _global_type(reader: Reader) -> GlobalType:
-    value = code.valtype(reader)
-    start = reader.pos
-    flag = reader.byte()
-    if flag > 1:
-        raise reader.fail("malformed mutability", start)
-    return GlobalType(value, bool(flag))
+    if reader.byte() != 0:
+        raise reader.fail("malformed tag attribute", start)
+    return reader.u32()
 
 
 def _imports(reader: Reader, module: ModuleSyntax) -> None:
+    read: tuple[Callable[[Reader], int | TableType | MemoryType | GlobalType], ...]
+    read = (Reader.u32, table_type, memory_type, global_type, _tag_type)
     for _ in range(reader.length()):
         module_name, name = reader.name(), reader.name()
         start = reader.pos
         kind = reader.byte()
-        type_: ExternType
-        index = -1
-        if kind == 0:
-            index = reader.u32()
-            # An unknown type is for validation to refuse; until then any type stands in.
-            type_ = module.types[index] if index < len(module.types) else FuncType()
-        elif kind == 1:
-            type_ = _table_type(reader)
-        elif kind == 2:
-            type_ = MemoryType(_limits(reader))
-        elif kind == 3:
-            type_ = _global_type(reader)
-        else:
+        if kind >= len(KINDS):
             raise reader.fail("malformed import kind", start)
-        module.imports.append(Import(module_name, name, type_, index))
+        module.imports.append(Import(module_name, name, KINDS[kind], read[kind](reader)))
 
 
 def _functions(reader: Reader, module: ModuleSyntax) -> None:
     module.functions = [reader.u32() for _ in range(reader.length())]
 
 
+#: What a table with an initial value starts with; no reference type does.
+TABLE_WITH_VALUE = b"\x40\x00"
+
+
 def _tables(reader: Reader, module: ModuleSyntax) -> None:
     for _ in range(reader.length()):
-        module.tables.append(Table(_table_type(reader)))
+        if reader.data.startswith(TABLE_WITH_VALUE[:1], reader.pos):
+            start = reader.take(len(TABLE_WITH_VALUE))
+            if not reader.data.startswith(TABLE_WITH_VALUE, start):
+                raise reader.fail("malformed table", start + 1)
+            type_ = table_type(reader)
+            module.tables.append(Table(type_, code.constant(reader, module)))
+        else:
+            module.tables.append(Table(table_type(reader)))
 
 
 def _memories(reader: Reader, module: ModuleSyntax) -> None:
-    for _ in range(reader.length()):
-        module.memories.append(MemoryType(_limits(reader)))
+    module.memories = [memory_type(reader) for _ in range(reader.length())]
+
+
+def _tags(reader: Reader, module: ModuleSyntax) -> None:
+    module.tags = [_tag_type(reader) for _ in range(reader.length())]
 
 
 def _globals(reader: Reader, module: ModuleSyntax) -> None:
     for _ in range(reader.length()):
-        type_ = _global_type(reader)
+        type_ = global_type(reader)
         module.globals.append(Global(type_, code.constant(reader, module)))
 
 
@@ -177,9 +165,9 @@ def _exports(reader: Reader, module: ModuleSyntax) -> None:
         name = reader.name()
         start = reader.pos
         kind = reader.byte()
-        if kind >= len(_KINDS):
+        if kind >= len(KINDS):
             raise reader.fail("malformed export kind", start)
-        module.exports.append(Export(name, _KINDS[kind], reader.u32()))
+        module.exports.append(Export(name, KINDS[kind], reader.u32()))
 
 
 def _start(reader: Reader, module: ModuleSyntax) -> None:
@@ -200,10 +188,11 @@ def _elements(reader: Reader, module: ModuleSyntax) -> None:
             mode = "active"
             table = reader.u32() if flags & 2 else 0
             offset = code.constant(reader, module)
-        type_: RefType = FUNCREF
+        # Function indices are never null.
+        type_: RefType = FUNCREF if flags & 4 else ref(False, HeapType.FUNC)
         if flags & 3:
             if flags & 4:
-                type_ = code.reftype(reader)
+                type_ = reftype(reader)
             elif reader.byte() != 0:
                 raise reader.fail("malformed element kind", reader.pos - 1)
         items: list[int] | list[Code]
@@ -274,4 +263,5 @@ _SECTIONS: dict[int, Callable[[Reader, ModuleSyntax], None]] = {
     10: _code,
     11: _data,
     12: _data_count,
+    13: _tags,
 }
