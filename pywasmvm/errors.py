@@ -101,8 +101,16 @@ class TrapKind(Enum):
     UNINITIALIZED_ELEMENT = "uninitialized element"
     INDIRECT_CALL_TYPE_MISMATCH = "indirect call type mismatch"
     NULL_REFERENCE = "null reference"
+    NULL_FUNCTION_REFERENCE = "null function reference"
+    NULL_STRUCTURE_REFERENCE = "null structure reference"
+    NULL_ARRAY_REFERENCE = "null array reference"
+    NULL_I31_REFERENCE = "null i31 reference"
+    NULL_EXCEPTION_REFERENCE = "null exception reference"
+    OUT_OF_BOUNDS_ARRAY_ACCESS = "out of bounds array access"
+    CAST_FAILURE = "cast failure"
 
     CALL_STACK_EXHAUSTED = "call stack exhausted"
+    ALLOCATION_TOO_LARGE = "allocation size too large"
     OUT_OF_FUEL = "out of fuel"
     DEADLINE_EXCEEDED = "deadline exceeded"
 
@@ -156,12 +164,16 @@ class Trap(WasmError):
 
 
 class Exhaustion(Trap):
-    """A resource ran out: calls, fuel or time; `kind` says which."""
+    """A resource ran out: calls, room for structs and arrays, fuel or time; `kind` says which."""
 
 
 class WasmException(WasmError):
-    """A Wasm exception that no handler caught. `tag` is the tag instance, `values` its operands."""
+    """A Wasm exception on its way through Python frames, or one that no handler caught.
 
-    def __init__(self, tag: object, values: tuple[object, ...]) -> None:
-        self.tag, self.values = tag, values
+    `tag` is the tag instance, `values` its canonical operands, `exn` the exception as a value: handlers that
+    want a reference get that one. A host function may raise one, and then `exn` may be left out.
+    """
+
+    def __init__(self, tag: object, values: tuple[object, ...], exn: object = None) -> None:
+        self.tag, self.values, self.exn = tag, values, exn
         super().__init__("uncaught exception")

@@ -34,13 +34,21 @@ from pywasmvm.syntax import Code
     BRANCH_UNLESS,
     CALL_INDIRECT,
     BRANCH_TABLE,
+    RETURN_CALL,
+    RETURN_CALL_INDIRECT,
     DROP,
     SELECT,
     EXECUTE,
     PLAIN,
     UNWIND,
+    CALL_REF,
+    RETURN_CALL_REF,
+    BRANCH_NULL,
+    BRANCH_NON_NULL,
+    BRANCH_CAST,
+    BRANCH_CAST_FAIL,
     NOTHING,
-) = range(25)
+) = range(33)
 
 #: Kinds that reach linear memory with an address of the guest's: an IndexError there is the guest's trap.
 MEMORY_KINDS = frozenset({LOAD_DIRECT, STORE_DIRECT, LOAD, STORE})
@@ -66,7 +74,8 @@ class Block:
 @dataclass(slots=True)
 class Prepared:
     """A function ready to run. `zeros` are the initial values of its locals beyond the parameters, `slots` is
-    how many values a frame may hold at once, locals and operands together.
+    how many values a frame may hold at once, locals and operands together; `handlers` are its `try_table`s in
+    the order in which they open.
     """
 
     code: Code
@@ -74,6 +83,7 @@ class Prepared:
     zeros: list[Any]
     results: int
     slots: int
+    handlers: Sequence[Any] = ()
 
     def offset(self, index: int) -> int:
         """Byte offset of an instruction in its module."""
@@ -83,7 +93,7 @@ class Prepared:
         """The labels open at an instruction, innermost last: a static fact, shown with a state."""
         open_labels = ["function"]
         for opcode, start in zip(self.code.ops[:index], self.code.offsets, strict=False):
-            if opcode.name in ("block", "loop", "if"):
+            if opcode.name in ("block", "loop", "if", "try_table"):
                 open_labels.append(f"{opcode.name} +{start:#x}")
             elif opcode.name == "end" and open_labels:
                 open_labels.pop()

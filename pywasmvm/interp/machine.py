@@ -13,15 +13,20 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from pywasmvm.errors import Exhaustion, Trap, TrapKind, format_backtrace
+from pywasmvm.errors import Exhaustion, Trap, TrapKind, WasmException, format_backtrace
 from pywasmvm.interp.blocks import (
     BINARY,
     BRANCH,
+    BRANCH_CAST,
+    BRANCH_CAST_FAIL,
     BRANCH_IF,
+    BRANCH_NON_NULL,
+    BRANCH_NULL,
     BRANCH_TABLE,
     BRANCH_UNLESS,
     CALL,
     CALL_INDIRECT,
+    CALL_REF,
     CONST,
     DROP,
     EXECUTE,
@@ -36,6 +41,9 @@ from pywasmvm.interp.blocks import (
     NOTHING,
     PLAIN,
     RETURN,
+    RETURN_CALL,
+    RETURN_CALL_INDIRECT,
+    RETURN_CALL_REF,
     SELECT,
     STORE,
     STORE_DIRECT,
@@ -44,11 +52,14 @@ from pywasmvm.interp.blocks import (
     Block,
     Prepared,
 )
+from pywasmvm.interp.exception import handle
 from pywasmvm.interp.frame import Frame
 from pywasmvm.interp.prepare import prepare
 from pywasmvm.runtime.func import Func, HostFunc, WasmFunc
+from pywasmvm.runtime.gc import is_instance
 from pywasmvm.runtime.limits import BIG_FRAME
 from pywasmvm.runtime.store import Store
+from pywasmvm.types import DefType
 
 
 class Machine:
@@ -107,6 +118,12 @@ class Machine:
     # -- the loop ----------------------------------------------------------------------------------------
 
     def _run(self, once: bool) -> None:
+        """Run, or execute one block; an exception that is caught on the way lets the run go on."""
+        while self._execute(once):
+            pass
+
+    def _execute(self, once: bool) -> bool:
+        """Whether an exception was caught and there is more to do at once."""
         store, frames = self.store, self.frames
         most = store.limits.call_depth
         depth_left = 1 << 62 if most is None else most - store.depth
@@ -117,6 +134,7 @@ class Machine:
         budget = store.take()
         kind = index = 0
         callee: Func | None = None
+        tail = False
         try:
             if len(frames) > depth_left:
                 raise Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
@@ -174,7 +192,7 @@ class Machine:
                         frames.pop()
                         if not frames:
                             self.results = stack[-arg:] if arg else []
-                            return
+                            return False
                         values = stack[-arg:] if arg else ()
                         frame = frames[-1]
                         stack, locals_, instance = frame.stack, frame.locals, frame.instance
@@ -195,6 +213,14 @@ class Machine:
                         selector = stack.pop()
                         block = targets[selector] if selector < len(targets) else default
                         break
+                    elif kind == RETURN_CALL:
+                        callee, tail = instance.funcs[arg], True
+                        break
+                    elif kind == RETURN_CALL_INDIRECT:
+                        type_, table = arg
+                        callee = _element(instance.tables[table].elements, stack.pop(), type_)
+                        tail = True
+                        break
                     elif kind == DROP:
                         stack.pop()
                     elif kind == SELECT:
@@ -214,18 +240,42 @@ class Machine:
                     elif kind == UNWIND:
                         height, arity = arg
                         stack[height:] = stack[-arity:] if arity else ()
+                    elif kind == CALL_REF or kind == RETURN_CALL_REF:
+                        callee = stack.pop()
+                        if callee is None:
+                            raise Trap(TrapKind.NULL_FUNCTION_REFERENCE)
+                        tail = kind == RETURN_CALL_REF
+                        break
+                    elif kind == BRANCH_NULL:
+                        if stack[-1] is None:
+                            stack.pop()
+                            block = arg
+                            break
+                    elif kind == BRANCH_NON_NULL:
+                        if stack[-1] is not None:
+                            block = arg
+                            break
+                        stack.pop()
+                    elif kind == BRANCH_CAST:
+                        if is_instance(stack[-1], arg[1]):
+                            block = arg[0]
+                            break
+                    elif kind == BRANCH_CAST_FAIL:
+                        if not is_instance(stack[-1], arg[1]):
+                            block = arg[0]
+                            break
                     elif kind != NOTHING:
                         raise LookupError(f"operation of kind {kind}")
                 else:
                     block = block.next  # type: ignore[assignment]  # only a jump ends the last block
                     if once:
                         frame.block = block
-                        return
+                        return False
                     continue
                 if callee is None:
                     if once:
                         frame.block = block
-                        return
+                        return False
                     continue
                 # A call. The frame waits at this instruction and goes on with the block after it.
                 frame.index, frame.block = index, block.next  # type: ignore[assignment]
@@ -235,6 +285,9 @@ class Machine:
                     del stack[-count:]
                 else:
                     args = []
+                if tail:
+                    # Its frame makes room for that of the callee, whose results are those of the caller.
+                    frames.pop()
                 if type(callee) is WasmFunc:
                     if len(frames) >= depth_left:
                         raise Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
@@ -255,25 +308,44 @@ class Machine:
                     budget = 0
                     store.depth += len(frames)
                     try:
-                        stack.extend(_call_host(callee, frame, args))
+                        returned = _call_host(callee, frame, args)
                     finally:
                         store.depth -= len(frames)
+                    if tail:
+                        if not frames:
+                            self.results = list(returned)
+                            return False
+                        frame = frames[-1]
+                        stack, locals_, instance = frame.stack, frame.locals, frame.instance
+                        memory, globals_ = instance.memory0, instance.globals
+                    stack.extend(returned)
                     # The quantum starts anew, so a loop of host calls would never come to a poll.
                     store.check_deadline()
                     budget = store.take()
                     block = frame.block
-                callee = None
+                callee, tail = None, False
                 if once:
                     frame.block = block
-                    return
+                    return False
         except Exception as error:
             frame.index = index
+            if isinstance(error, WasmException) and self._caught(error):
+                return not once
             stopped = self._stopped(error, kind)
             if stopped is error:
                 raise
             raise stopped from None
         finally:
             store.give_back(budget)
+
+    def _caught(self, error: WasmException) -> bool:
+        """Whether a handler takes the exception; the frames inside of it are left."""
+        frames = self.frames
+        for place in range(len(frames) - 1, -1, -1):
+            if handle(frames[place], error):
+                del frames[place + 1 :]
+                return True
+        return False
 
     def _stopped(self, error: Exception, kind: int) -> Exception:
         """What to raise for an exception that ended the loop: traps get their kind and wasm frames."""
@@ -290,14 +362,14 @@ class Machine:
         return error
 
 
-def _element(elements: list[Any], index: int, type_: object) -> Func:
+def _element(elements: list[Any], index: int, type_: DefType) -> Func:
     """The function an indirect call goes to."""
     if index >= len(elements):
         raise Trap(TrapKind.UNDEFINED_ELEMENT)
     found: Func | None = elements[index]
     if found is None:
         raise Trap(TrapKind.UNINITIALIZED_ELEMENT, str(index))
-    if found.type is not type_:
+    if found.deftype is not type_ and type_ not in found.deftype.supers:
         raise Trap(TrapKind.INDIRECT_CALL_TYPE_MISMATCH)
     return found
 

@@ -1,11 +1,21 @@
-"""Memory instructions other than loads and stores: pop, call the memory, push."""
+"""Memory instructions: pop, call the memory, push. Loads and stores of the first memory are the machine's own
+business; here are those of the others, and those of single lanes.
+"""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
+from pywasmvm.errors import Trap, TrapKind
 from pywasmvm.interp.frame import Frame
+from pywasmvm.isa import Access, Opcode
+from pywasmvm.runtime.access import lane_load_function, lane_store_function, load_function, store_function
+from pywasmvm.syntax import MemArg
+
+#: What an access outside of a memory's bytes raises.
+_OUTSIDE = (IndexError, struct.error, OverflowError)
 
 
 def _size(frame: Frame, index: int) -> None:
@@ -43,6 +53,65 @@ def _init(frame: Frame, immediate: tuple[int, int]) -> int:
 
 def _drop(frame: Frame, index: int) -> None:
     frame.instance.dropped_data.add(index)
+
+
+def load_from(access: Access) -> Callable[[Frame, MemArg], None]:
+    """How a load reads a memory other than the first."""
+    load = load_function(access)
+
+    def execute(frame: Frame, memarg: MemArg) -> None:
+        stack = frame.stack
+        try:
+            stack[-1] = load(frame.instance.memories[memarg.memory].u8, stack[-1] + memarg.offset)
+        except _OUTSIDE:
+            raise Trap(TrapKind.OUT_OF_BOUNDS_MEMORY_ACCESS) from None
+
+    return execute
+
+
+def store_to(access: Access) -> Callable[[Frame, MemArg], None]:
+    """How a store writes a memory other than the first."""
+    store = store_function(access)
+
+    def execute(frame: Frame, memarg: MemArg) -> None:
+        address, value = frame.pop_many(2)
+        try:
+            store(frame.instance.memories[memarg.memory].u8, address + memarg.offset, value)
+        except _OUTSIDE:
+            raise Trap(TrapKind.OUT_OF_BOUNDS_MEMORY_ACCESS) from None
+
+    return execute
+
+
+def lane_access(opcode: Opcode) -> Callable[[Frame, tuple[MemArg, int]], None]:
+    """How a load or store of one lane of a vector works."""
+    access = opcode.access
+    if access is None:
+        raise LookupError(f"{opcode.name} does not access memory")
+    if ".store" in opcode.name:
+        store = lane_store_function(access)
+
+        def put(frame: Frame, immediate: tuple[MemArg, int]) -> None:
+            memarg, lane = immediate
+            address, vector = frame.pop_many(2)
+            try:
+                store(frame.instance.memories[memarg.memory].u8, address + memarg.offset, vector, lane)
+            except _OUTSIDE:
+                raise Trap(TrapKind.OUT_OF_BOUNDS_MEMORY_ACCESS) from None
+
+        return put
+    load = lane_load_function(access)
+
+    def get(frame: Frame, immediate: tuple[MemArg, int]) -> None:
+        memarg, lane = immediate
+        address, vector = frame.pop_many(2)
+        view = frame.instance.memories[memarg.memory].u8
+        try:
+            frame.stack.append(load(view, address + memarg.offset, vector, lane))
+        except _OUTSIDE:
+            raise Trap(TrapKind.OUT_OF_BOUNDS_MEMORY_ACCESS) from None
+
+    return get
 
 
 EXECUTED: dict[str, Callable[[Any, Any], int | None]] = {

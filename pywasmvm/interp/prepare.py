@@ -11,19 +11,24 @@ stepping. The machine executes both with the same code.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pywasmvm.interp import memory, reference, table
+from pywasmvm.interp import exception, gc, memory, reference, table
 from pywasmvm.interp.blocks import (
     BINARY,
     BRANCH,
+    BRANCH_CAST,
+    BRANCH_CAST_FAIL,
     BRANCH_IF,
+    BRANCH_NON_NULL,
+    BRANCH_NULL,
     BRANCH_TABLE,
     BRANCH_UNLESS,
     CALL,
     CALL_INDIRECT,
+    CALL_REF,
     CONST,
     DROP,
     EXECUTE,
@@ -37,6 +42,9 @@ from pywasmvm.interp.blocks import (
     NOTHING,
     PLAIN,
     RETURN,
+    RETURN_CALL,
+    RETURN_CALL_INDIRECT,
+    RETURN_CALL_REF,
     SELECT,
     STORE,
     STORE_DIRECT,
@@ -46,19 +54,22 @@ from pywasmvm.interp.blocks import (
     Operation,
     Prepared,
 )
-from pywasmvm.isa import Opcode
+from pywasmvm.isa import Imm, Opcode
 from pywasmvm.module import Module
 from pywasmvm.numerics import function
-from pywasmvm.runtime.memory import load_function, packer, store_function, unpacker
+from pywasmvm.runtime.access import load_function, packer, store_function, unpacker
 from pywasmvm.runtime.values import default
-from pywasmvm.syntax import BlockType, Code, MemArg
+from pywasmvm.syntax import Catch, Code, MemArg
+from pywasmvm.types import FuncType, RefType
+from pywasmvm.valid.context import Context
 
 #: Instructions that use no fuel (the same as in wasmtime, so that counts agree).
-FREE = frozenset({"nop", "drop", "block", "loop", "unreachable", "return", "else", "end"})
+FREE = frozenset({"nop", "drop", "block", "loop", "unreachable", "return", "else", "end", "try_table"})
 
 #: Instructions whose whole execution is one function `(frame, immediate)`. Those whose work has a size return
 #: it: fuel beyond the one unit of each instruction (a unit per byte, page or element, as in wasmtime).
 EXECUTED: dict[str, Callable[[Any, Any], int | None]] = {
+    **gc.EXECUTED,
     **memory.EXECUTED,
     **reference.EXECUTED,
     **table.EXECUTED,
@@ -75,7 +86,7 @@ class Label:
     height: int
     alternative: Block | None = None  # of an `if`: where its `else` begins, or its end
     live: bool = True
-    start: int = 0
+    handler: exception.Handler | None = None  # of a `try_table`
 
 
 def prepare(module: Module, index: int, *, single: bool = False) -> Prepared:
@@ -84,22 +95,21 @@ def prepare(module: Module, index: int, *, single: bool = False) -> Prepared:
     Raises MalformedError or InvalidError for a body that was not looked at before (lazy validation).
     """
     code, facts = module.body(index)
-    type_ = module.context.functions[index]
+    type_ = module.context.functions[index].func
     zeros: list[Any] = []
     for count, local_type in code.locals:
         zeros += [default(local_type)] * count
-    lowering = _Lowering(code, facts.heights, len(type_.results), module.context.types, single)
+    lowering = _Lowering(code, facts.heights, len(type_.results), module.context, single)
     slots = len(type_.params) + len(zeros) + max(facts.heights)
-    return Prepared(code, lowering.run(), zeros, len(type_.results), slots)
+    return Prepared(code, lowering.run(), zeros, len(type_.results), slots, lowering.handlers)
 
 
 class _Lowering:
     """One walk over the code of a function."""
 
-    def __init__(
-        self, code: Code, heights: array[int], results: int, types: Sequence[Any], single: bool
-    ) -> None:
-        self.code, self.heights, self.types, self.single = code, heights, types, single
+    def __init__(self, code: Code, heights: array[int], results: int, context: Context, single: bool) -> None:
+        self.code, self.heights, self.context, self.single = code, heights, context, single
+        self.handlers: list[exception.Handler] = []
         entry = Block()
         entry.cost = 1  # a call costs a unit besides its instructions
         self.entry = entry
@@ -164,10 +174,7 @@ class _Lowering:
         label = self.labels[-1 - depth]
         height = self.heights[self.index] - popped
         if label.kind == "function":
-            final = Block(self.index)
-            final.ops = ((RETURN, label.arity, self.index),)
-            final.detour = True
-            return final
+            return self.returning()
         if height == label.height + label.arity:
             return label.target
         detour = Block(self.index)
@@ -176,9 +183,16 @@ class _Lowering:
         detour.next = label.target
         return detour
 
+    def returning(self) -> Block:
+        """Where a branch out of the function goes."""
+        final = Block(self.index)
+        final.ops = ((RETURN, self.labels[0].arity, self.index),)
+        final.detour = True
+        return final
+
     # -- structure -------------------------------------------------------------------------------------
 
-    def open(self, kind: str, type_: BlockType, taken: int) -> Label:
+    def open(self, kind: str, type_: FuncType, taken: int) -> Label:
         live = self.block is not None
         params, results = len(type_.params), len(type_.results)
         height = self.heights[self.index] - taken - params if live else 0
@@ -186,18 +200,35 @@ class _Lowering:
         self.labels.append(label)
         return label
 
-    def block_(self, type_: BlockType) -> None:
-        self.open("block", type_, 0)
+    def block_(self, immediate: object) -> None:
+        self.open("block", self.context.block_type(immediate), 0)
         self.marker()
 
-    def loop(self, type_: BlockType) -> None:
-        label = self.open("loop", type_, 0)
+    def try_table(self, immediate: tuple[object, tuple[Catch, ...]]) -> None:
+        block, catches = immediate
+        if self.block is not None:
+            clauses = [self.clause(catch) for catch in catches]
+            handler = exception.Handler(self.index, len(self.code), clauses)
+            self.handlers.append(handler)
+        label = self.open("try_table", self.context.block_type(block), 0)
+        if label.live:
+            label.handler = handler
+            self.marker()
+
+    def clause(self, catch: Catch) -> exception.Clause:
+        """A catch clause; its label counts from outside of the block that is about to be opened."""
+        label = self.labels[-1 - catch.label]
+        target = self.returning() if label.kind == "function" else label.target
+        return exception.Clause(catch.tag, catch.kind.endswith("_ref"), target, label.height)
+
+    def loop(self, immediate: object) -> None:
+        label = self.open("loop", self.context.block_type(immediate), 0)
         if label.live:
             self.marker()
             self.begin(label.target)
 
-    def if_(self, type_: BlockType) -> None:
-        label = self.open("if", type_, 1)
+    def if_(self, immediate: object) -> None:
+        label = self.open("if", self.context.block_type(immediate), 1)
         if label.live:
             label.alternative = Block()
             self.emit(BRANCH_UNLESS, label.alternative)
@@ -213,6 +244,8 @@ class _Lowering:
 
     def end(self, immediate: None) -> None:
         label = self.labels.pop()
+        if label.handler is not None:
+            label.handler.end = self.index
         if not self.labels:
             if self.block is not None:
                 self.jump_end(RETURN, label.arity)
@@ -270,7 +303,55 @@ class _Lowering:
     def call_indirect(self, immediate: tuple[int, int]) -> None:
         if self.block is not None:
             type_index, table_index = immediate
-            self.emit(CALL_INDIRECT, (self.types[type_index], table_index))
+            self.emit(CALL_INDIRECT, (self.context.types[type_index], table_index))
+            self.begin(Block())
+
+    def call_ref(self, index: int) -> None:
+        if self.block is not None:
+            self.emit(CALL_REF)
+            self.begin(Block())
+
+    def return_call(self, index: int) -> None:
+        if self.block is not None:
+            self.jump_end(RETURN_CALL, index)
+
+    def return_call_indirect(self, immediate: tuple[int, int]) -> None:
+        if self.block is not None:
+            type_index, table_index = immediate
+            self.jump_end(RETURN_CALL_INDIRECT, (self.context.types[type_index], table_index))
+
+    def return_call_ref(self, index: int) -> None:
+        if self.block is not None:
+            self.jump_end(RETURN_CALL_REF)
+
+    def throw(self, index: int) -> None:
+        if self.block is not None:
+            self.jump_end(EXECUTE, (exception.throw, index))
+
+    def throw_ref(self, immediate: None) -> None:
+        if self.block is not None:
+            self.jump_end(EXECUTE, (exception.throw_ref, None))
+
+    def br_on_null(self, depth: int) -> None:
+        if self.block is not None:
+            self.emit(BRANCH_NULL, self.target(depth, 1))
+            self.begin(Block())
+
+    def br_on_non_null(self, depth: int) -> None:
+        if self.block is not None:
+            self.emit(BRANCH_NON_NULL, self.target(depth, 0))
+            self.begin(Block())
+
+    def br_on_cast(self, immediate: tuple[int, RefType, RefType]) -> None:
+        self.cast_branch(BRANCH_CAST, immediate)
+
+    def br_on_cast_fail(self, immediate: tuple[int, RefType, RefType]) -> None:
+        self.cast_branch(BRANCH_CAST_FAIL, immediate)
+
+    def cast_branch(self, kind: int, immediate: tuple[int, RefType, RefType]) -> None:
+        if self.block is not None:
+            depth, _, wanted = immediate
+            self.emit(kind, (self.target(depth, 0), self.context.close_ref(wanted)))
             self.begin(Block())
 
 
@@ -287,6 +368,17 @@ _STRUCTURE: dict[str, Callable[[_Lowering, Any], None]] = {
     "return": _Lowering.return_,
     "call": _Lowering.call,
     "call_indirect": _Lowering.call_indirect,
+    "call_ref": _Lowering.call_ref,
+    "return_call": _Lowering.return_call,
+    "return_call_indirect": _Lowering.return_call_indirect,
+    "return_call_ref": _Lowering.return_call_ref,
+    "throw": _Lowering.throw,
+    "throw_ref": _Lowering.throw_ref,
+    "try_table": _Lowering.try_table,
+    "br_on_null": _Lowering.br_on_null,
+    "br_on_non_null": _Lowering.br_on_non_null,
+    "br_on_cast": _Lowering.br_on_cast,
+    "br_on_cast_fail": _Lowering.br_on_cast_fail,
 }
 
 _BY_IMMEDIATE = {
@@ -306,14 +398,31 @@ def _special(opcode: Opcode, immediate: Any, index: int, lowering: _Lowering) ->
     access = opcode.access
     if access is not None and isinstance(immediate, MemArg):
         store = opcode.name.partition(".")[2].startswith("store")
+        if immediate.memory != 0:
+            kind = memory.store_to if store else memory.load_from
+            return (EXECUTE, (kind(access), immediate), index)
         direct = packer(access) if store else unpacker(access)
         if direct is not None:
             return (STORE_DIRECT if store else LOAD_DIRECT, (direct, immediate.offset), index)
         made = store_function(access) if store else load_function(access)
         return (STORE if store else LOAD, (made, immediate.offset), index)
+    if access is not None:
+        return (EXECUTE, (memory.lane_access(opcode), immediate), index)
+    if opcode.immediates in ((Imm.REF,), (Imm.REFNULL,)):
+        immediate = lowering.context.close_ref(immediate)
     if opcode.name in EXECUTED:
         return (EXECUTE, (EXECUTED[opcode.name], immediate), index)
+    if opcode.signature is not None and opcode.immediates in ((Imm.LANE,), (Imm.LANES,)):
+        return _with_lane(opcode, immediate, index)
     raise LookupError(f"the interpreter has no rule for {opcode.name}")
+
+
+def _with_lane(opcode: Opcode, immediate: Any, index: int) -> Operation:
+    """A vector instruction that names lanes: its function takes them after the operands."""
+    compute = function(opcode.name)
+    if len(opcode.signature.params) == 1:  # type: ignore[union-attr]  # the caller saw the signature
+        return (UNARY, lambda vector: compute(vector, immediate), index)
+    return (BINARY, lambda left, right: compute(left, right, immediate), index)
 
 
 def _lowered(opcode: Opcode) -> tuple[int, Any, bool] | None:
@@ -345,6 +454,7 @@ def has_rule(opcode: Opcode) -> bool:
         or opcode.name in _STRUCTURE
         or opcode.name in EXECUTED
         or opcode.access is not None
+        or opcode.immediates in ((Imm.LANE,), (Imm.LANES,))
     )
 
 

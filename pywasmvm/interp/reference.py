@@ -26,8 +26,14 @@ def _func(frame: Frame, index: int) -> None:
     frame.stack.append(frame.instance.funcs[index])
 
 
+def _as_non_null(frame: Frame, immediate: None) -> None:
+    if frame.stack[-1] is None:
+        raise Trap(TrapKind.NULL_REFERENCE)
+
+
 EXECUTED: dict[str, Callable[[Any, Any], int | None]] = {
     "ref.null": _null,
     "ref.is_null": _is_null,
     "ref.func": _func,
+    "ref.as_non_null": _as_non_null,
 }

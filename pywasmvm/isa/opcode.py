@@ -72,7 +72,8 @@ class Signature:
 class Access:
     """What a load or store does to memory: how many bytes, and how they become a value.
 
-    `kind` is `u`, `s` (zero or sign extended) or `f` with the width in bits, as in `s16`.
+    `kind` is `u`, `s` (zero or sign extended) or `f` with the width in bits, as in `s16`; for vectors also
+    `v128`, lanes that are widened (`s8x8`), and `splat`, `zero` and `lane` with the width of one lane.
     """
 
     kind: str
@@ -148,7 +149,7 @@ def row(
     feature: str = features.MVP,
     access: str | None = None,
 ) -> Opcode:
-    """Write a row. `imm` lists immediate kinds by name; `access` is e.g. `"s16"` for loads and stores."""
+    """Write a row. `imm` lists immediate kinds by name; `access` is e.g. `"s16"` (see `Access`) for loads and stores."""
     parsed = signature(sig) if sig is not None else None
     found = None
     if access is not None:
@@ -156,5 +157,6 @@ def row(
         value_type = BY_NAME[name.split(".")[0]]
         if not isinstance(value_type, NumType | VecType):
             raise TypeError(f"{name} does not start with a number or vector type")
-        found = Access(access, int(access[1:]) // 8, value_type)
+        width, _, count = access.lstrip("abcdefghijklmnopqrstuvwxyz").partition("x")
+        found = Access(access, int(width) * int(count or 1) // 8, value_type)
     return Opcode(name, code, prefix, tuple(Imm(word) for word in imm.split()), parsed, feature, found)

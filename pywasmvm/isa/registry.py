@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pywasmvm.isa import control, gc, memory, numeric, reference, table, variable
+from pywasmvm.isa import control, gc, memory, numeric, reference, table, variable, vector
 from pywasmvm.isa.opcode import Opcode
 
 ROWS: tuple[Opcode, ...] = (
@@ -13,6 +13,7 @@ ROWS: tuple[Opcode, ...] = (
     *numeric.ROWS,
     *reference.ROWS,
     *gc.ROWS,
+    *vector.ROWS,
 )
 
 

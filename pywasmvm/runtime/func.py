@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pywasmvm.errors import Trap, TrapKind
-from pywasmvm.matching import canonical
+from pywasmvm.matching import def_type
 from pywasmvm.numerics.bits import f32_from_python
 from pywasmvm.runtime.values import to_canonical, to_python
-from pywasmvm.types import F32, F64, FuncType, HostValue
+from pywasmvm.types import F32, F64, DefType, FuncType, HostValue, RefType, VecType
 
 if TYPE_CHECKING:
     from pywasmvm.runtime.instance import Exports, Instance
@@ -25,13 +25,15 @@ class Func(abc.ABC):
 
     Calling it converts: integers may be given signed or unsigned and come back signed; one result comes back
     as itself, several as a tuple, none as None. `raw` takes and gives canonical values without conversion.
+    `deftype` is the defined type behind `type`; indirect calls and casts compare it.
     """
 
-    __slots__ = ("arity", "name", "type")
+    __slots__ = ("__weakref__", "arity", "deftype", "name", "type")
 
-    def __init__(self, type_: FuncType, name: str) -> None:
-        self.type, self.name = canonical(type_), name
-        self.arity = len(type_.params)
+    def __init__(self, type_: FuncType | DefType, name: str) -> None:
+        self.deftype = type_ if isinstance(type_, DefType) else def_type(type_)
+        self.type, self.name = self.deftype.func, name
+        self.arity = len(self.type.params)
 
     @abc.abstractmethod
     def raw(self, *args: Any) -> Any:
@@ -59,9 +61,10 @@ class WasmFunc(Func):
 
     __slots__ = ("index", "instance", "prepared", "store")
 
-    def __init__(self, instance: Instance, index: int, type_: FuncType) -> None:
+    def __init__(self, instance: Instance, index: int, type_: DefType) -> None:
         # The name is looked up when somebody asks: a big module has thousands of functions.
-        self.type, self.arity = type_, len(type_.params)
+        self.deftype, self.type = type_, type_.func
+        self.arity = len(self.type.params)
         self.instance, self.index, self.store = instance, index, instance.store
         self.prepared: Any = None
 
@@ -89,11 +92,18 @@ class HostFunc(Func):
     __slots__ = ("callable", "caller", "masks")
 
     def __init__(
-        self, type_: FuncType, callable: Callable[..., Any], *, name: str = "", caller: bool = False
+        self,
+        type_: FuncType | DefType,
+        callable: Callable[..., Any],
+        *,
+        name: str = "",
+        caller: bool = False,
     ) -> None:
         super().__init__(type_, name or getattr(callable, "__name__", "host function"))
         self.callable, self.caller = callable, caller
-        self.masks = tuple((1 << t.bits) - 1 if getattr(t, "integer", False) else None for t in type_.results)  # type: ignore[attr-defined]
+        self.masks = tuple(
+            (1 << t.bits) - 1 if getattr(t, "integer", False) else None for t in self.type.results
+        )  # type: ignore[attr-defined]
 
     def rebind(self, callable: Callable[..., Any]) -> None:
         """Let the function do something else from now on, in every instance that imports it."""
@@ -127,6 +137,8 @@ class HostFunc(Func):
                 if not isinstance(value, float | int):
                     raise TypeError(f"host function {self.name} ({self.type}) returned {value!r}")
                 value = f32_from_python(value) if type_ is F32 else float(value)
+            elif isinstance(type_, RefType | VecType):
+                value = to_canonical(type_)(value)
             checked.append(value)
         return checked
 
@@ -162,7 +174,7 @@ class Caller:
         return found
 
 
-def unknown_import(module: str, name: str, type_: FuncType) -> HostFunc:
+def unknown_import(module: str, name: str, type_: FuncType | DefType) -> HostFunc:
     """A stand-in for a function nobody defined: calling it traps."""
 
     def trap(*args: Any) -> None:

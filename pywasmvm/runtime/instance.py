@@ -12,8 +12,9 @@ from pywasmvm.runtime.global_ import Global
 from pywasmvm.runtime.memory import Memory
 from pywasmvm.runtime.store import Store
 from pywasmvm.runtime.table import Table
+from pywasmvm.runtime.tag import Tag
 
-Extern = Func | Memory | Table | Global
+Extern = Func | Memory | Table | Global | Tag
 
 
 class Exports(Mapping[str, Extern]):
@@ -49,7 +50,7 @@ class Exports(Mapping[str, Extern]):
 class Instance:
     """A module with its imports resolved and its memories, tables and globals made.
 
-    `imports` is a nested mapping, module name -> name -> extern (a function, memory, table or global of
+    `imports` is a nested mapping, module name -> name -> extern (a function, memory, table, global or tag of
     another instance, or a Python function). `store` owns everything; without one the store of the first
     import that has one is taken, else a fresh one is made.
 
@@ -85,6 +86,8 @@ class Instance:
         self.tables: list[Table] = []
         self.memories: list[Memory] = []
         self.globals: list[Global] = []
+        self.tags: list[Tag] = []
+        self.types = module.context.types
         self.dropped_data: set[int] = set()
         self.elems: list[list[Any]] = []
         self.caller = Caller(self)

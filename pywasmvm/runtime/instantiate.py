@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from pywasmvm.errors import LinkError
 from pywasmvm.matching import match_extern
-from pywasmvm.module import Module
+from pywasmvm.module import ImportType, Module
+from pywasmvm.runtime.constant import evaluate
 from pywasmvm.runtime.func import Func, WasmFunc, from_python
 from pywasmvm.runtime.global_ import Global
 from pywasmvm.runtime.memory import Memory
 from pywasmvm.runtime.store import Store
 from pywasmvm.runtime.table import Table
-from pywasmvm.syntax import Code, Import
+from pywasmvm.runtime.tag import Tag
 from pywasmvm.types import EXTERN_KINDS, ExternType, FuncType
 
 if TYPE_CHECKING:
     from pywasmvm.runtime.instance import Extern, Instance
 
 #: Finds what an import asks for. One name may be asked for twice, with different types.
-Lookup = Callable[[Import], "Extern | Callable[..., Any] | None"]
+Lookup = Callable[[ImportType], "Extern | Callable[..., Any] | None"]
 
 
 def describe(type_: ExternType) -> str:
@@ -39,13 +40,15 @@ def resolve(module: Module, lookup: Lookup) -> list[Extern]:
         extern = lookup(entry)
         if extern is None:
             raise LinkError("unknown import", entry.module, entry.name, describe(entry.type))
-        if not isinstance(extern, Func | Memory | Table | Global):
+        if not isinstance(extern, Func | Memory | Table | Global | Tag):
             if not callable(extern) or not isinstance(entry.type, FuncType):
                 raise LinkError(
                     "incompatible import type", entry.module, entry.name, describe(entry.type), repr(extern)
                 )
             extern = from_python(extern, name=f"{entry.module}.{entry.name}", type_=entry.type)
-        if not match_extern(extern.type, entry.type):
+            if extern.type == entry.type and entry.deftype is not None:
+                extern.deftype = entry.deftype  # a Python function has no other type than the one asked for
+        if not _fits(extern, entry):
             raise LinkError(
                 "incompatible import type",
                 entry.module,
@@ -55,6 +58,16 @@ def resolve(module: Module, lookup: Lookup) -> list[Extern]:
             )
         found.append(extern)
     return found
+
+
+def _fits(extern: Extern, entry: ImportType) -> bool:
+    """Whether an extern is what the import asks for: functions may be of a subtype, tags must agree exactly."""
+    wanted = entry.deftype
+    if isinstance(extern, Func):
+        return entry.kind == "func" and wanted is not None and extern.deftype.is_sub(wanted)
+    if isinstance(extern, Tag):
+        return entry.kind == "tag" and extern.deftype is wanted
+    return match_extern(extern.type, entry.type)
 
 
 def store_for(externs: list[Extern], store: Store | None) -> Store:
@@ -80,37 +93,25 @@ def allocate(instance: Instance, externs: list[Extern]) -> None:
             instance.tables.append(extern)
         elif isinstance(extern, Memory):
             instance.memories.append(extern)
+        elif isinstance(extern, Tag):
+            instance.tags.append(extern)
         else:
             instance.globals.append(extern)
     for index in range(context.imported_functions, len(context.functions)):
         instance.funcs.append(WasmFunc(instance, index, context.functions[index]))
     for memory_type in syntax.memories:
         instance.memories.append(Memory(memory_type, store))
-    for entry in syntax.globals:
-        instance.globals.append(Global.from_raw(entry.type, evaluate(instance, entry.init), store))
-    for table in syntax.tables:
+    for tag_type in context.tags[context.imported_tags :]:
+        instance.tags.append(Tag(tag_type, store))
+    for entry, global_type in zip(syntax.globals, context.globals[context.imported_globals :], strict=True):
+        instance.globals.append(Global.from_raw(global_type, evaluate(instance, entry.init), store))
+    for table, table_type in zip(syntax.tables, context.tables[context.imported_tables :], strict=True):
         init = None if table.init is None else evaluate(instance, table.init)
-        instance.tables.append(Table(table.type, init, store))
+        instance.tables.append(Table(table_type, init, store))
     for elem in syntax.elems:
         instance.elems.append(
             [instance.funcs[i] if isinstance(i, int) else evaluate(instance, i) for i in elem.items]
         )
-
-
-def evaluate(instance: Instance, code: Code) -> Any:
-    """The value of a constant expression: each instruction pushes one."""
-    stack: list[Any] = []
-    for opcode, immediate in zip(code.ops, code.immediates, strict=True):
-        name = opcode.name
-        if name == "global.get":
-            stack.append(instance.globals[immediate].raw)  # type: ignore[call-overload]  # an index
-        elif name == "ref.func":
-            stack.append(instance.funcs[immediate])  # type: ignore[call-overload]
-        elif name == "ref.null":
-            stack.append(None)
-        elif name != "end":
-            stack.append(immediate)
-    return stack[-1]
 
 
 def exports(instance: Instance) -> dict[str, Extern]:
@@ -120,6 +121,7 @@ def exports(instance: Instance) -> dict[str, Extern]:
         "table": instance.tables,
         "memory": instance.memories,
         "global": instance.globals,
+        "tag": instance.tags,
     }
     return {e.name: spaces[e.kind][e.index] for e in instance.module.syntax.exports}
 

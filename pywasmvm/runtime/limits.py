@@ -29,7 +29,8 @@ REENTRY_DEPTH = 100
 class StoreLimits:
     """Limits of a store; None means unlimited.
 
-    `memory_pages` (64 KiB each) and `table_elements` count all memories and tables of the store together;
+    `memory_pages` (64 KiB each) and `table_elements` count all memories and tables of the store together,
+    `heap_fields` the fields and elements of all structs and arrays, and one more for each of them;
     `call_depth` is the number of nested calls; `fuel` a pool of units that instructions use up (one unit is
     one instruction, with blocks, ends, nops and drops free, one more per call of a function, and one more per
     byte, page or element that a bulk operation fills, copies or adds); `seconds` of wall-clock time for each
@@ -38,12 +39,13 @@ class StoreLimits:
 
     memory_pages: int | None = 1 << 14  # 1 GiB
     table_elements: int | None = 10_000_000
+    heap_fields: int | None = 10_000_000
     call_depth: int | None = 10_000
     fuel: int | None = None
     seconds: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("memory_pages", "table_elements", "call_depth", "fuel", "seconds"):
+        for name in ("memory_pages", "table_elements", "heap_fields", "call_depth", "fuel", "seconds"):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ValueError(f"{name} cannot be negative: {value}")

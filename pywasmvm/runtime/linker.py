@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 from pywasmvm.errors import LinkError
-from pywasmvm.module import Module
+from pywasmvm.module import ImportType, Module
 from pywasmvm.runtime import instantiate
 from pywasmvm.runtime.func import HostFunc, from_python, unknown_import
 from pywasmvm.runtime.instance import Extern, Instance
 from pywasmvm.runtime.store import Store
-from pywasmvm.syntax import Import
 from pywasmvm.types import FuncType
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -91,10 +90,10 @@ class Linker:
     def instantiate(self, module: Module, store: Store | None = None, *, start: bool = True) -> Instance:
         """Make an instance. Raises LinkError, Trap, MemoryError."""
 
-        def lookup(wanted: Import) -> Extern | None:
+        def lookup(wanted: ImportType) -> Extern | None:
             found = self._entries.get((wanted.module, wanted.name))
-            if found is None and self.unknown_imports == "trap" and isinstance(wanted.type, FuncType):
-                return unknown_import(wanted.module, wanted.name, wanted.type)
+            if found is None and self.unknown_imports == "trap" and wanted.kind == "func" and wanted.deftype:
+                return unknown_import(wanted.module, wanted.name, wanted.deftype)
             return found
 
         externs = instantiate.resolve(module, lookup)

@@ -1,4 +1,4 @@
-"""Linear memory on a numpy array, and the one rule for loads and stores (spec: Execution, Memories).
+"""Linear memory on a numpy array (spec: Execution, Memories).
 
 numpy owns the bytes; engines reach them through `u8`, a memoryview of exactly the current size that the
 memory itself replaces when it grows, so an index past the end is an IndexError (and a struct.error for
@@ -8,16 +8,12 @@ negative: operands are unsigned and offsets are added without wrapping.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pywasmvm.errors import Trap, TrapKind
-from pywasmvm.isa.opcode import Access
-from pywasmvm.numerics.bits import f32_from_bits, f32_to_bits
 from pywasmvm.runtime.limits import BULK_PIECE
 from pywasmvm.types import Limits, MemoryType
 
@@ -25,6 +21,9 @@ if TYPE_CHECKING:
     from pywasmvm.runtime.store import Store
 
 PAGE = 1 << 16
+
+#: Pages that addresses of each width can reach.
+_REACH = {32: 1 << 16, 64: 1 << 48}
 
 #: Growth rebinds views up to this capacity without copying; the pages behind it are committed when touched.
 _LEAST_CAPACITY = 1 << 20
@@ -42,14 +41,22 @@ class Memory:
 
     def __init__(self, type_: MemoryType, store: Store | None = None) -> None:
         self.store = store
+        self._pages = 0
         self._type = type_
         self._max = type_.limits.max
         pages = type_.limits.min
         if store is not None and not store.reserve_pages(pages):
             raise MemoryError(f"{pages} pages of memory are more than the store's limit allows")
         self._pages = pages
-        self._array: npt.NDArray[np.uint8] = np.zeros(max(pages * PAGE, 1), dtype=np.uint8)
+        try:
+            self._array: npt.NDArray[np.uint8] = np.zeros(max(pages * PAGE, 1), dtype=np.uint8)
+        except ValueError as error:  # more than numpy can count
+            raise MemoryError(str(error)) from None
         self.u8: memoryview = self._array.data[: pages * PAGE]
+
+    def __del__(self) -> None:
+        if self.store is not None:
+            self.store.pages -= self._pages
 
     # -- for hosts -------------------------------------------------------------------------------------
 
@@ -122,8 +129,8 @@ class Memory:
     def try_grow(self, pages: int) -> int:
         """The semantics of memory.grow: the previous size in pages, or -1."""
         before = self._pages
-        most = self._max if self._max is not None else 1 << 16
-        if before + pages > min(most, 1 << 16):
+        most = _REACH[self._type.address.bits]
+        if before + pages > (most if self._max is None else min(self._max, most)):
             return -1
         if self.store is not None and not self.store.reserve_pages(pages):
             return -1
@@ -131,10 +138,10 @@ class Memory:
         if size > len(self._array):
             try:
                 bigger = np.zeros(max(size, 2 * len(self._array), _LEAST_CAPACITY), dtype=np.uint8)
-            except MemoryError:
+            except (MemoryError, ValueError):
                 try:
                     bigger = np.zeros(size, dtype=np.uint8)
-                except MemoryError:
+                except (MemoryError, ValueError):
                     if self.store is not None:
                         self.store.pages -= pages
                     return -1
@@ -181,71 +188,3 @@ class Memory:
             raise Trap(TrapKind.OUT_OF_BOUNDS_MEMORY_ACCESS)
         self._check(target, size)
         self.u8[target : target + size] = data[source : source + size]
-
-
-# -- loads and stores: one function per access, on the `u8` view and an effective address ------------------
-
-View = memoryview
-Load = Callable[[View, int], Any]
-Store_ = Callable[[View, int, Any], None]
-
-_UNPACK = {code: struct.Struct("<" + code).unpack_from for code in "BHIQbhid"}
-_PACK = {code: struct.Struct("<" + code).pack_into for code in "BHIQfd"}
-_unpack_f32 = struct.Struct("<f").unpack_from
-_unpack_u32 = _UNPACK["I"]
-_pack_u32 = _PACK["I"]
-_pack_f32 = _PACK["f"]
-
-_UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
-_SIGNED = {1: "b", 2: "h", 4: "i"}
-
-
-def _load_f32(view: View, address: int) -> float:
-    value: float = _unpack_f32(view, address)[0]
-    # Widening a signalling NaN would quieten it: take its bits instead.
-    return value if value == value else f32_from_bits(_unpack_u32(view, address)[0])
-
-
-def _store_f32(view: View, address: int, value: float) -> None:
-    if value == value:
-        _pack_f32(view, address, value)
-    else:
-        _pack_u32(view, address, f32_to_bits(value))
-
-
-def unpacker(access: Access) -> Callable[[View, int], tuple[Any, ...]] | None:
-    """The `unpack_from` whose only item is the loaded value, for accesses that need nothing more."""
-    if access.kind[0] == "u":
-        return _UNPACK[_UNSIGNED[access.size]]
-    return _UNPACK["d"] if access.kind == "f64" else None
-
-
-def packer(access: Access) -> Callable[[View, int, Any], None] | None:
-    """The `pack_into` that stores a canonical value, for accesses that need nothing more."""
-    if access.kind == "f64":
-        return _PACK["d"]
-    full = access.kind[0] == "u" and access.size * 8 == access.type.bits
-    return _PACK[_UNSIGNED[access.size]] if full else None
-
-
-def load_function(access: Access) -> Load:
-    """How this access reads a canonical value."""
-    if access.kind == "f32":
-        return _load_f32
-    found = unpacker(access)
-    if found is not None:
-        unpack = found
-        return lambda view, address: unpack(view, address)[0]
-    signed, mask = _UNPACK[_SIGNED[access.size]], (1 << access.type.bits) - 1
-    return lambda view, address: signed(view, address)[0] & mask
-
-
-def store_function(access: Access) -> Store_:
-    """How this access writes a canonical value: narrow integer stores drop the high bits."""
-    if access.kind == "f32":
-        return _store_f32
-    found = packer(access)
-    if found is not None:
-        return found
-    pack, mask = _PACK[_UNSIGNED[access.size]], (1 << (8 * access.size)) - 1
-    return lambda view, address, value: pack(view, address, value & mask)

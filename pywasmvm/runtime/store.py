@@ -6,6 +6,7 @@ again); the outermost one starts the clock.
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from _thread import get_ident
@@ -31,6 +32,7 @@ class Store:
         self.engine: Engine = engine_named(engine)
         self.pages = 0  # of all memories of this store
         self.elements = 0  # of all tables of this store
+        self.heap = 0  # fields and elements of all its structs and arrays, and one for each
         self._fuel = self._limits.fuel
         self._deadline: float | None = None
         self._owner = 0  # thread of the running call, 0 when none runs
@@ -141,6 +143,15 @@ class Store:
             return False
         self.pages += pages
         return True
+
+    def reserve_heap(self, count: int) -> None:
+        """Count fields or elements of a new struct or array. Raises Exhaustion where the limit forbids them."""
+        limit = self._limits.heap_fields
+        if limit is not None and self.heap + count > limit:
+            gc.collect()  # what guests drop in cycles lives until somebody looks
+            if self.heap + count > limit:
+                raise Exhaustion(TrapKind.ALLOCATION_TOO_LARGE)
+        self.heap += count
 
     def reserve_elements(self, count: int) -> bool:
         """Count table elements as used; whether the limit allows it."""

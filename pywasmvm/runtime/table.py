@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pywasmvm.errors import Trap, TrapKind
-from pywasmvm.types import HeapType, Limits, TableType
+from pywasmvm.runtime.values import to_canonical
+from pywasmvm.types import Limits, TableType
 
 if TYPE_CHECKING:
     from pywasmvm.runtime.store import Store
-
-MAX_ELEMENTS = (1 << 32) - 1
 
 
 class Table:
@@ -26,8 +25,13 @@ class Table:
         self.store = store
         self._type, self._max = type_, type_.limits.max
         if store is not None and not store.reserve_elements(type_.limits.min):
+            self.store = None  # nothing to give back
             raise MemoryError(f"{type_.limits.min} table elements are more than the store's limit allows")
         self.elements: list[Any] = [init] * type_.limits.min
+
+    def __del__(self) -> None:
+        if self.store is not None:
+            self.store.elements -= len(getattr(self, "elements", ()))
 
     @property
     def type(self) -> TableType:
@@ -44,11 +48,7 @@ class Table:
         return self.get(index)
 
     def __setitem__(self, index: int, value: Any) -> None:
-        from pywasmvm.runtime.func import Func  # a function is a reference, and holds an instance with tables
-
-        if value is not None and self._type.element.heap is HeapType.FUNC and not isinstance(value, Func):
-            raise TypeError(f"a table of {self._type.element} holds functions and None, not {value!r}")
-        self.set(index, value)
+        self.set(index, to_canonical(self._type.element)(value))
 
     def grow(self, count: int, init: Any = None) -> int:
         """Add elements; the previous size. Raises MemoryError when a limit forbids it."""
@@ -77,7 +77,8 @@ class Table:
     def try_grow(self, count: int, init: Any) -> int:
         """table.grow: the previous size, or -1."""
         before = len(self.elements)
-        if before + count > (MAX_ELEMENTS if self._max is None else self._max):
+        most = (1 << self._type.address.bits) - 1
+        if before + count > (most if self._max is None else self._max):
             return -1
         if self.store is not None and not self.store.reserve_elements(count):
             return -1

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pywasmvm.numerics.bits import f32_from_python
-from pywasmvm.types import F32, F64, FUNCREF, I32, I64, ValType
+from pywasmvm.types import F32, F64, I32, I64, V128, HeapType, RefType, ValType
 
 Convert = Callable[[Any], Any]
 
@@ -30,12 +30,27 @@ def _float64(value: Any) -> float:
     return value if type(value) is float else float(value)
 
 
-def _funcref(value: Any) -> Any:
-    from pywasmvm.runtime.func import Func  # a function's own conversions are made here
+def _vector(value: Any) -> int:
+    if isinstance(value, bytes | bytearray | memoryview):
+        if len(value) != 16:
+            raise TypeError(f"a v128 is 16 bytes, not {len(value)}")
+        return int.from_bytes(value, "little")
+    number = value.__index__()
+    if not 0 <= number < 1 << 128:
+        raise OverflowError(f"{number} does not fit in a v128")
+    return int(number)
 
-    if value is not None and not isinstance(value, Func):
-        raise TypeError(f"a funcref is a Func or None, not {value!r}")
-    return value
+
+def _reference(type_: RefType) -> Convert:
+    """A check: any object may be an externref, the other references are made by guests."""
+    from pywasmvm.runtime.gc import is_instance  # objects of a guest use these conversions themselves
+
+    def check(value: Any) -> Any:
+        if not is_instance(value, type_):
+            raise TypeError(f"{value!r} is no {type_}")
+        return value
+
+    return check
 
 
 def _same(value: Any) -> Any:
@@ -47,13 +62,21 @@ _TO_CANONICAL: dict[ValType, Convert] = {
     I64: _integer(64),
     F32: f32_from_python,
     F64: _float64,
-    FUNCREF: _funcref,
+    V128: _vector,
 }
 
 
 def to_canonical(type_: ValType) -> Convert:
-    """How a Python value becomes a canonical one. The function raises TypeError or OverflowError."""
-    return _TO_CANONICAL.get(type_, _same)
+    """How a Python value becomes a canonical one. The function raises TypeError or OverflowError.
+
+    A v128 is given as an integer of 128 bits or as 16 bytes, lane 0 first.
+    """
+    found = _TO_CANONICAL.get(type_)
+    if found is not None:
+        return found
+    if isinstance(type_, RefType) and not (type_.nullable and type_.heap is HeapType.EXTERN):
+        return _reference(type_)
+    return _same
 
 
 def _signed32(value: int) -> int:
@@ -72,7 +95,7 @@ def to_python(type_: ValType) -> Convert:
     return _TO_PYTHON.get(type_, _same)
 
 
-_DEFAULTS: dict[ValType, Any] = {I32: 0, I64: 0, F32: 0.0, F64: 0.0}
+_DEFAULTS: dict[ValType, Any] = {I32: 0, I64: 0, F32: 0.0, F64: 0.0, V128: 0}
 
 
 def default(type_: ValType) -> Any:
