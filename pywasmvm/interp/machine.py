@@ -240,7 +240,7 @@ class Machine:
                     elif kind == UNWIND:
                         height, arity = arg
                         stack[height:] = stack[-arity:] if arity else ()
-                    elif kind == CALL_REF or kind == RETURN_CALL_REF:
+                    elif kind in (CALL_REF, RETURN_CALL_REF):
                         callee = stack.pop()
                         if callee is None:
                             raise Trap(TrapKind.NULL_FUNCTION_REFERENCE)

@@ -110,7 +110,7 @@ class Opcode:
 
     @property
     def lanes(self) -> int:
-        """How many lanes its lane immediate can name: those of its shape, for a shuffle those of two vectors."""
+        """How many lanes its lane immediate can name: those of its shape; a shuffle those of two vectors."""
         if Imm.LANES in self.immediates:
             return 32
         if self.access is not None:  # a load or store of one lane
@@ -149,7 +149,7 @@ def row(
     feature: str = features.MVP,
     access: str | None = None,
 ) -> Opcode:
-    """Write a row. `imm` lists immediate kinds by name; `access` is e.g. `"s16"` (see `Access`) for loads and stores."""
+    """Write a row. `imm` lists immediate kinds by name; `access` is e.g. `"s16"`, see `Access`."""
     parsed = signature(sig) if sig is not None else None
     found = None
     if access is not None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pywasmvm.numerics import convert, floats, integers
+from pywasmvm.numerics import convert, floats, integers, vectors, vectors_float, vectors_relaxed
 
-_FAMILIES = (integers, floats, convert)
+_FAMILIES = (integers, floats, convert, vectors, vectors_float, vectors_relaxed)
 
 
 def function(name: str) -> Callable[..., Any]:

@@ -1,8 +1,8 @@
 """Loads and stores: one function for each kind of access (spec: Execution, Memory Instructions).
 
 They work on a memory's `u8` view and an effective address, which is never negative: operands are unsigned and
-offsets are added without wrapping. Outside of the view they raise IndexError or struct.error (OverflowError for
-addresses beyond what Python can count), which the engines turn into the guest's trap.
+offsets are added without wrapping. Outside of the view they raise IndexError or struct.error (OverflowError
+for addresses beyond what Python can count), which the engines turn into the guest's trap.
 """
 
 from __future__ import annotations

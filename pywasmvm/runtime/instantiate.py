@@ -61,7 +61,7 @@ def resolve(module: Module, lookup: Lookup) -> list[Extern]:
 
 
 def _fits(extern: Extern, entry: ImportType) -> bool:
-    """Whether an extern is what the import asks for: functions may be of a subtype, tags must agree exactly."""
+    """Whether an extern is what the import asks for: functions may be of a subtype, tags must agree."""
     wanted = entry.deftype
     if isinstance(extern, Func):
         return entry.kind == "func" and wanted is not None and extern.deftype.is_sub(wanted)

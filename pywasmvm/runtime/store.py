@@ -145,7 +145,7 @@ class Store:
         return True
 
     def reserve_heap(self, count: int) -> None:
-        """Count fields or elements of a new struct or array. Raises Exhaustion where the limit forbids them."""
+        """Count fields or elements of a new struct or array. Raises Exhaustion at the limit."""
         limit = self._limits.heap_fields
         if limit is not None and self.heap + count > limit:
             gc.collect()  # what guests drop in cycles lives until somebody looks
