@@ -98,8 +98,8 @@ def summary(run: dict[str, Any]) -> list[str]:
     return [
         f"* **{title(run)}**: {sums['passed']:,} of {sums['assertions']:,} assertions in {sums['files']}"
         f" files; {sums['commands']:,} commands, {sums['failed']} failed, {sums['skipped']} skipped.",
-        f"  {messages['agreed']:,} of {messages['total']:,} messages of malformed and invalid modules begin with"
-        f" the suite's words. {sums['wall_seconds']:.0f} s with {sums['jobs']} processes{memory}",
+        f"  {messages['agreed']:,} of {messages['total']:,} messages of malformed and invalid modules begin"
+        f" with the suite's words. {sums['wall_seconds']:.0f} s with {sums['jobs']} processes{memory}",
     ]
 
 
