@@ -149,3 +149,8 @@ def _exact(match: re.Match[str]) -> Fraction:
     whole, fraction = match[4].replace("_", ""), (match[5] or "").replace("_", "")
     scale = int((match[6] or "0").replace("_", "")) - 4 * len(fraction)
     return Fraction(int(whole + fraction, 16)) * Fraction(2) ** scale
+
+
+def is_number(text: str) -> bool:
+    """Whether this is a number of any kind."""
+    return _INTEGER.fullmatch(text) is not None or _FLOAT.fullmatch(text) is not None
