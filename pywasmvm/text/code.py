@@ -1,4 +1,4 @@
-"""Instruction sequences in text, plain and folded, to columns of instructions (spec: Text Format, Instructions).
+"""Instruction sequences in text, plain and folded, to columns (spec: Text Format, Instructions).
 
 Folded instructions may nest as deeply as a file is long, so what is open is kept on a list of our own and not
 on Python's stack.

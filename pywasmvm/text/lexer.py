@@ -1,7 +1,8 @@
 """Source text to tokens (spec: Text Format, Lexical Format).
 
 Tokens stand in columns - kind, start and end byte of each - because scripts have hundreds of thousands of
-them. Comments are dropped; annotations are taken out and kept aside, since they may stand wherever a space may.
+them. Comments are dropped; annotations are taken out and kept aside, since they may stand wherever a space
+may.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Numbers in the text format to canonical values (spec: Text Format, Values).
 
-Each function raises ValueError with the reason: `unknown operator` for what is no number, `constant out of range`
-for one that does not fit.
+Each function raises ValueError with the reason: `unknown operator` for what is no number, `constant out of
+range` for one that does not fit.
 """
 
 from __future__ import annotations

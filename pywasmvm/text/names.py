@@ -66,6 +66,8 @@ class Names:
 
     def __init__(self) -> None:
         self.module: bytes | None = None
+        #: What was defined first, as messages call it: no import may follow.
+        self.defined: str | None = None
         self.types = Space("type")
         self.funcs = Space("func")
         self.tables = Space("table")
