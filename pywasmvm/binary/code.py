@@ -22,14 +22,14 @@ _f64 = struct.Struct("<d").unpack_from
 _u32 = struct.Struct("<I").unpack_from
 
 
-_EMPTY_BLOCK = 0x40
+EMPTY_BLOCK = 0x40
 
 
 def _blocktype(reader: Reader, module: ModuleSyntax) -> Immediate:
     """Empty, one value type, or a type index as a positive s33."""
     start = reader.pos
     byte = reader.data[start] if start < reader.end else 0
-    if byte == _EMPTY_BLOCK:
+    if byte == EMPTY_BLOCK:
         reader.byte()
         return None
     if byte in SINGLE or byte in (REF, REF_NULL):

@@ -8,7 +8,7 @@ import contextlib
 from dataclasses import dataclass, field
 
 from pywasmvm.binary.reader import Reader
-from pywasmvm.binary.writer import text, unsigned
+from pywasmvm.binary.values import text, unsigned
 from pywasmvm.errors import MalformedError
 from pywasmvm.syntax import ModuleSyntax
 
