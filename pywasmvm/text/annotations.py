@@ -1,4 +1,4 @@
-"""Annotations that mean something: names, custom sections, branch hints (spec: Appendix, Custom Annotations)."""
+"""Annotations that mean something: names, custom sections, hints (spec: Appendix, Custom Annotations)."""
 
 from __future__ import annotations
 
