@@ -292,22 +292,44 @@ def _sections(module: ModuleSyntax) -> dict[str, bytes]:
 def encode(module: ModuleSyntax) -> bytes:
     """The module in the binary format; decoding it gives an equal module.
 
+    The custom sections of a binary module stand where they stood; those of a module in text form follow all
+    others, but code metadata goes before the code it is about and the names come last. What custom sections
+    say about positions in the code is not adjusted to numbers that a linker had padded.
+
     Raises MalformedError for a body that was not read before and is not well-formed.
     """
     contents = _sections(module)
-    parts = [MAGIC, VERSION]
+    customs = _custom_places(module)
+    parts = [MAGIC, VERSION, *customs.get(0, ())]
     for number, name in SECTION_NAMES.items():
-        if name == "code":  # hints about code are only heard in front of it
-            parts += _customs(module, hints=True)
         if contents[name]:
-            parts.append(bytes([number]) + unsigned(len(contents[name])) + contents[name])
-    return b"".join([*parts, *_customs(module, hints=False)])
+            parts.append(_section(number, contents[name]))
+        parts += customs.get(number, ())
+    return b"".join(parts)
 
 
-def _customs(module: ModuleSyntax, hints: bool) -> list[bytes]:
-    found = []
-    for section in module.customs:
-        if section.name.startswith("metadata.code.") == hints:
-            body = text(section.name) + module.source[section.start : section.end]
-            found.append(b"\0" + unsigned(len(body)) + body)
-    return found
+def _section(number: int, contents: bytes) -> bytes:
+    return bytes([number]) + unsigned(len(contents)) + contents
+
+
+_BEFORE_CODE, _LAST = list(SECTION_NAMES)[-3::2]
+
+
+def _custom_places(module: ModuleSyntax) -> dict[int, list[bytes]]:
+    """Custom sections by the number of the section they follow, 0 for none."""
+    places: dict[int, list[bytes]] = {}
+
+    def put(after: int, name: str, start: int, end: int) -> None:
+        contents = text(name) + module.source[start:end]
+        places.setdefault(after, []).append(_section(0, contents))
+
+    after = 0
+    for section in module.sections:  # a module in text form has none
+        after = section.id or after
+        if section.id == 0:
+            put(after, section.name, section.start, section.end)
+    if not module.sections:
+        for custom in sorted(module.customs, key=lambda custom: custom.name == "name"):
+            hint = custom.name.startswith("metadata.code.")
+            put(_BEFORE_CODE if hint else _LAST, custom.name, custom.start, custom.end)
+    return places
