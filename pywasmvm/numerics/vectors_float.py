@@ -10,7 +10,7 @@ from typing import Any
 
 from pywasmvm.numerics import convert, floats
 from pywasmvm.numerics.bits import f32_from_bits, f32_to_bits, f64_from_bits, f64_to_bits
-from pywasmvm.numerics.lanes import F32X4, F64X2, I32X4, Shape, named
+from pywasmvm.numerics.shapes import F32X4, F64X2, I32X4, Shape, named
 from pywasmvm.numerics.vectors import lane_access
 
 _UNARY = ["abs", "neg", "sqrt", "ceil", "floor", "trunc", "nearest"]

@@ -19,7 +19,7 @@ from pywasmvm.numerics.bits import (
     f64_from_bits,
     f64_to_bits,
 )
-from pywasmvm.numerics.lanes import F32X4, F64X2, I8X16, I16X8, I32X4, Shape, named
+from pywasmvm.numerics.shapes import F32X4, F64X2, I8X16, I16X8, I32X4, Shape, named
 
 if TYPE_CHECKING:
     from fractions import Fraction

@@ -31,22 +31,24 @@ def parse_module(source: bytes | str, *, features: Iterable[str] | None = None) 
         raise fail("malformed UTF-8 encoding", data, error.start) from None
     tokens = tokenize(data)
     cursor = Cursor(tokens, 0, len(tokens))
-    begin, end, name = 0, len(tokens), None
+    begin, end = 0, len(tokens)
+    name: str | None = None
     if cursor.take_form(b"module"):
-        name = cursor.take_id()
+        own = cursor.take_id()
+        name = None if own is None else own.decode()
         begin, end = cursor.pos, tokens.close(0)
         if end + 1 < len(tokens):
             raise Cursor(tokens, end + 1, len(tokens)).unexpected("the end of the file")
-    return parse_fields(tokens, begin, end, features=features, name=name)
+    return parse_module_fields(tokens, begin, end, features=features, name=name)
 
 
-def parse_fields(
+def parse_module_fields(
     tokens: Tokens,
     begin: int,
     end: int,
     *,
     features: Iterable[str] | None = None,
-    name: bytes | None = None,
+    name: str | None = None,
 ) -> ModuleSyntax:
     """Parse the fields of a module: the tokens from `begin` up to `end` of a source that may hold more.
 
@@ -54,7 +56,7 @@ def parse_fields(
     """
     module = ModuleSyntax(b"", feature_names.resolve(features), bodies=[], text=tokens.source)
     names = Names()
-    names.module = name
+    names.module = None if name is None else name.encode()
     fields = _fields(tokens, begin, end)
     for first, last in fields:
         _number(Cursor(tokens, first, last), names)
