@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 from pywasmvm.errors import MalformedError
+from pywasmvm.isa import BY_NAME
 from pywasmvm.text import literals
 from pywasmvm.text.lexer import ID, LEFT, RESERVED, RIGHT, STRING, WORD, Tokens
+
+
+#: Words that have a meaning in the format, though perhaps not where they were found.
+KEYWORDS = frozenset(BY_NAME).union(
+    *(
+        words.split()
+        for words in (
+            "module type rec sub final func struct array field mut param result local",
+            "import export table memory global tag elem data start item offset declare then",
+            "catch catch_ref catch_all catch_all_ref ref null definition binary quote nan:canonical nan:arithmetic",
+        )
+    )
+)
 
 
 class Cursor:
@@ -30,7 +44,7 @@ class Cursor:
             return self.fail(f"unexpected token: the end{hint}")
         text = self.tokens.text(self.pos).decode("utf-8", "replace")
         kind = self.kinds[self.pos]
-        known = kind not in (WORD, RESERVED) or literals.is_number(text)
+        known = kind not in (WORD, RESERVED) or text in KEYWORDS or literals.is_number(text)
         word = "unexpected token" if known else "unknown operator"
         return self.fail(f"{word} {text[:50]}{hint}")
 

@@ -182,7 +182,7 @@ class FieldReader:
             return
         address = self.types.address(cursor)
         if cursor.at_number():
-            limits = self.types.limits(cursor, address)
+            limits = self.types.limits(cursor)
             type_ = TableType(self.types.reftype(cursor), limits, address)
             init = self._constant(cursor) if cursor.kind == LEFT else None
             self.module.tables.append(Table(type_, init))

@@ -145,7 +145,7 @@ class ImmediateReader:
             raise cursor.unexpected("a lane without sign")
         value = cursor.unsigned(32)
         if value > 255:
-            raise cursor.fail(f"malformed lane index {value}", at)
+            raise cursor.fail(f"i8 constant out of range: lane {value}", at)
         return value
 
     def lanes(self, cursor: Cursor) -> bytes:

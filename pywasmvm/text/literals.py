@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pywasmvm.numerics.bits import f32_from_bits, f32_from_python, f64_from_bits, f64_to_bits
 
 if TYPE_CHECKING:
+    from decimal import Decimal
     from fractions import Fraction
 
 _DIGITS, _HEX = r"[0-9]+(?:_[0-9]+)*", r"[0-9A-Fa-f]+(?:_[0-9A-Fa-f]+)*"
@@ -29,7 +30,8 @@ _LONGEST = 100
 def _number(text: str) -> tuple[str, int]:
     match = _INTEGER.fullmatch(text)
     if match is None:
-        raise ValueError(f"unknown operator {text}")
+        known = _FLOAT.fullmatch(text) or text.startswith("nan:")
+        raise ValueError(f"{'unexpected token' if known else 'unknown operator'} {text}: no integer")
     sign, hexadecimal, decimal = match.groups()
     digits = (hexadecimal or decimal).replace("_", "").lstrip("0") or "0"
     if len(digits) > _LONGEST:
@@ -53,7 +55,7 @@ def integer(text: str, bits: int) -> int:
     if sign == "-":
         value = -value
     if not -(1 << bits - 1) <= value < 1 << bits:
-        raise ValueError("constant out of range" if bits >= 32 else f"i{bits} constant out of range")
+        raise ValueError("constant out of range")
     return value & (1 << bits) - 1
 
 
@@ -87,6 +89,8 @@ def float32(text: str) -> float:
 
 def _match(text: str) -> re.Match[str]:
     match = _FLOAT.fullmatch(text)
+    if match is None and text.startswith("nan:"):
+        raise ValueError(f"unexpected token {text}")
     if match is None:
         raise ValueError(f"unknown operator {text}")
     return match
@@ -141,11 +145,13 @@ def _rounded(wide: float) -> float:
     return f32_from_python(wide) if wide < 2.0**128 else math.inf
 
 
-def _exact(match: re.Match[str]) -> Fraction:
-    from fractions import Fraction  # slow to import, and few constants need it
+def _exact(match: re.Match[str]) -> Decimal | Fraction:
+    # Slow to import, and few constants need them.
+    from decimal import Decimal
+    from fractions import Fraction
 
     if match[7] is not None:
-        return Fraction(match[7].replace("_", ""))
+        return Decimal(match[7].replace("_", ""))  # exact, and of any length, which an int of Python's is not
     whole, fraction = match[4].replace("_", ""), (match[5] or "").replace("_", "")
     scale = int((match[6] or "0").replace("_", "")) - 4 * len(fraction)
     return Fraction(int(whole + fraction, 16)) * Fraction(2) ** scale

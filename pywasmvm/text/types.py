@@ -230,6 +230,8 @@ class TypeReader:
         return composite if isinstance(composite, FuncType) else None
 
     def _agree(self, cursor: Cursor, index: int, written: FuncType, at: int) -> None:
+        if cursor.at_form(b"type", b"param", b"result"):
+            raise cursor.unexpected("the parts of a type use in their order")
         if written != FuncType() and self._func(index) != written:
             raise cursor.fail("inline function type does not match the type it names", at)
 
@@ -251,20 +253,20 @@ class TypeReader:
         cursor.take_word(b"i32")
         return I32
 
-    def limits(self, cursor: Cursor, address: NumType) -> Limits:
-        """A minimum and perhaps a maximum."""
-        least = cursor.unsigned(address.bits)
-        return Limits(least, cursor.unsigned(address.bits) if cursor.at_number() else None)
+    def limits(self, cursor: Cursor) -> Limits:
+        """A minimum and perhaps a maximum. What addresses can reach is for validation to say."""
+        least = cursor.unsigned(64)
+        return Limits(least, cursor.unsigned(64) if cursor.at_number() else None)
 
     def memory(self, cursor: Cursor) -> MemoryType:
         """The type of a memory."""
         address = self.address(cursor)
-        return MemoryType(self.limits(cursor, address), address)
+        return MemoryType(self.limits(cursor), address)
 
     def table(self, cursor: Cursor) -> TableType:
         """The type of a table."""
         address = self.address(cursor)
-        limits = self.limits(cursor, address)
+        limits = self.limits(cursor)
         return TableType(self.reftype(cursor), limits, address)
 
     def global_(self, cursor: Cursor) -> GlobalType:

@@ -190,7 +190,8 @@ class CodeValidator:
             raise InvalidError(f"{opcode.name} has neither signature nor rule")
         address: ValType | None = None
         parts = immediate if len(opcode.immediates) > 1 else (immediate,)
-        for kind, value in zip(opcode.immediates, parts, strict=True):
+        # The memory or table before the segment, which stands first in the binary.
+        for kind, value in reversed(list(zip(opcode.immediates, parts, strict=True))):
             if kind is Imm.MEMARG:
                 address = self._memarg(opcode, value)
             elif kind is Imm.MEMORY:

@@ -72,7 +72,8 @@ def validate_module(module: ModuleSyntax) -> Context:
     for number, table_entry in enumerate(module.tables):
         element = context.tables[context.imported_tables + number].element
         if table_entry.init is not None:
-            validate_constant(context, table_entry.init, element, len(context.globals))
+            # Tables come before globals, so only imported ones are known.
+            validate_constant(context, table_entry.init, element, context.imported_globals)
         elif not element.nullable:
             raise InvalidError(f"type mismatch: a table of {element} needs an initial value")
     for elem, type_ in zip(module.elems, context.elems, strict=True):
