@@ -120,10 +120,10 @@ for _shape in (I8X16, I16X8):
     _extract_lane(_shape, "extract_lane_u", _same)
 for _shape in (I32X4, I64X2):
     _extract_lane(_shape, "extract_lane", _same)
-for _float_shape, _encode, _decode in (
+for _shape, _encode, _decode in (
     (F32X4, f32_to_bits, f32_from_bits),
     (F64X2, f64_to_bits, f64_from_bits),
 ):
-    _splat(_float_shape, _encode)
-    _replace_lane(_float_shape, _encode)
-    _extract_lane(_float_shape, "extract_lane", _decode)
+    _splat(_shape, _encode)
+    _replace_lane(_shape, _encode)
+    _extract_lane(_shape, "extract_lane", _decode)
