@@ -169,7 +169,6 @@ def test_f64_out_of_range(text: str) -> None:
     "text",
     [
         "",
-        "",
         ".",
         ".5",
         "1e",
