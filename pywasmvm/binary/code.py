@@ -133,12 +133,6 @@ def _lanes(reader: Reader, module: ModuleSyntax) -> bytes:
     return reader.data[start : start + 16]
 
 
-def _data_index(reader: Reader, module: ModuleSyntax) -> int:
-    if module.data_count is None:
-        raise reader.fail("data count section required")
-    return reader.u32()
-
-
 def _index(reader: Reader, module: ModuleSyntax) -> int:
     return reader.u32()
 
@@ -152,7 +146,7 @@ _READERS: dict[Imm, Callable[[Reader, ModuleSyntax], Immediate]] = {
     Imm.TABLE: _index,
     Imm.ELEM: _index,
     Imm.MEMORY: _index,
-    Imm.DATA: _data_index,
+    Imm.DATA: _index,
     Imm.LOCAL: _index,
     Imm.GLOBAL: _index,
     Imm.MEMARG: _memarg,
@@ -279,6 +273,10 @@ def constant(reader: Reader, module: ModuleSyntax) -> Code:
     return Code((), *expression(reader, module))
 
 
+#: Instructions that name a data segment: in a function body they ask for the data count section.
+_NAMES_DATA = frozenset(opcode for opcode in BY_CODE.values() if Imm.DATA in opcode.immediates)
+
+
 def body(module: ModuleSyntax, index: int) -> Code:
     """The body of the `index`-th defined function, decoded unless it came as text. Raises MalformedError."""
     if module.bodies is not None:
@@ -294,6 +292,9 @@ def body(module: ModuleSyntax, index: int) -> Code:
             raise reader.fail("too many locals", start)
         runs.append((count, valtype(reader)))
     code = Code(tuple(runs), *expression(reader, module))
+    if module.data_count is None and not _NAMES_DATA.isdisjoint(code.ops):
+        place = next(n for n, opcode in enumerate(code.ops) if opcode in _NAMES_DATA)
+        raise MalformedError("data count section required", code.offsets[place])
     if not reader.exhausted:
         raise reader.fail("section size mismatch: bytes follow the end of the function body")
     return code

@@ -44,6 +44,7 @@ SECTION_NAMES: dict[int, str] = {
     10: "code",
     11: "data",
 }
+_CODE = 10
 _POSITION = {number: position for position, number in enumerate(SECTION_NAMES)}
 
 #: Kinds of imports and exports in the order of their codes.
@@ -59,7 +60,7 @@ def decode(data: bytes, *, features: Iterable[str] | None = None, bodies: bool =
     module = ModuleSyntax(bytes(data), feature_names.resolve(features))
     reader = Reader(module.source)
     if not data.startswith(MAGIC):
-        raise MalformedError("unexpected end" if MAGIC.startswith(data) else "magic header not detected", 0)
+        raise MalformedError("unexpected end" if len(data) < len(MAGIC) else "magic header not detected", 0)
     if data[4:8] != VERSION:
         raise MalformedError(
             "unexpected end" if VERSION.startswith(data[4:8]) and len(data) < 8 else "unknown binary version",
@@ -87,15 +88,15 @@ def decode(data: bytes, *, features: Iterable[str] | None = None, bodies: bool =
         last = _POSITION[number]
         module.sections.append(Section(number, SECTION_NAMES[number], section.pos, section.end))
         _SECTIONS[number](section, module)
+        if bodies and number == _CODE:
+            for index in range(len(module.body_start)):
+                code.body(module, index)
         if not section.exhausted:
             raise section.fail("section size mismatch")
     if len(module.functions) != len(module.body_start):
         raise MalformedError("function and code section have inconsistent lengths", reader.pos)
     if module.data_count is not None and module.data_count != len(module.data):
         raise MalformedError("data count and data section have inconsistent lengths", reader.pos)
-    if bodies:
-        for index in range(len(module.functions)):
-            code.body(module, index)
     return module
 
 

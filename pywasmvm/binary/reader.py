@@ -8,6 +8,9 @@ from __future__ import annotations
 from pywasmvm.errors import MalformedError
 
 
+UNEXPECTED_END = "unexpected end of section or function"
+
+
 class Reader:
     """Reads `data[pos:end]`; `pos` moves forward. Reading past `end` is malformed."""
 
@@ -31,7 +34,7 @@ class Reader:
         """One byte."""
         pos = self.pos
         if pos >= self.end:
-            raise self.fail("unexpected end")
+            raise self.fail(UNEXPECTED_END)
         self.pos = pos + 1
         return self.data[pos]
 
@@ -39,18 +42,21 @@ class Reader:
         """Skip `count` bytes and return where they start."""
         start = self.pos
         if count > self.end - start:
-            raise self.fail("unexpected end of section or function")
+            raise self.fail(UNEXPECTED_END)
         self.pos = start + count
         return start
 
-    def _leb128(self, bits: int) -> tuple[int, int]:
-        """The payload of a LEB128 number and its width in bits; the last byte decides about the sign."""
+    def _leb128(self, bits: int, signed: bool) -> int:
+        """A LEB128 number of at most `bits` bits.
+
+        One that the end cuts off is read on for its error alone: what is wrong with it anyway is said first.
+        """
         start = pos = self.pos
-        data, end = self.data, self.end
+        data = self.data
         result = shift = 0
         while True:
-            if pos >= end:
-                raise self.fail("unexpected end", start)
+            if pos >= len(data):
+                raise self.fail(UNEXPECTED_END, start)
             byte = data[pos]
             pos += 1
             result |= (byte & 0x7F) << shift
@@ -59,26 +65,23 @@ class Reader:
                 break
             if shift >= bits:
                 raise self.fail("integer representation too long", start)
+        if signed and result >> (shift - 1):
+            result -= 1 << shift
+        least, most = (-1 << (bits - 1), 1 << (bits - 1)) if signed else (0, 1 << bits)
+        if not least <= result < most:
+            raise self.fail("integer too large", start)
+        if pos > self.end:
+            raise self.fail(UNEXPECTED_END, start)
         self.pos = pos
-        return result, shift
+        return result
 
     def unsigned(self, bits: int) -> int:
         """An unsigned LEB128 number of at most `bits` bits."""
-        start = self.pos
-        result, _ = self._leb128(bits)
-        if result >> bits:
-            raise self.fail("integer too large", start)
-        return result
+        return self._leb128(bits, False)
 
     def signed(self, bits: int) -> int:
         """A signed LEB128 number of at most `bits` bits, as a Python int with its sign."""
-        start = self.pos
-        result, width = self._leb128(bits)
-        if result >> (width - 1):
-            result -= 1 << width
-        if not -(1 << (bits - 1)) <= result < 1 << (bits - 1):
-            raise self.fail("integer too large", start)
-        return result
+        return self._leb128(bits, True)
 
     def u32(self) -> int:
         """An index, a length, a count."""
@@ -93,12 +96,15 @@ class Reader:
         start = self.pos
         count = self.u32()
         if count > self.end - self.pos:
-            raise self.fail("length out of bounds", start)
+            raise self.fail(UNEXPECTED_END, start)
         return count
 
     def name(self) -> str:
         """A length and that many bytes of UTF-8."""
-        count = self.length()
+        start = self.pos
+        count = self.u32()
+        if count > self.end - self.pos:
+            raise self.fail("length out of bounds", start)
         start = self.take(count)
         try:
             return self.data[start : start + count].decode("utf-8")

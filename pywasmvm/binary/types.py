@@ -129,6 +129,8 @@ def _composite(reader: Reader, start: int, byte: int) -> CompType:
         return StructType(tuple([_field(reader) for _ in range(reader.length())]))
     if byte == ARRAY:
         return ArrayType(_field(reader))
+    if byte >= 0x80:  # the code of a type is a number, if one of a single byte
+        raise reader.fail("integer representation too long", start)
     raise reader.fail("malformed definition type", start)
 
 
@@ -155,9 +157,9 @@ def _limits(reader: Reader) -> tuple[Limits, bool]:
     flags = reader.byte()
     if flags & ~(HAS_MAX | IS_64):
         raise reader.fail("malformed limits flags", start)
-    bits = 64 if flags & IS_64 else 32
-    least = reader.unsigned(bits)
-    return Limits(least, reader.unsigned(bits) if flags & HAS_MAX else None), bits == 64
+    # Also those of 32-bit addresses: what is too large for them is for validation to say.
+    least = reader.unsigned(64)
+    return Limits(least, reader.unsigned(64) if flags & HAS_MAX else None), bool(flags & IS_64)
 
 
 def memory_type(reader: Reader) -> MemoryType:
