@@ -184,7 +184,7 @@ class FieldReader:
         if cursor.at_number():
             limits = self.types.limits(cursor)
             type_ = TableType(self.types.reftype(cursor), limits, address)
-            init = self._constant(cursor) if cursor.kind == LEFT else None
+            init = self._constant(cursor) if cursor.pos != cursor.end else None
             self.module.tables.append(Table(type_, init))
             return
         element = self.types.reftype(cursor)
