@@ -18,6 +18,7 @@ def read_annotations(tokens: Tokens, begin: int, end: int, reader: FieldReader) 
         module=None if names.module is None else names.module.decode(),
         functions=names.funcs.by_index(),
         locals={index: space.by_index() for index, space in names.locals.items()},
+        labels=names.labels,
         types=names.types.by_index(),
         tables=names.tables.by_index(),
         memories=names.memories.by_index(),

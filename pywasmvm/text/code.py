@@ -167,7 +167,7 @@ class CodeReader:
             condition = self.opened[-1]
             cursor.pos += 1
             self._emit(condition.opcode, condition.immediate, condition.offset)
-            self.immediates.labels.names.append(condition.label)
+            self.immediates.labels.enter(condition.label)
             condition.kind = "arms"
             self.opened.append(_Open("arm", _END, None, offset))
         elif inside == "arms":
@@ -216,11 +216,11 @@ class CodeReader:
 
     def _open(self, opened: _Open) -> None:
         self.opened.append(opened)
-        self.immediates.labels.names.append(opened.label)
+        self.immediates.labels.enter(opened.label)
 
     def _close(self) -> None:
         self.opened.pop()
-        self.immediates.labels.names.pop()
+        self.immediates.labels.leave()
 
     def _same_label(self, cursor: Cursor, opened: _Open) -> None:
         """The name that may stand behind `else` and `end` is that of the block."""

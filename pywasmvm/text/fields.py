@@ -132,7 +132,10 @@ class FieldReader:
             self._import(imported, "func", type_)
         else:
             self.module.functions.append(type_)
-            body = self._code().body(cursor, locals_)
+            reader = self._code()
+            body = reader.body(cursor, locals_)
+            if reader.immediates.labels.names:
+                self.names.labels[index] = reader.immediates.labels.names
             assert self.module.bodies is not None
             self.module.bodies.append(body)
         if locals_.names:

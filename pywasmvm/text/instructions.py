@@ -51,23 +51,48 @@ class InstructionPrinter:
 
     def __init__(self, ids: Identifiers, type_text: Callable[[ValType], str]) -> None:
         self.ids, self.type_text = ids, type_text
-        self.locals: dict[int, str] = {}
+        self.begin({})
 
-    def instruction(self, opcode: Opcode, immediate: Any, locals_: dict[int, str]) -> str:
-        """The instruction on one line; `locals_` are the identifiers of the function's locals."""
+    def begin(self, locals_: dict[int, str]) -> None:
+        """A function or an expression begins; `locals_` are the identifiers of its locals."""
         self.locals = locals_
+        self._labels: list[str | None] = []
+        self._depths: dict[str, list[int]] = {}
+
+    def enter(self, label: str | None) -> None:
+        """A block begins; `label` is its identifier if it has one."""
+        if label is not None:
+            self._depths.setdefault(label, []).append(len(self._labels))
+        self._labels.append(label)
+
+    def leave(self) -> None:
+        """The innermost block ends."""
+        label = self._labels.pop()
+        if label is not None:
+            self._depths[label].pop()
+
+    def label(self, index: int) -> str:
+        """A label: its identifier, unless it has none or a block further in has the same."""
+        place = len(self._labels) - 1 - index
+        name = self._labels[place] if place >= 0 else None
+        return name if name is not None and self._depths[name][-1] == place else str(index)
+
+    def instruction(self, opcode: Opcode, immediate: Any, label: str | None = None) -> str:
+        """The instruction on one line; `label` is the identifier of a block."""
+        text = self._immediates(opcode, immediate)
+        return " ".join(part for part in (opcode.name, label, text) if part)
+
+    def _immediates(self, opcode: Opcode, immediate: Any) -> str:
         kinds = opcode.immediates
         if not kinds:
-            return opcode.name
+            return ""
         special = _SPECIAL.get(kinds)
         if special is not None:
-            text = special(self, immediate, opcode)
-        elif len(kinds) == 1:
-            text = _PRINTERS[kinds[0]](self, immediate)
-        else:
-            parts = [_PRINTERS[kind](self, part) for kind, part in zip(kinds, immediate, strict=True)]
-            text = " ".join(part for part in parts if part)
-        return f"{opcode.name} {text}" if text else opcode.name
+            return special(self, immediate, opcode)
+        if len(kinds) == 1:
+            return _PRINTERS[kinds[0]](self, immediate)
+        parts = [_PRINTERS[kind](self, part) for kind, part in zip(kinds, immediate, strict=True)]
+        return " ".join(part for part in parts if part)
 
     @staticmethod
     def named(names: dict[int, str], index: int) -> str:
@@ -89,7 +114,7 @@ class InstructionPrinter:
         texts = []
         for clause in clauses:
             tag = "" if clause.tag is None else f" {self.named(self.ids.tags, clause.tag)}"
-            texts.append(f"({clause.kind}{tag} {clause.label})")
+            texts.append(f"({clause.kind}{tag} {self.label(clause.label)})")
         return " ".join(texts)
 
     def memarg(self, memarg: MemArg, opcode: Opcode) -> str:
@@ -134,7 +159,7 @@ class InstructionPrinter:
     def cast(self, immediate: tuple[int, RefType, RefType]) -> str:
         """A label and two reference types."""
         label, before, after = immediate
-        return f"{label} {self.type_text(before)} {self.type_text(after)}"
+        return f"{self.label(label)} {self.type_text(before)} {self.type_text(after)}"
 
 
 def _v128(value: int) -> str:
@@ -143,8 +168,8 @@ def _v128(value: int) -> str:
 
 _PRINTERS: dict[Imm, Callable[[InstructionPrinter, Any], str]] = {
     Imm.BLOCKTYPE: InstructionPrinter.block_type,
-    Imm.LABEL: lambda p, label: str(label),
-    Imm.LABELS: lambda p, labels: " ".join(map(str, labels)),
+    Imm.LABEL: InstructionPrinter.label,
+    Imm.LABELS: lambda p, labels: " ".join(map(p.label, labels)),
     Imm.FUNC: lambda p, index: p.named(p.ids.functions, index),
     Imm.TYPE: lambda p, index: p.named(p.ids.types, index),
     Imm.TABLE: lambda p, index: p.optional(index, p.ids.tables),

@@ -42,23 +42,44 @@ class Space:
 
 
 class Labels:
-    """The labels that are open, innermost last; the same name may occur again further in."""
+    """The labels of a function: those that are open, and the names of all there were.
 
-    __slots__ = ("names",)
+    The same name may occur again further in. Blocks are numbered in the order in which they begin.
+    """
+
+    __slots__ = ("_depths", "_open", "count", "names")
 
     def __init__(self) -> None:
-        self.names: list[bytes | None] = []
+        self._open: list[bytes | None] = []
+        # Where the open labels of one name stand, innermost last: blocks may nest very deeply.
+        self._depths: dict[bytes, list[int]] = {}
+        self.count = 0
+        self.names: dict[int, str] = {}
+
+    def enter(self, name: bytes | None) -> None:
+        """A block begins."""
+        if name is not None:
+            self._depths.setdefault(name, []).append(len(self._open))
+            self.names[self.count] = name.decode()
+        self._open.append(name)
+        self.count += 1
+
+    def leave(self) -> None:
+        """The innermost block ends."""
+        name = self._open.pop()
+        if name is not None:
+            self._depths[name].pop()
 
     def index(self, cursor: Cursor) -> int:
         """Read a label: a number of blocks outwards, or the innermost with this name."""
         if cursor.kind != ID:
             return cursor.unsigned()
         wanted = cursor.tokens.identifier(cursor.pos)
-        for depth, name in enumerate(reversed(self.names)):
-            if name == wanted:
-                cursor.pos += 1
-                return depth
-        raise cursor.fail(f"unknown label ${wanted.decode()}")
+        depths = self._depths.get(wanted)
+        if not depths:
+            raise cursor.fail(f"unknown label ${wanted.decode()}")
+        cursor.pos += 1
+        return len(self._open) - 1 - depths[-1]
 
 
 class Names:
@@ -76,6 +97,7 @@ class Names:
         self.tags = Space("tag")
         self.elems = Space("elem segment")
         self.data = Space("data segment")
-        #: Fields of struct types and locals of functions, by the index of their owner.
+        #: Fields of struct types, locals and labels of functions, by the index of their owner.
         self.fields: dict[int, Space] = {}
         self.locals: dict[int, Space] = {}
+        self.labels: dict[int, dict[int, str]] = {}

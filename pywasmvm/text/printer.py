@@ -1,7 +1,7 @@
 """`ModuleSyntax` to canonical text: parsing it gives an equal module (spec: Text Format).
 
 Instructions stand plain, one to a line, indented by the blocks around them. Names come from the name section
-where they are unique; labels are numbers.
+where they are unique.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from pywasmvm.types import (
 )
 
 _FUNCTIONS = ref(False, HeapType.FUNC)
+_DEEPEST = 40
 _OPENING = frozenset({"block", "loop", "if", "try_table"})
 
 
@@ -59,6 +60,11 @@ class Identifiers:
         self.elems, self.data = unique(names.elems), unique(names.data)
         self.fields = {index: unique(fields) for index, fields in names.fields.items()}
         self.locals = {index: unique(locals_) for index, locals_ in names.locals.items()}
+        # Labels may share a name: the innermost is meant.
+        self.labels = {
+            index: {n: identifier(label) for n, label in labels.items() if label}
+            for index, labels in names.labels.items()
+        }
         self.module = identifier(names.module) if names.module else None
 
 
@@ -232,7 +238,8 @@ class _Printer:
             composite = self.module.types[type_index].composite
             params = len(composite.params) if isinstance(composite, FuncType) else 0
         yield from self.locals(code, params, names)
-        yield from self.body(code, names)
+        self.code.begin(names)
+        yield from self.body(code, self.ids.labels.get(index, {}))
         yield "  )"
 
     def locals(self, code: Code, first: int, names: dict[int, str]) -> Iterator[str]:
@@ -245,22 +252,32 @@ class _Printer:
                     yield f"    (local {text})"
             first += count
 
-    def body(self, code: Code, names: dict[int, str]) -> Iterator[str]:
-        depth = 2
+    def body(self, code: Code, labels: dict[int, str]) -> Iterator[str]:
+        blocks = 0
+        depth = 2  # grows no further than the eye can follow, or deep nesting would be printed as blanks
         last = len(code) - 1
         for place, (opcode, immediate) in enumerate(zip(code.ops, code.immediates, strict=True)):
             if place == last:
                 return  # the end of the function is its parenthesis
             if opcode.name in ("end", "else"):
                 depth -= 1
-            yield "  " * depth + self.code.instruction(opcode, immediate, names)
-            if opcode.name in _OPENING or opcode.name == "else":
+            label = None
+            if opcode.name in _OPENING:
+                label = labels.get(blocks)
+                blocks += 1
+            yield "  " * min(depth, _DEEPEST) + self.code.instruction(opcode, immediate, label)
+            if opcode.name in _OPENING:
+                self.code.enter(label)
                 depth += 1
+            elif opcode.name == "else":
+                depth += 1
+            elif opcode.name == "end":
+                self.code.leave()
 
     def expression(self, code: Code) -> str:
         """A constant expression on one line."""
-        parts = zip(code.ops[:-1], code.immediates[:-1], strict=True)
-        return " ".join(self.code.instruction(opcode, immediate, {}) for opcode, immediate in parts)
+        self.code.begin({})
+        return " ".join(map(self.code.instruction, code.ops[:-1], code.immediates[:-1]))
 
     def offset(self, offset: int | Code | None) -> str:
         if isinstance(offset, Code):
