@@ -55,7 +55,7 @@ def fused_f64(x: float, y: float, z: float) -> float:
     try:
         return numerator / denominator  # rounded once, whatever the size of the integers
     except OverflowError:
-        return math.copysign(math.inf, numerator)
+        return math.inf if numerator > 0 else -math.inf
 
 
 def fused_f32(x: float, y: float, z: float) -> float:
