@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pywasmvm.errors import MalformedError
 
-
 UNEXPECTED_END = "unexpected end of section or function"
 
 

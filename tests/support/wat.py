@@ -1,4 +1,4 @@
-"""Text to binary for tests, through `wasm-tools parse`, until our own text parser exists (issue 3).
+"""Text to binary for tests: `wat` with our own parser and encoder, `assembled` with an independent tool.
 
 Results are kept for the life of the process: many tests share a module.
 """
@@ -11,6 +11,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pywasmvm.binary.encode import encode
+from pywasmvm.text.parser import parse_module
+
+
+@functools.cache
+def wat(text: str) -> bytes:
+    """Encode one `(module ...)` given as text. Raises MalformedError."""
+    return encode(parse_module(text))
+
 
 def wasm_tools() -> str:
     """Path of the `wasm-tools` program that the `dev` extra installs beside this interpreter."""
@@ -22,8 +31,8 @@ def wasm_tools() -> str:
 
 
 @functools.cache
-def wat(text: str) -> bytes:
-    """Encode one `(module ...)` given as text; a syntax error fails the test with the tool's own message."""
+def assembled(text: str) -> bytes:
+    """What `wasm-tools parse` makes of one `(module ...)`. Raises ValueError with the tool's own message."""
     done = subprocess.run([wasm_tools(), "parse", "-"], input=text.encode(), capture_output=True)
     if done.returncode != 0:
         raise ValueError(done.stderr.decode(errors="replace"))

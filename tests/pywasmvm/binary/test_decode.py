@@ -7,23 +7,32 @@ import math
 import pytest
 
 from pywasmvm.binary import code
-from pywasmvm.binary.custom import names
 from pywasmvm.binary.decode import decode
 from pywasmvm.errors import MalformedError
+from pywasmvm.features import DEFAULT, IMPLIES
 from pywasmvm.numerics.bits import f32_to_bits, f64_to_bits
-from pywasmvm.syntax import BlockType, Code, MemArg, ModuleSyntax
+from pywasmvm.syntax import Catch, Code, Import, MemArg
 from pywasmvm.types import (
     EXTERNREF,
     F32,
     F64,
     FUNCREF,
+    I8,
+    I16,
     I32,
     I64,
+    V128,
+    ArrayType,
+    FieldType,
     FuncType,
     GlobalType,
+    HeapType,
     Limits,
     MemoryType,
+    StructType,
+    SubType,
     TableType,
+    ref,
 )
 from tests.support import binary as b
 from tests.support.wat import wat
@@ -61,15 +70,15 @@ def test_sections_become_fields() -> None:
       (data (i32.const 8) "abc")
       (data "passive"))""")
     )
-    function_type = FuncType((I32, F64), (I64,))
-    assert module.types[0] == function_type
-    assert [(entry.module, entry.name, entry.type) for entry in module.imports] == [
-        ("env", "f", function_type),
-        ("env", "t", TableType(EXTERNREF, Limits(1, 2))),
-        ("env", "m", MemoryType(Limits(3))),
-        ("env", "g", GlobalType(F32, True)),
+    assert module.types[0] == SubType(FuncType((I32, F64), (I64,)))
+    assert module.groups == [1, 1]
+    assert module.imports == [
+        Import("env", "f", "func", 0),
+        Import("env", "t", "table", TableType(EXTERNREF, Limits(1, 2))),
+        Import("env", "m", "memory", MemoryType(Limits(3))),
+        Import("env", "g", "global", GlobalType(F32, True)),
     ]
-    assert [entry.name for entry in module.imported(MemoryType)] == ["m"]
+    assert [entry.name for entry in module.imported("memory")] == ["m"]
     assert module.functions == [0, 1]
     assert module.tables[0].type == TableType(FUNCREF, Limits(4))
     assert module.globals[0].type == GlobalType(I64, False)
@@ -82,8 +91,8 @@ def test_sections_become_fields() -> None:
     ]
     assert module.start == 2
     assert [(e.mode, e.table, e.type, len(e.items)) for e in module.elems] == [
-        ("active", 1, FUNCREF, 2),
-        ("declarative", 0, FUNCREF, 1),
+        ("active", 1, ref(False, HeapType.FUNC), 2),
+        ("declarative", 0, ref(False, HeapType.FUNC), 1),
         ("passive", 0, EXTERNREF, 1),
     ]
     data = module.data
@@ -150,9 +159,9 @@ def test_immediates() -> None:
         ("i32.const", 0xFFFFFFFF), ("drop", None),
         ("i64.const", 0xFFFFFFFFFFFFFFFE), ("drop", None),
         ("i32.const", 0), ("i32.load", MemArg(1, 70000)), ("drop", None),
-        ("block", BlockType((), ())), ("br", 0), ("end", None),
-        ("loop", BlockType((), (I32,))), ("i32.const", 1), ("end", None), ("drop", None),
-        ("i32.const", 5), ("block", BlockType((I32,), (I32,))), ("end", None), ("drop", None),
+        ("block", None), ("br", 0), ("end", None),
+        ("loop", I32), ("i32.const", 1), ("end", None), ("drop", None),
+        ("i32.const", 5), ("block", 0), ("end", None), ("drop", None),
         ("i32.const", 0), ("br_table", (0, 0, 0)),
         ("unreachable", None), ("call", 0),
         ("call_indirect", (0, 0)), ("call_indirect", (0, 1)),
@@ -164,6 +173,116 @@ def test_immediates() -> None:
         ("table.init", (0, 1)), ("elem.drop", 0), ("table.copy", (0, 1)),
         ("end", None),
     ]  # fmt: skip
+
+
+def test_type_definitions() -> None:
+    module = decode(
+        b.module(
+            b.types(
+                b"\x5f\2\x78\0\x77\1",
+                b"\x4e\2" + b"\x50\0\x5f\1\x63\2\1" + b"\x4f\1\1\x5e\x64\x6d\0",
+                b"\x4e\0",
+                b"\x4e\1" + b.functype(b"\x7b"),
+            )
+        )
+    )
+    assert module.groups == [1, 2, 0, 1]
+    assert module.types == [
+        SubType(StructType((FieldType(I8), FieldType(I16, True)))),
+        SubType(StructType((FieldType(ref(True, 2), True),)), final=False),
+        SubType(ArrayType(FieldType(ref(False, HeapType.EQ))), final=True, supers=(1,)),
+        SubType(FuncType((V128,))),
+    ]
+
+
+HEAPS = "exn array struct i31 eq any extern func none noextern nofunc noexn"
+
+
+@pytest.mark.parametrize(
+    ("byte", "word"),
+    list(enumerate(HEAPS.split(), 0x69)),
+)
+def test_abstract_heap_types(byte: int, word: str) -> None:
+    """Alone, the byte is the nullable reference; behind 0x64 it is the heap type."""
+    params = bytes([byte, 0x64, byte, 0x63, byte])
+    module = decode(b.module(b.types(b"\x60\3" + params + b"\0")))
+    heap = HeapType(word)
+    assert module.types == [SubType(FuncType((ref(True, heap), ref(False, heap), ref(True, heap))))]
+
+
+def test_limits() -> None:
+    memories = [b"\0\1", b"\1\1\2", b"\4" + b.u32(2**48), b"\5\0" + b.u32(2**64 - 1), b"\0" + b.u32(2**32)]
+    found = decode(b.module(b.section(5, b.vec(memories)))).memories
+    assert found == [
+        MemoryType(Limits(1)),
+        MemoryType(Limits(1, 2)),
+        MemoryType(Limits(2**48), I64),
+        MemoryType(Limits(0, 2**64 - 1), I64),
+        MemoryType(Limits(2**32)),  # too large for its addresses: invalid, but well-formed
+    ]
+
+
+def test_tables_with_an_initial_value_and_tags() -> None:
+    module = decode(
+        b.module(
+            b.types(b.functype()),
+            b.section(2, b.vec([b.name("m") + b.name("t") + b"\4\0\0"])),
+            b.section(4, b.vec([b"\x40\0\x70\0\1\xd0\x70\x0b", b"\x6f\4\0"])),
+            b.section(13, b.vec([b"\0\0"])),
+        )
+    )
+    assert module.imports == [Import("m", "t", "tag", 0)]
+    assert module.tags == [0]
+    assert [table.type for table in module.tables] == [
+        TableType(FUNCREF, Limits(1)),
+        TableType(EXTERNREF, Limits(0), I64),
+    ]
+    init = module.tables[0].init
+    assert init is not None
+    assert [str(instr) for instr in init] == ["ref.null HeapType.FUNC", "end"]
+    assert module.tables[1].init is None
+
+
+def test_immediates_of_vector_instructions() -> None:
+    lanes = bytes(range(16))
+    assert first_body("""(module (memory 1) (memory 1) (func
+      v128.const i32x4 1 0 0 0x80000000 v128.const i64x2 0 0
+      i8x16.shuffle 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15
+      i8x16.extract_lane_u 15
+      i32.const 0 v128.load16_lane 1 offset=3 align=1 7))""") == [
+        ("v128.const", 1 | 0x80000000 << 96), ("v128.const", 0), ("i8x16.shuffle", lanes),
+        ("i8x16.extract_lane_u", 15), ("i32.const", 0), ("v128.load16_lane", (MemArg(0, 3, 1), 7)),
+        ("end", None),
+    ]  # fmt: skip
+
+
+def test_immediates_of_references_and_exceptions() -> None:
+    anyref, eqref = ref(True, HeapType.ANY), ref(False, HeapType.EQ)
+    assert first_body("""(module (type $s (struct (field i32))) (type $f (func)) (tag $e)
+      (func (param anyref)
+        local.get 0 br_on_cast 0 anyref (ref eq)
+        br_on_cast_fail 0 anyref anyref
+        ref.test (ref $s) ref.cast (ref null $s) ref.null $s
+        struct.get $s 0 array.new_fixed 7 4 call_ref $f
+        try_table (result i32) (catch $e 0) (catch_ref 0 1) (catch_all 0) (catch_all_ref 1) end
+        throw $e throw_ref))""") == [
+        ("local.get", 0), ("br_on_cast", (0, anyref, eqref)),
+        ("br_on_cast_fail", (0, anyref, anyref)),
+        ("ref.test", ref(False, 0)), ("ref.cast", ref(True, 0)), ("ref.null", 0),
+        ("struct.get", (0, 0)), ("array.new_fixed", (7, 4)), ("call_ref", 1),
+        ("try_table", (I32, (Catch("catch", 0, 0), Catch("catch_ref", 0, 1), Catch("catch_all", None, 0),
+                             Catch("catch_all_ref", None, 1)))),
+        ("end", None), ("throw", 0), ("throw_ref", None), ("end", None),
+    ]  # fmt: skip
+
+
+def test_memory_addresses_may_be_wide() -> None:
+    assert first_body("(module (memory i64 0) (func i64.const 0 i32.load offset=0xffffffffffffffff drop))")[
+        1
+    ] == (
+        "i32.load",
+        MemArg(2, 2**64 - 1),
+    )
 
 
 @pytest.mark.parametrize("pattern", [0x7FC00000, 0x7FA00001, 0xFF800001, 0x80000000, 0x3DCCCCCD], ids=hex)
@@ -231,14 +350,18 @@ def test_custom_sections_may_stand_anywhere_and_repeat() -> None:
         ("saturating-float-to-int", "f32.const 0 i32.trunc_sat_f32_s drop"),
         ("bulk-memory", "i32.const 0 i32.const 0 i32.const 0 memory.fill"),
         ("reference-types", "ref.null func drop"),
+        ("simd", "v128.const i64x2 0 0 drop"),
+        ("relaxed-simd", "unreachable i8x16.relaxed_swizzle drop"),
+        ("tail-call", "return_call 0"),
+        ("exceptions", "unreachable throw_ref"),
+        ("function-references", "unreachable call_ref 0"),
+        ("gc", "unreachable ref.eq drop"),
     ],
 )
 def test_instructions_of_a_feature_that_is_off_are_unknown(feature: str, text: str) -> None:
-    from pywasmvm.features import DEFAULT
-
     data = wat(f"(module (memory 1) (func {text}))")
     decode(data)
-    off = DEFAULT - {feature} - ({"reference-types"} if feature == "bulk-memory" else set())
+    off = [name for name in DEFAULT if name != feature and feature not in IMPLIES.get(name, ())]
     with pytest.raises(MalformedError, match="illegal opcode"):
         decode(data, features=off)
 
@@ -256,37 +379,3 @@ def test_without_bodies_only_what_is_asked_for_is_read() -> None:
         code.body(module, 1)
     with pytest.raises(MalformedError, match="illegal opcode 27"):
         decode(data)
-
-
-def named(content: bytes) -> ModuleSyntax:
-    return decode(b.module(b.custom("name", content)))
-
-
-def test_the_name_section() -> None:
-    data = wat("(module $app (func $first (param $x i32) (local $y i32)) (func) (func $third))")
-    found = names(decode(data))
-    assert found.module == "app"
-    assert found.functions == {0: "first", 2: "third"}
-    assert found.locals[0] == {0: "x", 1: "y"}
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"\0",
-        b"\0\x7fabc",
-        b"\1\4\1\0\5abc",
-        b"\1\x03\1\0\x80",
-        b"\x01\x05\xff\xff\xff\xff\x0f",
-        b"\x07\x02ab",
-        b"\2\2\1\0",
-    ],
-)
-def test_a_faulty_name_section_is_never_an_error(content: bytes) -> None:
-    found = names(named(content))
-    assert found.module is None
-
-
-def test_names_before_the_fault_are_used() -> None:
-    found = names(named(b"\0\4\3app" + b"\1\x20\x01\x00\x02ok"))
-    assert found.module == "app"

@@ -45,7 +45,7 @@ CASES: dict[str, tuple[bytes, str]] = {
     ),
     "section size beyond u32": (b.module(b"\1\xff\xff\xff\xff\x1f"), "integer too large"),
     "bytes left in a section": (b.module(b.section(1, b"\0\0")), "section size mismatch"),
-    "section ends too early": (b.module(b.section(1, b"\1")), "length out of bounds"),
+    "section ends too early": (b.module(b.section(1, b"\1")), "unexpected end of section or function"),
     "unknown section": (b.module(b.section(14, b"")), "malformed section id"),
     "section twice": (b.module(TYPE, TYPE), "unexpected content after last section"),
     "section out of order": (b.module(MEMORY, TYPE), "unexpected content after last section"),
@@ -67,18 +67,34 @@ CASES: dict[str, tuple[bytes, str]] = {
     ),
     "export name not UTF-8": (b.module(b.section(7, b.vec([b.name(b"\x80") + b"\0\0"]))), "malformed UTF-8"),
     # types
-    "type of another form": (b.module(b.types(b"\x40\0\0")), "malformed function type"),
+    "type of another form": (b.module(b.types(b"\x40\0\0")), "malformed definition type"),
+    "type code of two bytes": (b.module(b.types(b"\xe0\x7f\0\0")), "integer representation too long"),
+    "field neither const nor var": (b.module(b.types(b"\x5f\1\x7f\2")), "malformed mutability"),
+    "packed parameter": (b.module(b.types(b.functype(b"\x78"))), "malformed value type"),
+    "group in a group": (b.module(b.types(b"\x4e\1\x4e\0")), "malformed definition type"),
+    "subtype of a subtype": (b.module(b.types(b"\x50\0\x50\0\x5f\0")), "malformed definition type"),
+    "negative type index": (b.module(b.types(b"\x60\1\x64\x40\0")), "malformed heap type"),
     "unknown value type": (b.module(b.types(b.functype(b"\x01"))), "malformed value type"),
     "block type as a value type": (b.module(b.types(b.functype(b"\x40"))), "malformed value type"),
     # imports, tables, memories, globals, exports
     "import of an unknown kind": (
-        b.module(b.section(2, b.vec([b.name("m") + b.name("n") + b"\5\0"]))),
+        b.module(b.section(2, b.vec([b.name("m") + b.name("n") + b"\6\0"]))),
         "malformed import kind",
     ),
     "table of numbers": (b.module(b.section(4, b.vec([b.I32 + b"\0\0"]))), "malformed reference type"),
     "limits with unknown flags": (b.module(b.section(5, b.vec([b"\x08\0"]))), "malformed limits flags"),
     "shared memory": (b.module(b.section(5, b.vec([b"\3\0\0"]))), "malformed limits flags"),
-    "64-bit memory": (b.module(b.section(5, b.vec([b"\4\0"]))), "malformed limits flags"),
+    "size beyond u64": (b.module(b.section(5, b.vec([b"\4" + b"\xff" * 9 + b"\3"]))), "integer too large"),
+    "size that the section cuts and is too long": (
+        b.module(b.section(5, b"\1\0" + b"\x80" * 12, size=4)),
+        "integer representation too long",
+    ),
+    "tag of another kind": (b.module(TYPE, b.section(13, b.vec([b"\1\0"]))), "malformed tag attribute"),
+    "tags behind globals": (
+        b.module(TYPE, b.section(6, b"\0"), b.section(13, b"\0")),
+        "unexpected content after last section",
+    ),
+    "table with half a prefix": (b.module(b.section(4, b.vec([b"\x40\1\x70\0\0"]))), "malformed table"),
     "limits without maximum": (b.module(b.section(5, b.vec([b"\1\0"]))), "unexpected end"),
     "global neither const nor var": (
         b.module(b.section(6, b.vec([b.I32 + b"\2\x41\0\x0b"]))),
@@ -86,7 +102,7 @@ CASES: dict[str, tuple[bytes, str]] = {
     ),
     "global without end": (b.module(b.section(6, b.vec([b.I32 + b"\0\x41\0"]))), "unexpected end"),
     "export of an unknown kind": (
-        b.module(b.section(7, b.vec([b.name("x") + b"\4\0"]))),
+        b.module(b.section(7, b.vec([b.name("x") + b"\5\0"]))),
         "malformed export kind",
     ),
     # functions and code
@@ -125,7 +141,11 @@ CASES: dict[str, tuple[bytes, str]] = {
         with_code(b"\xfc\x80\x80\x80\x80\x80\x00"),
         "integer representation",
     ),
-    "vector instruction": (with_code(b"\xfd\x0c" + bytes(16)), "illegal opcode fd"),
+    "unknown vector instruction": (with_code(b"\xfd\x94\x02"), "illegal opcode fd 114"),
+    "vector constant cut": (in_body(b"\0\xfd\x0c" + bytes(15)), "unexpected end"),
+    "cast with unknown flags": (with_code(b"\xfb\x18\4\0\x6e\x6e"), "malformed br_on_cast flags"),
+    "catch of an unknown kind": (with_code(b"\x1f\x40\1\4\0\x0b"), "malformed catch clause"),
+    "more catches than bytes": (with_code(b"\x1f\x40\xff\xff\xff\xff\x0f"), "unexpected end"),
     "i32 constant too long": (
         with_code(b"\x41\x80\x80\x80\x80\x80\x00\x1a"),
         "integer representation too long",
@@ -141,17 +161,16 @@ CASES: dict[str, tuple[bytes, str]] = {
     "f64 constant cut": (in_body(b"\0\x44\0\0\0\0\0\0"), "unexpected end"),
     "negative block type": (with_code(b"\x02\x41\x0b"), "malformed block type"),
     "alignment of 2^64": (
-        in_body(b"\0\x41\0\x28\x40\0\x1a" + b.END, MEMORY),
+        in_body(b"\0\x41\0\x28\x80\1\0\x1a" + b.END, MEMORY),
         "malformed memop flags",
     ),
-    "offset beyond u32": (
-        in_body(b"\0\x41\0\x28\0\xff\xff\xff\xff\x1f\x1a" + b.END, MEMORY),
+    "offset beyond u64": (
+        in_body(b"\0\x41\0\x28\0" + b"\xff" * 9 + b"\x02\x1a" + b.END, MEMORY),
         "integer too large",
     ),
-    "memory.size of another memory": (in_body(b"\0\x3f\1\x1a" + b.END, MEMORY), "zero byte expected"),
     "br_table with more labels than bytes": (
         with_code(b"\x41\0\x0e\xff\xff\xff\xff\x0f\0"),
-        "length out of bounds",
+        "unexpected end of section or function",
     ),
     "reference to an unknown heap type": (with_code(b"\xd0\x40\x1a"), "malformed heap type"),
     "select of a malformed type": (with_code(b"\x41\0\x41\0\x41\0\x1c\1\x40\x1a"), "malformed value type"),
@@ -169,7 +188,7 @@ CASES: dict[str, tuple[bytes, str]] = {
     "elements of a number type": (b.module(b.section(9, b.vec([b"\5\x7f\0"]))), "malformed reference type"),
     "more elements than bytes": (
         b.module(b.section(9, b.vec([b"\1\0\xff\xff\xff\xff\x0f"]))),
-        "length out of bounds",
+        "unexpected end of section or function",
     ),
     "data segment of an unknown kind": (
         b.module(b.section(11, b.vec([b"\3"]))),
@@ -187,7 +206,7 @@ CASES: dict[str, tuple[bytes, str]] = {
     ),
     "as many types as a u32 can say": (
         b.module(b.section(1, b"\xff\xff\xff\xff\x0f")),
-        "length out of bounds",
+        "unexpected end of section or function",
     ),
 }
 
