@@ -20,7 +20,7 @@ from pywasmvm.valid.context import Context
 RULE_FILES = (control, gc, memory, reference, table)
 
 #: Pages and elements that an address type can reach, and how messages write it.
-MOST_PAGES = {I32: (1 << 16, "2^16 pages (4 GiB)"), I64: (1 << 48, "2^48 pages (16 EiB)")}
+MOST_PAGES = {I32: (1 << 16, "65536 pages (4GiB)"), I64: (1 << 48, "2^48 pages (16EiB)")}
 MOST_ELEMENTS = {I32: ((1 << 32) - 1, "2^32-1"), I64: ((1 << 64) - 1, "2^64-1")}
 
 

@@ -23,7 +23,7 @@ def _ref_is_null(v: CodeValidator, immediate: None) -> None:
 def _ref_func(v: CodeValidator, index: int) -> None:
     type_ = v.context.function(index)
     if index not in v.context.declared:
-        raise InvalidError(f"undeclared function reference {index}")
+        raise InvalidError("undeclared function reference")
     v.push(type_.ref)
 
 

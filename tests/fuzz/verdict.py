@@ -42,7 +42,8 @@ def ours(data: bytes) -> tuple[str, str]:
     try:
         Module(data)
     except MalformedError as error:
-        if error.offset is None or not 0 <= error.offset <= len(data):
+        # A damaged first byte may make it a text, whose errors have lines.
+        if error.line is None and (error.offset is None or not 0 <= error.offset <= len(data)):
             raise AssertionError(f"no place in {error!r}") from error
         return "malformed", str(error)
     except InvalidError as error:

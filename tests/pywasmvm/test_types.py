@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 
 import pytest
 
 from pywasmvm import features
-from pywasmvm.matching import canonical, match_extern, match_limits, matches
+from pywasmvm.errors import InvalidError
+from pywasmvm.matching import (
+    _groups,
+    abstract_heap,
+    bottom_heap,
+    close_types,
+    def_type,
+    match_extern,
+    match_limits,
+    matches,
+    matches_heap,
+    top_heap,
+)
 from pywasmvm.types import (
     BOTTOM,
     BY_NAME,
@@ -16,13 +29,19 @@ from pywasmvm.types import (
     F32,
     F64,
     FUNCREF,
+    I8,
     I32,
     I64,
+    V128,
+    ArrayType,
+    FieldType,
     FuncType,
     GlobalType,
     HeapType,
     Limits,
     MemoryType,
+    StructType,
+    SubType,
     TableType,
     ValType,
     ref,
@@ -108,8 +127,108 @@ def test_externs() -> None:
 
 
 def test_equal_function_types_become_one_object() -> None:
-    assert canonical(FuncType((I32, F32), (I64,))) is canonical(FuncType((I32, F32), (I64,)))
-    assert canonical(FuncType((I32,))) is not canonical(FuncType((I64,)))
+    assert def_type(FuncType((I32, F32), (I64,))) is def_type(FuncType((I32, F32), (I64,)))
+    assert def_type(FuncType((I32,))) is not def_type(FuncType((I64,)))
+
+
+def struct(*fields: ValType, mutable: bool = False) -> SubType:
+    return SubType(StructType(tuple(FieldType(field, mutable) for field in fields)))
+
+
+def test_equal_groups_are_the_same_types_in_every_module() -> None:
+    one = close_types([SubType(FuncType()), struct(ref(True, 1))], [1, 1])
+    other = close_types([struct(ref(True, 0))], [1])
+    assert one[1] is other[0]
+    assert one[1] is not one[0]
+    composite = other[0].composite
+    assert isinstance(composite, StructType)
+    assert composite.fields[0].storage is other[0].nullable_ref
+
+
+def test_a_group_is_another_type_than_its_members_alone() -> None:
+    alone = close_types([struct(I32), struct(I64)], [1, 1])
+    together = close_types([struct(I32), struct(I64)], [2])
+    assert alone[0] is not together[0]
+    assert together == close_types([struct(I32), struct(I64)], [2])
+    assert together != close_types([struct(I64), struct(I32)], [2])[::-1]
+
+
+def test_finality_and_supertypes_belong_to_a_type() -> None:
+    open_ = SubType(StructType(()), final=False)
+    parent, child, other = close_types([open_, SubType(StructType(()), True, (0,)), struct()], [1, 1, 1])
+    assert child.supers == (parent,)
+    assert child.is_sub(parent)
+    assert not parent.is_sub(child)
+    assert other is not child
+    assert matches(child.ref, parent.nullable_ref)
+    assert not matches(parent.ref, child.nullable_ref)
+
+
+def test_groups_are_forgotten_when_nobody_holds_them() -> None:
+    kinds = [struct(*[F32] * n) for n in range(40, 50)]
+    gc.collect()
+    before = len(_groups)
+    held = close_types(kinds, [len(kinds)])
+    assert len(_groups) == before + 1
+    del held
+    gc.collect()
+    assert len(_groups) == before
+
+
+@pytest.mark.parametrize(
+    ("message", "types"),
+    [
+        ("unknown type 3", [struct(ref(True, 3))]),
+        ("unknown type 7", [SubType(FuncType((ref(False, 7),)))]),
+        ("unknown type 0: a supertype must be declared before", [SubType(StructType(()), False, (0,))]),
+        ("sub type: more than one supertype", [SubType(StructType(()), True, (0, 0))]),
+    ],
+)
+def test_types_that_are_refused(message: str, types: list[SubType]) -> None:
+    with pytest.raises(InvalidError, match=message):
+        close_types(types, [1] * len(types))
+
+
+def test_hierarchies_of_heap_types() -> None:
+    any_ = [HeapType.ANY, HeapType.EQ, HeapType.I31, HeapType.STRUCT, HeapType.ARRAY, HeapType.NONE]
+    for heap in any_:
+        assert top_heap(heap) is HeapType.ANY
+        assert bottom_heap(heap) is HeapType.NONE
+        assert matches_heap(HeapType.NONE, heap)
+        assert matches_heap(heap, HeapType.ANY)
+        assert matches_heap(HeapType.BOT, heap)
+        assert not matches_heap(heap, HeapType.FUNC)
+    assert matches_heap(HeapType.STRUCT, HeapType.EQ)
+    assert not matches_heap(HeapType.STRUCT, HeapType.ARRAY)
+    for top, bottom in (("func", "nofunc"), ("extern", "noextern"), ("exn", "noexn")):
+        assert matches_heap(HeapType(bottom), HeapType(top))
+        assert bottom_heap(HeapType(top)) is HeapType(bottom)
+        assert not matches_heap(HeapType(top), HeapType(bottom))
+    function, record = close_types([SubType(FuncType()), struct(I32)], [1, 1])
+    assert abstract_heap(function) is HeapType.FUNC
+    assert (top_heap(record), bottom_heap(record)) == (HeapType.ANY, HeapType.NONE)
+    assert matches_heap(record, HeapType.EQ)
+    assert matches_heap(HeapType.NONE, record)
+    assert not matches_heap(HeapType.NONE, function)
+    assert not matches_heap(HeapType.STRUCT, record)
+
+
+def test_types_must_be_closed_before_they_are_compared() -> None:
+    with pytest.raises(TypeError, match="must be closed"):
+        matches(ref(True, 0), FUNCREF)
+
+
+def test_texts_of_aggregates() -> None:
+    assert str(StructType((FieldType(I32), FieldType(I8, True)))) == "struct i32 (mut i8)"
+    assert str(ArrayType(FieldType(V128))) == "array v128"
+    assert repr(ref(True, 3)) == "(ref null 3)"
+    assert ref(True, 3) == ref(True, 3)
+    assert ref(True, 3) != ref(False, 3)
+    assert str(close_types([struct(I32)], [1])[0].ref) == "(ref <a struct type>)"
+    assert repr(ref(True, HeapType.NONE)) == "nullref"
+    assert str(MemoryType(Limits(1), I64)) == "memory i64 1"
+    with pytest.raises(TypeError, match="is not a function type"):
+        close_types([struct(I32)], [1])[0].func  # noqa: B018
 
 
 def test_features() -> None:

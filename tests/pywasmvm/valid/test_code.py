@@ -7,13 +7,15 @@ from array import array
 import pytest
 
 from pywasmvm.errors import InvalidError
+from pywasmvm.features import DEFAULT
 from pywasmvm.isa import ADDR, ROWS, Imm, op
 from pywasmvm.isa.opcode import Opcode
 from pywasmvm.isa.opcode import row as new_row
 from pywasmvm.syntax import Code, MemArg, ModuleSyntax
 from pywasmvm.types import BOTTOM, F32, F64, FUNCREF, I32, I64, BottomType, Limits, MemoryType, ValType
-from pywasmvm.valid.code import MAX_LOCALS, CodeValidator, _shape, has_rule
+from pywasmvm.valid.code import CodeValidator, _shape, has_rule
 from pywasmvm.valid.context import Context
+from pywasmvm.valid.locals import MAX_LOCALS
 from tests.support import binary as b
 from tests.support.numeric import INSTRUCTIONS
 from tests.support.validation import accepted, accepted_body, refusal, refused_body
@@ -23,9 +25,10 @@ CONST = {
     "i64": b"\x42\0",
     "f32": b"\x43\0\0\0\0",
     "f64": b"\x44" + bytes(8),
+    "v128": b"\xfd\x0c" + bytes(16),
     "funcref": b"\xd0\x70",
 }
-BYTE = {"i32": b.I32, "i64": b.I64, "f32": b.F32, "f64": b.F64, "funcref": b.FUNCREF}
+BYTE = {"i32": b.I32, "i64": b.I64, "f32": b.F32, "f64": b.F64, "v128": b"\x7b", "funcref": b.FUNCREF}
 MEMORY = b.section(5, b.vec([b"\0\1"]))
 
 
@@ -60,24 +63,24 @@ ACCESSES = [row for row in ROWS if row.access is not None]
 
 @pytest.mark.parametrize("row", ACCESSES, ids=lambda row: row.name)
 def test_loads_and_stores(row: Opcode) -> None:
-    value = row.name[:3]
-    if "load" in row.name:
-        check_signature(row.encoding + b"\0\0", ("i32",), value)
-    else:
-        check_signature(row.encoding + b"\0\0", ("i32", value), None)
+    value = row.name.partition(".")[0]
+    lane = b"\0" if row.name.endswith("_lane") else b""
+    operands = ("i32", value) if "store" in row.name or lane else ("i32",)
+    check_signature(row.encoding + b"\0\0" + lane, operands, None if "store" in row.name else value)
 
 
 @pytest.mark.parametrize("row", ACCESSES, ids=lambda row: row.name)
 def test_alignment_is_at_most_the_width_of_the_access(row: Opcode) -> None:
     words = row.name.split(".")[1]
-    digits = "".join(c for c in words if c.isdigit())
-    size = int(digits or row.name[1:3]) // 8
-    value = row.name[:3]
-    operands = CONST["i32"] + (CONST[value] if "store" in words else b"")
+    width, _, count = words.lstrip("adelorst").partition("_")[0].partition("x")
+    value = row.name.partition(".")[0]
+    size = int(width or value[1:]) * int(count or 1) // 8
+    lane = b"\0" if words.endswith("_lane") else b""
+    operands = CONST["i32"] + (CONST[value] if "store" in words or lane else b"")
     result = BYTE[value] if "load" in words else b""
 
     def module(align: int) -> bytes:
-        return b.function(operands + row.encoding + bytes([align, 0]), b"", result, MEMORY)
+        return b.function(operands + row.encoding + bytes([align, 0]) + lane, b"", result, MEMORY)
 
     exponent = size.bit_length() - 1
     accepted(module(exponent))
@@ -88,7 +91,8 @@ def test_alignment_is_at_most_the_width_of_the_access(row: Opcode) -> None:
 
 @pytest.mark.parametrize("row", ACCESSES, ids=lambda row: row.name)
 def test_an_access_needs_a_memory(row: Opcode) -> None:
-    assert refusal(b.function(b"\0" + row.encoding + b"\0\0")).message == "unknown memory 0"
+    lane = b"\0" if row.name.endswith("_lane") else b""
+    assert refusal(b.function(b"\0" + row.encoding + b"\0\0" + lane)).message == "unknown memory 0"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +117,7 @@ def test_the_rule_of_every_row_exists() -> None:
 
 def test_a_row_without_signature_and_rule_is_refused() -> None:
     row = Opcode("new", 0xFF, None, (), None, "mvp")
-    validator = CodeValidator(Context(ModuleSyntax(b"", frozenset())), (), ())
+    validator = CodeValidator(Context(ModuleSyntax(b"", DEFAULT)), (), ())
     with pytest.raises(InvalidError, match="new has neither signature nor rule"):
         validator.run(Code((), [row], [None], array("Q", [7])), ())
 
@@ -226,11 +230,11 @@ def test_the_facts_are_the_heights_of_the_stack() -> None:
     assert list(facts.heights) == [0, 1, 2, 1, 1, -1, -1, 1, 2, 1]
 
 
-# -- rules that only a 64-bit memory shows, which the decoder does not read yet ---------------------------
+# -- rules that only a 64-bit memory shows -----------------------------------------------------------------
 
 
 def validator(memory: MemoryType) -> CodeValidator:
-    syntax = ModuleSyntax(b"", frozenset(), memories=[memory])
+    syntax = ModuleSyntax(b"", DEFAULT, memories=[memory])
     return CodeValidator(Context(syntax), (), ())
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from tests.support.validation import accepted, accepted_body, refusal, refused_body
 
-TAGS = "(type $e (func (param i32 f64))) (tag $t (type $e)) (tag $u) (func $imported (param i32) (result i64) unreachable)"
+TAGS = """(type $e (func (param i32 f64))) (tag $t (type $e)) (tag $u)
+  (func $first (param i32) (result i64) unreachable)"""
 
 
 def good(body: str, types: str = "") -> None:

@@ -7,6 +7,7 @@ from array import array
 import pytest
 
 from pywasmvm.errors import InvalidError
+from pywasmvm.features import DEFAULT
 from pywasmvm.isa import op
 from pywasmvm.syntax import Code, ModuleSyntax
 from pywasmvm.types import I32, I64, Limits, MemoryType, NumType
@@ -17,7 +18,7 @@ from pywasmvm.valid.context import Context
 
 def check(target: int, source: int, operands: tuple[NumType, ...]) -> None:
     memories = [MemoryType(Limits(1), address) for address in (I32, I64)]
-    checker = CodeValidator(Context(ModuleSyntax(b"", frozenset(), memories=memories)), (), ())
+    checker = CodeValidator(Context(ModuleSyntax(b"", DEFAULT, memories=memories)), (), ())
     assert all_rules.RULE_FILES
     ops = [*(op(f"{type_}.const") for type_ in operands), op("memory.copy")]
     code = Code((), ops, [*[0] * len(operands), (target, source)], array("Q", range(len(ops))))

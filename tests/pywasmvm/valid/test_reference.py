@@ -6,6 +6,7 @@ from array import array
 
 import pytest
 
+from pywasmvm.features import DEFAULT
 from pywasmvm.isa import op
 from pywasmvm.syntax import Code, ModuleSyntax
 from pywasmvm.types import HeapType, ref
@@ -37,7 +38,7 @@ def test_null_test_of_nothing() -> None:
 
 def test_null_has_the_nullable_type() -> None:
     for heap in HeapType:
-        checker = CodeValidator(Context(ModuleSyntax(b"", frozenset())), (), ())
+        checker = CodeValidator(Context(ModuleSyntax(b"", DEFAULT)), (), ())
         checker.run(Code((), [op("ref.null")], [heap], array("Q", [0])), ())
         assert checker.stack == [ref(True, heap)]
 

@@ -132,11 +132,13 @@ def test_br_on_cast_fail() -> None:
         "(param anyref) (result (ref $point))",
     )
     good(
-        "block (result (ref any)) local.get 0 br_on_cast_fail 0 anyref (ref null $far) return end drop unreachable",
+        "block (result (ref any)) local.get 0 br_on_cast_fail 0 anyref (ref null $far) "
+        "return end drop unreachable",
         "(param anyref) (result (ref null $point))",
     )
     bad(
-        "block (result (ref any)) local.get 0 br_on_cast_fail 0 anyref (ref $far) return end drop unreachable",
+        "block (result (ref any)) local.get 0 br_on_cast_fail 0 anyref (ref $far) return end "
+        "drop unreachable",
         "(param anyref) (result (ref $point))",
     )
 

@@ -7,6 +7,7 @@ from array import array
 import pytest
 
 from pywasmvm.errors import InvalidError
+from pywasmvm.features import DEFAULT
 from pywasmvm.isa import op
 from pywasmvm.syntax import Code, Elem, ModuleSyntax, Table
 from pywasmvm.types import (
@@ -18,6 +19,7 @@ from pywasmvm.types import (
     HeapType,
     Limits,
     NumType,
+    SubType,
     TableType,
     ValType,
     ref,
@@ -118,13 +120,13 @@ def test_init() -> None:
     refused_body("unknown table 2", f"{three} table.init 2 $e", fields=FIELDS)
 
 
-# -- 64-bit tables, which the decoder does not read yet ---------------------------------------------------
+# -- 64-bit tables ------------------------------------------------------------------------------------------
 
 
 def types_after(name: str, immediate: object, operands: tuple[ValType, ...]) -> list[ValType]:
     """Type one instruction on an i32 table (0) and an i64 table (1)."""
     tables = [Table(TableType(FUNCREF, Limits(1), address)) for address in (I32, I64)]
-    syntax = ModuleSyntax(b"", frozenset(), tables=tables, elems=[Elem(FUNCREF, "passive", [])])
+    syntax = ModuleSyntax(b"", DEFAULT, tables=tables, elems=[Elem(FUNCREF, "passive", [])])
     assert all_rules.RULE_FILES
     constants = {I32: op("i32.const"), I64: op("i64.const"), F32: op("f32.const"), FUNCREF: op("ref.null")}
     ops = [*(constants[type_] for type_ in operands), op(name)]
@@ -160,7 +162,7 @@ def test_operands_have_the_address_type(
                 types_after(name, immediate, (*operands[:index], other, *operands[index + 1 :]))
 
 
-# -- subtypes: tables of references that are never null, which the decoder does not read yet --------------
+# -- subtypes: tables of references that are never null -----------------------------------------------------
 
 EXACT = ref(False, HeapType.FUNC)
 
@@ -169,7 +171,7 @@ def run_between(name: str, immediate: object) -> None:
     """Type one instruction on i32 operands; tables 0 and 2 hold any functions, table 1 only real ones."""
     tables = [Table(TableType(element, Limits(1))) for element in (FUNCREF, EXACT, FUNCREF)]
     elems = [Elem(element, "passive", []) for element in (FUNCREF, EXACT)]
-    syntax = ModuleSyntax(b"", frozenset(), types=[FuncType()], tables=tables, elems=elems)
+    syntax = ModuleSyntax(b"", DEFAULT, types=[SubType(FuncType())], groups=[1], tables=tables, elems=elems)
     count = 1 if name == "call_indirect" else 3
     ops = [*[op("i32.const")] * count, op(name)]
     code = Code((), ops, [*[0] * count, immediate], array("Q", range(count + 1)))
