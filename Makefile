@@ -7,7 +7,7 @@ REQUESTS ?= 20000
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint format types layers mutants bench docs clean
+.PHONY: help demo test spec soak lint format types layers mutants bench docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1@\2/p' Makefile | awk -F@ '{ printf "  %-14s %s\n", $$1, $$2 }'
@@ -23,6 +23,9 @@ demo: $(VENV)/.with-proxy  ## the AssemblyScript filter on a real request: print
 test: $(VENV)/.with-proxy,fast,dev  ## all tests that this machine has the programs for
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
+spec: $(VENV)/.with-proxy,fast,dev  ## the official suite and our own scripts, as they are and through both round trips
+	@$(BIN)/python spec-tests/report.py $(ARGS)
+
 soak: $(VENV)/.with-proxy,fast,dev  ## REQUESTS=20000 requests on 200 connections: nothing lost, no memory leaked
 	@$(BIN)/python tests/soak/soak.py --requests $(REQUESTS)
 
@@ -37,7 +40,7 @@ format: $(VENV)/.with-proxy,fast,dev  ## put the style right
 types: $(VENV)/.with-proxy,fast,dev  ## mypy: strict for the packages, looser for tests and scripts
 	@$(BIN)/mypy
 	@$(BIN)/mypy --config-file tests/mypy.ini -p tests
-	@$(BIN)/mypy --config-file tests/mypy.ini --scripts-are-modules scripts/*.py examples/*/*.py .ci/*.py
+	@$(BIN)/mypy --config-file tests/mypy.ini --scripts-are-modules scripts/*.py spec-tests/*.py examples/*/*.py .ci/*.py
 
 layers: $(VENV)/.with-proxy,fast,dev  ## imports go one way: pywasmvm <- abi <- pywasmproxy
 	@$(BIN)/lint-imports
