@@ -73,18 +73,19 @@ def _extending(kind: str) -> Load:
 
 
 def _vector_load(access: Access) -> Load:
-    kind, unpack = access.kind, _UNPACK.get(_UNSIGNED.get(access.size, ""))
+    kind, size = access.kind, access.size
     if kind == "v128":
         return _load_v128
-    if kind[0] in "su" and "x" in kind:
+    if "x" in kind:
         return _extending(kind)
-    if unpack is None:
-        raise LookupError(f"no load of {kind}")
-    read = unpack
     if kind.startswith("splat"):
-        ones = sum(1 << bit for bit in range(0, 128, 8 * access.size))
-        return lambda view, address: read(view, address)[0] * ones  # type: ignore[no-any-return]
-    return lambda view, address: read(view, address)[0]  # the other lanes are zero
+        read = _UNPACK[_UNSIGNED[size]]
+        ones = sum(1 << bit for bit in range(0, 128, 8 * size))
+        return lambda view, address: read(view, address)[0] * ones
+    if kind.startswith("zero"):  # the other lanes are
+        read = _UNPACK[_UNSIGNED[size]]
+        return lambda view, address: read(view, address)[0]
+    raise LookupError(f"{kind} is not a load of a whole vector")
 
 
 def lane_load_function(access: Access) -> Callable[[View, int, int, int], int]:
@@ -130,7 +131,7 @@ def packer(access: Access) -> Callable[[View, int, Any], None] | None:
 
 
 def load_function(access: Access) -> Load:
-    """How this access reads a canonical value."""
+    """How this access reads a canonical value. Raises LookupError for one of a single lane."""
     if access.kind == "f32":
         return _load_f32
     if access.type is V128:
@@ -144,10 +145,15 @@ def load_function(access: Access) -> Load:
 
 
 def store_function(access: Access) -> Store_:
-    """How this access writes a canonical value: narrow integer stores drop the high bits."""
+    """How this access writes a canonical value: narrow integer stores drop the high bits.
+
+    Raises LookupError for an access of a single lane.
+    """
     if access.kind == "f32":
         return _store_f32
     if access.type is V128:
+        if access.kind != "v128":
+            raise LookupError(f"{access.kind} is not a store of a whole vector")
         return _store_v128
     found = packer(access)
     if found is not None:
