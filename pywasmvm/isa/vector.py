@@ -26,7 +26,7 @@ def _loads(first: int, table: str) -> list[Opcode]:
 
 def _lanes(first: int, table: str) -> list[Opcode]:
     """extract_lane and replace_lane, for each shape and the type of its lanes."""
-    rows = []
+    rows: list[Opcode] = []
     for word in table.split():
         shape, type_ = word.split("=")
         ways = ("extract_lane_s", "extract_lane_u") if shape in ("i8x16", "i16x8") else ("extract_lane",)
