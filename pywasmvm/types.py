@@ -261,6 +261,20 @@ class DefType:
             raise TypeError(f"{self.composite} is not a function type")
         return self.composite
 
+    @property
+    def struct(self) -> StructType:
+        """Its struct type. Raises TypeError for anything else."""
+        if not isinstance(self.composite, StructType):
+            raise TypeError(f"{self.composite} is not a struct type")
+        return self.composite
+
+    @property
+    def field(self) -> FieldType:
+        """What the elements of its array type are. Raises TypeError for anything else."""
+        if not isinstance(self.composite, ArrayType):
+            raise TypeError(f"{self.composite} is not an array type")
+        return self.composite.field
+
     def is_sub(self, other: DefType) -> bool:
         """Whether this is the other type or declared below it."""
         return self is other or other in self.supers

@@ -15,7 +15,7 @@ from pywasmvm.types import RefType
 
 def _struct_new(frame: Frame, index: int) -> None:
     type_ = frame.instance.types[index]
-    count = len(gc.struct_type(type_).fields)
+    count = len(type_.struct.fields)
     values = frame.pop_many(count) if count else []
     frame.stack.append(gc.new_struct(type_, values, frame.instance.store))
 
@@ -33,7 +33,7 @@ def _struct_get(frame: Frame, immediate: tuple[int, int]) -> None:
 
 def _struct_get_s(frame: Frame, immediate: tuple[int, int]) -> None:
     _struct_get(frame, immediate)
-    field = gc.struct_type(frame.instance.types[immediate[0]]).fields[immediate[1]]
+    field = frame.instance.types[immediate[0]].struct.fields[immediate[1]]
     frame.stack[-1] = gc.sign_extended(field, frame.stack[-1])
 
 
@@ -41,7 +41,7 @@ def _struct_set(frame: Frame, immediate: tuple[int, int]) -> None:
     target, value = frame.pop_many(2)
     if target is None:
         raise Trap(TrapKind.NULL_STRUCTURE_REFERENCE)
-    field = gc.struct_type(frame.instance.types[immediate[0]]).fields[immediate[1]]
+    field = frame.instance.types[immediate[0]].struct.fields[immediate[1]]
     target.fields[immediate[1]] = gc.stored(field, value)
 
 
@@ -71,7 +71,7 @@ def _array_new_data(frame: Frame, immediate: tuple[int, int]) -> int:
     index, data = immediate
     start, length = frame.pop_many(2)
     type_, store = frame.instance.types[index], frame.instance.store
-    elements = gc.from_data(gc.array_field(type_), frame.instance.data(data), start, length)
+    elements = gc.from_data(type_.field, frame.instance.data(data), start, length)
     gc.room(length, store)
     frame.stack.append(gc.Array(type_, elements, store))
     return int(length)
@@ -103,7 +103,7 @@ def _array_get(frame: Frame, index: int) -> None:
 
 def _array_get_s(frame: Frame, index: int) -> None:
     _array_get(frame, index)
-    frame.stack[-1] = gc.sign_extended(gc.array_field(frame.instance.types[index]), frame.stack[-1])
+    frame.stack[-1] = gc.sign_extended(frame.instance.types[index].field, frame.stack[-1])
 
 
 def _array_set(frame: Frame, index: int) -> None:
@@ -111,7 +111,7 @@ def _array_set(frame: Frame, index: int) -> None:
     elements = _array(target).elements
     if place >= len(elements):
         raise Trap(TrapKind.OUT_OF_BOUNDS_ARRAY_ACCESS)
-    elements[place] = gc.stored(gc.array_field(frame.instance.types[index]), value)
+    elements[place] = gc.stored(frame.instance.types[index].field, value)
 
 
 def _array_len(frame: Frame, immediate: None) -> None:
@@ -122,7 +122,7 @@ def _array_fill(frame: Frame, index: int) -> int:
     target, start, value, length = frame.pop_many(4)
     array = _array(target)
     gc.array_range(array, start, length)
-    stored = gc.stored(gc.array_field(frame.instance.types[index]), value)
+    stored = gc.stored(frame.instance.types[index].field, value)
     array.elements[start : start + length] = [stored] * length
     return int(length)
 
@@ -141,7 +141,7 @@ def _array_init_data(frame: Frame, immediate: tuple[int, int]) -> int:
     target, start, source_start, length = frame.pop_many(4)
     array = _array(target)
     gc.array_range(array, start, length)
-    field = gc.array_field(frame.instance.types[index])
+    field = frame.instance.types[index].field
     array.elements[start : start + length] = gc.from_data(
         field, frame.instance.data(data), source_start, length
     )

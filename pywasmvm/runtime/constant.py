@@ -43,7 +43,7 @@ def _pop(stack: list[Any], count: int) -> list[Any]:
 
 def _struct_new(instance: Instance, stack: list[Any], index: int) -> None:
     type_ = instance.types[index]
-    values = _pop(stack, len(gc.struct_type(type_).fields))
+    values = _pop(stack, len(type_.struct.fields))
     stack.append(gc.new_struct(type_, values, instance.store))
 
 

@@ -17,14 +17,12 @@ from pywasmvm.runtime.values import default
 from pywasmvm.types import (
     F32,
     F64,
-    ArrayType,
     DefType,
     FieldType,
     HeapType,
     NumType,
     PackedType,
     RefType,
-    StructType,
     ValType,
     VecType,
 )
@@ -148,25 +146,13 @@ def default_value(field: FieldType) -> Any:
 
 def new_struct(type_: DefType, values: list[Any], store: Store | None) -> Struct:
     """struct.new: the values in the order of the fields."""
-    fields = struct_type(type_).fields
+    fields = type_.struct.fields
     return Struct(type_, [stored(f, v) for f, v in zip(fields, values, strict=True)], store)
 
 
 def new_default_struct(type_: DefType, store: Store | None) -> Struct:
     """struct.new_default."""
-    return Struct(type_, [default_value(f) for f in struct_type(type_).fields], store)
-
-
-def struct_type(type_: DefType) -> StructType:
-    """The structure of a struct type."""
-    assert isinstance(type_.composite, StructType)
-    return type_.composite
-
-
-def array_field(type_: DefType) -> FieldType:
-    """What the elements of an array type are."""
-    assert isinstance(type_.composite, ArrayType)
-    return type_.composite.field
+    return Struct(type_, [default_value(f) for f in type_.struct.fields], store)
 
 
 # -- arrays ------------------------------------------------------------------------------------------------
@@ -181,25 +167,26 @@ def room(length: int, store: Store | None) -> None:
 def new_array(type_: DefType, value: Any, length: int, store: Store | None) -> Array:
     """array.new: `length` times the value."""
     room(length, store)
-    return Array(type_, [stored(array_field(type_), value)] * length, store)
+    return Array(type_, [stored(type_.field, value)] * length, store)
 
 
 def new_default_array(type_: DefType, length: int, store: Store | None) -> Array:
     """array.new_default."""
     room(length, store)
-    return Array(type_, [default_value(array_field(type_))] * length, store)
+    return Array(type_, [default_value(type_.field)] * length, store)
 
 
 def new_fixed_array(type_: DefType, values: list[Any], store: Store | None) -> Array:
     """array.new_fixed."""
     room(len(values), store)
-    field = array_field(type_)
+    field = type_.field
     return Array(type_, [stored(field, value) for value in values], store)
 
 
 def _width(storage: ValType) -> int:
     """Bytes of a number, vector or packed type in a data segment."""
-    assert isinstance(storage, NumType | VecType | PackedType)
+    if not isinstance(storage, NumType | VecType | PackedType):
+        raise TypeError(f"data segments hold no {storage}")
     return storage.bits // 8
 
 

@@ -77,7 +77,8 @@ class Context:
     def close_ref(self, type_: RefType) -> RefType:
         """`close`, of a reference type."""
         closed = close(type_, self.types)
-        assert isinstance(closed, RefType)
+        if not isinstance(closed, RefType):
+            raise TypeError(f"{type_} is not a reference type")
         return closed
 
     def heap(self, heap: HeapType | DefType | int) -> HeapType | DefType:

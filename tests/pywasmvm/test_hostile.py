@@ -49,9 +49,8 @@ def test_locals_by_the_billion() -> None:
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6, 7, 9, 10, 11])
 def test_counts_that_no_file_could_hold(number: int) -> None:
-    assert outcome(b.module(b.section(number, b.u32(0xFFFFFFFF)))).startswith(
-        "malformed: length out of bounds"
-    )
+    said = outcome(b.module(b.section(number, b.u32(0xFFFFFFFF))))
+    assert said.startswith(("malformed: unexpected end", "malformed: length out of bounds"))
 
 
 @pytest.mark.parametrize("number", [0, 1, 10, 11])

@@ -155,9 +155,31 @@ class TestLazyValidation:
             Module(b.HEADER, validate="never")  # type: ignore[arg-type]
 
 
-def test_text_is_refused_with_a_hint() -> None:
-    with pytest.raises(TypeError, match="text form"):
-        Module("(module)")  # type: ignore[arg-type]
+def test_text_is_parsed_where_it_is_meant() -> None:
+    text = '(module (func (export "f") (result i32) i32.const 7))'
+    for given in (text, text.encode(), b"\n;; a comment\n" + text.encode()):
+        assert list(Module(given).exports) == ["f"]
+    assert Module.from_text(text).to_bytes() == Module(Module(text).to_bytes()).to_bytes()
+    assert Module(Module(text).to_text()).to_bytes() == Module(text).to_bytes()
+    with pytest.raises(MalformedError, match="magic header not detected"):
+        Module(b"this is neither")
+
+
+def test_errors_in_text_have_a_line_and_a_column() -> None:
+    with pytest.raises(MalformedError) as malformed:
+        Module("(module\n  (func i32.cons))")
+    assert (malformed.value.line, malformed.value.column) == (2, 9)
+    with pytest.raises(InvalidError) as invalid:
+        Module("(module\n  (func\n    i32.add))")
+    assert (invalid.value.line, invalid.value.column, invalid.value.function) == (3, 5, 0)
+    assert "line 3, column 5" in str(invalid.value)
+
+
+def test_a_module_goes_to_text_and_back() -> None:
+    module = Module(wat(TEXT))
+    again = Module(module.to_text())
+    assert again.to_text() == module.to_text()
+    assert dict(again.exports) == dict(module.exports)
 
 
 def test_decode_and_validate_in_two_steps() -> None:
