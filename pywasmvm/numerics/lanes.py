@@ -73,11 +73,12 @@ class Shape:
 class FloatShape(Shape):
     """Lanes that are floats."""
 
-    __slots__ = ("_floats",)
+    __slots__ = ("_flags", "_floats")
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._floats = struct.Struct(f"<{self.count}{_FLOAT[self.bits]}")
+        self._flags = struct.Struct("<" + f"?{self.bits // 8 - 1}x" * self.count)
 
     def floats(self, vector: int) -> tuple[float, ...]:
         """The lanes to compute with, lane 0 first: f32 NaNs are NaNs, but their bits are lost."""
@@ -87,6 +88,10 @@ class FloatShape(Shape):
         """The vector with these computed lanes, of which every NaN becomes the canonical one."""
         packed = self._floats.pack(*[lane if lane == lane else math.nan for lane in lanes])
         return int.from_bytes(packed, "little")
+
+    def join_flags(self, flags: Iterable[bool]) -> int:
+        """The vector with all bits set in lanes whose flag is."""
+        return int.from_bytes(self._flags.pack(*flags), "little") * self.mask
 
 
 I8X16, I16X8, I32X4, I64X2 = (Shape(name) for name in ("i8x16", "i16x8", "i32x4", "i64x2"))

@@ -57,13 +57,13 @@ def _paired(wide: Shape, narrow: Shape) -> None:
 
 def pair_products(a: Sequence[int], b: Sequence[int]) -> list[int]:
     """Of each two neighbouring lanes the sum of their products."""
-    products = [x * y for x, y in zip(a, b, strict=True)]
-    return [x + y for x, y in zip(products[::2], products[1::2], strict=True)]
+    products = [*map(operator.mul, a, b)]
+    return [*map(operator.add, products[::2], products[1::2])]
 
 
 def i32x4_dot_i16x8_s(a: int, b: int) -> int:
     """Of each two neighbouring signed lanes the sum of their products."""
-    # Four least numbers give 2**31, which wraps.
+    # Masked to be unsigned, and because four least numbers give 2**31.
     return I32X4.join([x & 0xFFFF_FFFF for x in pair_products(I16X8.signed(a), I16X8.signed(b))])
 
 

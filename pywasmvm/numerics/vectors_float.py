@@ -39,12 +39,12 @@ def _computed(shape: FloatShape, name: str) -> None:
 def _compared(
     shape: FloatShape, name: str, test: Callable[[float, float], bool]
 ) -> Callable[[int, int], int]:
-    split, join = shape.floats, shape.join_signed
+    split, join = shape.floats, shape.join_flags
 
     @instruction(shape, name)
     def compare(a: int, b: int) -> int:
         """All bits set in lanes that compare so; a NaN only is unequal."""
-        return join([-test(x, y) for x, y in zip(split(a), split(b), strict=True)])
+        return join(map(test, split(a), split(b)))
 
     return compare
 

@@ -7,6 +7,7 @@ Products go lane by lane.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 
 from pywasmvm.numerics.lanes import I8X16, I16X8, I32X4, I64X2, MASK128, Shape, instruction
@@ -243,7 +244,7 @@ def _products(shape: Shape) -> None:
     @instruction(shape, "mul")
     def mul(a: int, b: int) -> int:
         """Products, modulo the width of a lane."""
-        return join([x * y & mask for x, y in zip(split(a), split(b), strict=True)])
+        return join([product & mask for product in map(operator.mul, split(a), split(b))])
 
 
 for _shape in (I16X8, I32X4, I64X2):
@@ -252,5 +253,5 @@ for _shape in (I16X8, I32X4, I64X2):
 
 def i16x8_q15mulr_sat_s(a: int, b: int) -> int:
     """Products of fractions in 1.15 format, rounded; only that of two least ones saturates."""
-    products = [x * y + 0x4000 >> 15 for x, y in zip(I16X8.signed(a), I16X8.signed(b), strict=True)]
-    return I16X8.join_signed([0x7FFF if x == 0x8000 else x for x in products])
+    products = map(operator.mul, I16X8.signed(a), I16X8.signed(b))
+    return I16X8.join_signed([min(product + 0x4000 >> 15, 0x7FFF) for product in products])

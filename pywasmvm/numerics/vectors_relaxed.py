@@ -17,6 +17,7 @@ follow it:
 from __future__ import annotations
 
 import math
+import operator
 
 from pywasmvm.numerics.bits import as_f32, f64_to_bits
 from pywasmvm.numerics.lanes import F32X4, F64X2, I8X16, I16X8, I32X4, FloatShape, instruction
@@ -105,5 +106,5 @@ def i16x8_relaxed_dot_i8x16_i7x16_s(a: int, b: int) -> int:
 def i32x4_relaxed_dot_i8x16_i7x16_add_s(a: int, b: int, c: int) -> int:
     """Of each four neighbouring signed bytes the sum of their products, and the lane of `c`."""
     pairs = I16X8.signed(i16x8_relaxed_dot_i8x16_i7x16_s(a, b))
-    sums = zip(pairs[::2], pairs[1::2], I32X4.unsigned(c), strict=True)
-    return I32X4.join([x + y + z & 0xFFFF_FFFF for x, y, z in sums])
+    sums = map(operator.add, map(operator.add, pairs[::2], pairs[1::2]), I32X4.unsigned(c))
+    return I32X4.join([x & 0xFFFF_FFFF for x in sums])
