@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import weakref
 
 import pytest
 
 from pywasmvm import features
 from pywasmvm.errors import InvalidError
 from pywasmvm.matching import (
-    _groups,
     abstract_heap,
     bottom_heap,
     close_types,
@@ -165,14 +165,12 @@ def test_finality_and_supertypes_belong_to_a_type() -> None:
 
 
 def test_groups_are_forgotten_when_nobody_holds_them() -> None:
-    kinds = [struct(*[F32] * n) for n in range(40, 50)]
-    gc.collect()
-    before = len(_groups)
-    held = close_types(kinds, [len(kinds)])
-    assert len(_groups) == before + 1
+    held = close_types([struct(*[F32] * n) for n in range(40, 50)], [10])
+    group = weakref.ref(held[0].group)
+    assert close_types([struct(*[F32] * n) for n in range(40, 50)], [10])[3] is held[3]
     del held
     gc.collect()
-    assert len(_groups) == before
+    assert group() is None
 
 
 @pytest.mark.parametrize(
