@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pywasmvm.isa.opcode import Opcode
 from pywasmvm.types import GlobalType, MemoryType, RefType, SubType, TableType, ValType
 
-#: Immediates of one instruction as decoder and parser make them: None for no immediate, an int for an index or
-#: an integer constant (canonical unsigned), a float for a float constant, a tuple for several. A block type is
-#: None (empty), a value type (one result) or the index of a function type.
+#: Immediates of one instruction as decoder and parser make them: None for no immediate, an int for an index
+#: or an integer constant (canonical unsigned), a float for a float constant, a tuple for several. A block type
+#: is None (empty), a value type (one result) or the index of a function type.
 Immediate = object
 
 
@@ -45,7 +45,9 @@ class MemArg:
 
 @dataclass(frozen=True, slots=True)
 class Catch:
-    """A clause of `try_table`: `kind` is catch, catch_ref, catch_all or catch_all_ref; the last two have no tag."""
+    """A clause of `try_table`: `kind` is catch, catch_ref, catch_all or catch_all_ref; those for all have no
+    tag.
+    """
 
     kind: str
     tag: int | None
@@ -79,8 +81,8 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """What a module asks for: `kind` is func, table, memory, global or tag; functions and tags name their type
-    by index.
+    """What a module asks for: `kind` is func, table, memory, global or tag; functions and tags name their
+    type by index.
     """
 
     module: str
@@ -149,11 +151,15 @@ class DataSegments:
 
 @dataclass(frozen=True, slots=True)
 class CustomSection:
-    """A custom section: its name and where its contents stand in the module's bytes."""
+    """A custom section: its name and where its contents stand in the module's bytes.
+
+    `after` is the number of the section that it comes behind, 0 for none; None where nobody said.
+    """
 
     name: str
     start: int
     end: int
+    after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

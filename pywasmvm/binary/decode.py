@@ -67,7 +67,7 @@ def decode(data: bytes, *, features: Iterable[str] | None = None, bodies: bool =
             4,
         )
     reader.pos = 8
-    last = -1
+    last, after = -1, 0
     while not reader.exhausted:
         start = reader.pos
         number = reader.byte()
@@ -78,14 +78,14 @@ def decode(data: bytes, *, features: Iterable[str] | None = None, bodies: bool =
         reader.pos += size
         if number == 0:
             name = section.name()
-            module.customs.append(CustomSection(name, section.pos, section.end))
+            module.customs.append(CustomSection(name, section.pos, section.end, after))
             module.sections.append(Section(0, name, section.pos, section.end))
             continue
         if number not in _POSITION:
             raise MalformedError("malformed section id", start)
         if _POSITION[number] <= last:
             raise MalformedError("unexpected content after last section", start)
-        last = _POSITION[number]
+        last, after = _POSITION[number], number
         module.sections.append(Section(number, SECTION_NAMES[number], section.pos, section.end))
         _SECTIONS[number](section, module)
         if bodies and number == _CODE:

@@ -61,7 +61,8 @@ def _valtype(type_: ValType) -> bytes:
     found = _SINGLE.get(type_)
     if found is not None:
         return found
-    assert isinstance(type_, RefType)
+    if not isinstance(type_, RefType):
+        raise TypeError(f"{type_} has no encoding")
     return bytes([REF_NULL if type_.nullable else REF]) + _heaptype(type_.heap)
 
 
@@ -179,10 +180,25 @@ def _expression(code: Code) -> bytes:
     return b"".join(map(instruction, code.ops, code.immediates))
 
 
+def _locals(code: Code) -> bytes:
+    return vector(unsigned(count) + _valtype(type_) for count, type_ in code.locals)
+
+
 def _body(code: Code) -> bytes:
-    runs = vector(unsigned(count) + _valtype(type_) for count, type_ in code.locals)
-    body = runs + _expression(code)
+    body = _locals(code) + _expression(code)
     return unsigned(len(body)) + body
+
+
+def instruction_offsets(code: Code) -> list[int]:
+    """Where each instruction of a function stands in its encoding, counted from where the locals begin.
+
+    Code metadata names instructions in this way.
+    """
+    offset, found = len(_locals(code)), []
+    for opcode, immediate in zip(code.ops, code.immediates, strict=True):
+        found.append(offset)
+        offset += len(instruction(opcode, immediate))
+    return found
 
 
 # -- sections --------------------------------------------------------------------------------------------
@@ -292,8 +308,8 @@ def _sections(module: ModuleSyntax) -> dict[str, bytes]:
 def encode(module: ModuleSyntax) -> bytes:
     """The module in the binary format; decoding it gives an equal module.
 
-    The custom sections of a binary module stand where they stood; those of a module in text form follow all
-    others, but code metadata goes before the code it is about and the names come last. What custom sections
+    Custom sections stand where the module says; where it does not they follow all others, but code metadata
+    goes before the code it is about and the names come last. What custom sections
     say about positions in the code is not adjusted to numbers that a linker had padded.
 
     Raises MalformedError for a body that was not read before and is not well-formed.
@@ -323,13 +339,9 @@ def _custom_places(module: ModuleSyntax) -> dict[int, list[bytes]]:
         contents = text(name) + module.source[start:end]
         places.setdefault(after, []).append(_section(0, contents))
 
-    after = 0
-    for section in module.sections:  # a module in text form has none
-        after = section.id or after
-        if section.id == 0:
-            put(after, section.name, section.start, section.end)
-    if not module.sections:
-        for custom in sorted(module.customs, key=lambda custom: custom.name == "name"):
-            hint = custom.name.startswith("metadata.code.")
-            put(_BEFORE_CODE if hint else _LAST, custom.name, custom.start, custom.end)
+    for custom in sorted(module.customs, key=lambda custom: custom.after is None and custom.name == "name"):
+        after = custom.after
+        if after is None:
+            after = _BEFORE_CODE if custom.name.startswith("metadata.code.") else _LAST
+        put(after, custom.name, custom.start, custom.end)
     return places

@@ -10,11 +10,13 @@ from array import array
 from dataclasses import dataclass
 from typing import Any
 
+from pywasmvm.errors import InvalidError
 from pywasmvm.isa import ROWS, Imm, Opcode, op
 from pywasmvm.syntax import Code, Immediate
+from pywasmvm.text.annotations import HINTED
 from pywasmvm.text.cursor import Cursor
 from pywasmvm.text.immediates import ImmediateReader
-from pywasmvm.text.lexer import LEFT, RIGHT, WORD
+from pywasmvm.text.lexer import LEFT, RIGHT, WORD, position
 from pywasmvm.text.names import Names, Space
 from pywasmvm.text.types import TypeReader
 from pywasmvm.types import ValType
@@ -48,6 +50,8 @@ class _Open:
     immediate: Immediate
     offset: int
     label: bytes | None = None
+    shown: str | None = None
+    hint: bytes | None = None
     has_else: bool = False
 
 
@@ -61,16 +65,20 @@ class CodeReader:
         self.values: list[Immediate] = []
         self.offsets = array("Q")
         self.opened: list[_Open] = []
+        #: Branch hints to take out by the token they stand before; the numbers of instructions that have one.
+        self._hints: dict[int, bytes] = {}
+        self.hinted: list[tuple[int, bytes]] = []
 
     def body(self, cursor: Cursor, locals_: Space) -> Code:
         """Locals and instructions up to the parenthesis that closes the function."""
         self.immediates.locals = locals_
+        self._hints = self.immediates.names.hints
         runs: list[tuple[int, ValType]] = []
         while cursor.take_form(b"local"):
             name = cursor.take_id()
             while cursor.kind != RIGHT:
-                type_ = self.immediates.types.valtype(cursor)
                 locals_.add(cursor, name)
+                type_ = self.immediates.types.valtype(cursor)
                 if runs and runs[-1][1] == type_:
                     runs[-1] = (runs[-1][0] + 1, type_)
                 else:
@@ -99,7 +107,9 @@ class CodeReader:
         self._emit(_END, None, cursor.tokens.offset(cursor.pos))
         return Code(runs, self.ops, self.values, self.offsets)
 
-    def _emit(self, opcode: Opcode, immediate: Immediate, offset: int) -> None:
+    def _emit(self, opcode: Opcode, immediate: Immediate, offset: int, hint: bytes | None = None) -> None:
+        if hint is not None:
+            self.hinted.append((len(self.ops), hint))
         self.ops.append(opcode)
         self.values.append(immediate)
         self.offsets.append(offset)
@@ -128,9 +138,10 @@ class CodeReader:
     def _word(self, cursor: Cursor) -> None:
         """A plain instruction."""
         text, offset = cursor.text, cursor.tokens.offset(cursor.pos)
+        hint = self._hint(cursor, cursor.pos) if self._hints else None
         if text in _BLOCKS:
             opened = self._header(cursor, "plain")
-            self._emit(opened.opcode, opened.immediate, offset)
+            self._emit(opened.opcode, opened.immediate, offset, hint)
             self._open(opened)
         elif text == b"end":
             opened = self._innermost(cursor)
@@ -148,7 +159,17 @@ class CodeReader:
             self._emit(_ELSE, None, offset)
         else:
             opcode, immediate = self._instruction(cursor)
-            self._emit(opcode, immediate, offset)
+            self._emit(opcode, immediate, offset, hint)
+
+    def _hint(self, cursor: Cursor, before: int) -> bytes | None:
+        """The hint that stands before a token, where the cursor is at the word of the instruction."""
+        hint = self._hints.pop(before, None)
+        if hint is not None and cursor.text.decode() not in HINTED:
+            offset = cursor.tokens.offset(cursor.pos)
+            line, column = position(cursor.source, offset)
+            message = "@metadata.code.branch_hint annotation: invalid target"
+            raise InvalidError(message, None, offset, cursor.text.decode(), line, column)
+        return hint
 
     def _innermost(self, cursor: Cursor) -> _Open:
         if not self.opened or self.opened[-1].kind != "plain":
@@ -162,12 +183,13 @@ class CodeReader:
         if cursor.kind != WORD:
             raise cursor.unexpected("an instruction")
         text = cursor.text
+        hint = self._hint(cursor, cursor.pos - 1) if self._hints else None
         inside = self.opened[-1].kind if self.opened else ""
         if inside == "if" and text == b"then":
             condition = self.opened[-1]
             cursor.pos += 1
-            self._emit(condition.opcode, condition.immediate, condition.offset)
-            self.immediates.labels.enter(condition.label)
+            self._emit(condition.opcode, condition.immediate, condition.offset, condition.hint)
+            self.immediates.labels.enter(condition.label, condition.shown)
             condition.kind = "arms"
             self.opened.append(_Open("arm", _END, None, offset))
         elif inside == "arms":
@@ -180,6 +202,7 @@ class CodeReader:
             self.opened.append(_Open("arm", _END, None, offset))
         elif text == b"if":
             self.opened.append(self._header(cursor, "if"))
+            self.opened[-1].hint = hint
         elif text in _BLOCKS:
             opened = self._header(cursor, "block")
             self._emit(opened.opcode, opened.immediate, offset)
@@ -188,14 +211,14 @@ class CodeReader:
             if text in (b"then", b"else", b"end"):
                 raise cursor.unexpected("an instruction")
             opcode, immediate = self._instruction(cursor)
-            self.opened.append(_Open("folded", opcode, immediate, offset))
+            self.opened.append(_Open("folded", opcode, immediate, offset, hint=hint))
 
     def _right(self, cursor: Cursor) -> None:
         opened = self.opened[-1]
         if opened.kind == "if":
             raise cursor.unexpected("(then")
         if opened.kind == "folded":
-            self._emit(opened.opcode, opened.immediate, opened.offset)
+            self._emit(opened.opcode, opened.immediate, opened.offset, opened.hint)
             self.opened.pop()
         elif opened.kind == "arm":
             self.opened.pop()
@@ -212,11 +235,13 @@ class CodeReader:
         opcode = self._row(cursor, cursor.text)[0]
         cursor.pos += 1
         label = cursor.take_id()
-        return _Open(kind, opcode, self.immediates.read(cursor, opcode), offset, label)
+        annotated = self.immediates.names.annotated
+        shown = annotated.pop(cursor.pos, None) if annotated else None
+        return _Open(kind, opcode, self.immediates.read(cursor, opcode), offset, label, shown)
 
     def _open(self, opened: _Open) -> None:
         self.opened.append(opened)
-        self.immediates.labels.enter(opened.label)
+        self.immediates.labels.enter(opened.label, opened.shown)
 
     def _close(self) -> None:
         self.opened.pop()
@@ -229,7 +254,7 @@ class CodeReader:
         if name is not None and name != opened.label:
             raise cursor.fail("mismatching label", at)
 
-    # -- instructions ------------------------------------------------------------------------------------------
+    # -- instructions ------------------------------------------------------------------------------------
 
     def _row(self, cursor: Cursor, word: bytes) -> list[Opcode]:
         rows = _BY_WORD.get(word)

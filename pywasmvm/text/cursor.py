@@ -7,7 +7,6 @@ from pywasmvm.isa import BY_NAME
 from pywasmvm.text import literals
 from pywasmvm.text.lexer import ID, LEFT, RESERVED, RIGHT, STRING, WORD, Tokens
 
-
 #: Words that have a meaning in the format, though perhaps not where they were found.
 KEYWORDS = frozenset(BY_NAME).union(
     *(
@@ -15,7 +14,8 @@ KEYWORDS = frozenset(BY_NAME).union(
         for words in (
             "module type rec sub final func struct array field mut param result local",
             "import export table memory global tag elem data start item offset declare then",
-            "catch catch_ref catch_all catch_all_ref ref null definition binary quote nan:canonical nan:arithmetic",
+            "catch catch_ref catch_all catch_all_ref ref null definition binary quote",
+            "nan:canonical nan:arithmetic",
         )
     )
 )

@@ -18,7 +18,7 @@ from pywasmvm.syntax import (
 from pywasmvm.text.code import CodeReader
 from pywasmvm.text.cursor import Cursor
 from pywasmvm.text.lexer import LEFT, RIGHT
-from pywasmvm.text.names import Names, Space
+from pywasmvm.text.names import Names
 from pywasmvm.text.types import TypeReader
 from pywasmvm.types import (
     FUNCREF,
@@ -47,6 +47,10 @@ class FieldReader:
     def __init__(self, module: ModuleSyntax, names: Names) -> None:
         self.module, self.names = module, names
         self.types = TypeReader(module, names)
+        self.bodies: list[Code] = []
+        module.bodies = self.bodies
+        #: Branch hints by function: its code, the numbers of the instructions that have one, and the hints.
+        self.hints: dict[int, tuple[Code, list[tuple[int, bytes]]]] = {}
         #: Bytes of data segments and custom sections: the module's `source`.
         self.blob = bytearray()
         # How many of each there are already: the index of the next one.
@@ -126,7 +130,7 @@ class FieldReader:
     def func(self, cursor: Cursor) -> None:
         """A function."""
         index, imported = self._begin(cursor, "func")
-        locals_ = Space("local")
+        locals_ = self.names.space("local")
         type_ = self.types.use(cursor, locals_)
         if imported is not None:
             self._import(imported, "func", type_)
@@ -136,15 +140,15 @@ class FieldReader:
             body = reader.body(cursor, locals_)
             if reader.immediates.labels.names:
                 self.names.labels[index] = reader.immediates.labels.names
-            assert self.module.bodies is not None
-            self.module.bodies.append(body)
-        if locals_.names:
-            self.names.locals[index] = locals_
+            if reader.hinted:
+                self.hints[index] = body, reader.hinted
+            self.bodies.append(body)
+        self.names.locals[index] = locals_
 
     def tag(self, cursor: Cursor) -> None:
         """A tag."""
         _, imported = self._begin(cursor, "tag")
-        type_ = self.types.use(cursor, Space("local"))
+        type_ = self.types.use(cursor, self.names.space("local"))
         if imported is not None:
             self._import(imported, "tag", type_)
         else:
@@ -221,9 +225,9 @@ class FieldReader:
         index = self._next[kind]
         self._next[kind] += 1
         if kind in ("func", "tag"):
-            locals_ = Space("local")
+            locals_ = self.names.space("local")
             self._import(place, kind, self.types.use(cursor, locals_))
-            if kind == "func" and locals_.names:
+            if kind == "func":
                 self.names.locals[index] = locals_
         elif kind == "table":
             self._import(place, kind, self.types.table(cursor))

@@ -65,7 +65,7 @@ class ImmediateReader:
 
     def __init__(self, types: TypeReader, names: Names) -> None:
         self.types, self.names = types, names
-        self.locals = Space("local")
+        self.locals = names.space("local")
         self.labels = Labels()
 
     def read(self, cursor: Cursor, opcode: Opcode) -> Any:
@@ -100,6 +100,11 @@ class ImmediateReader:
         if not cursor.at_index():
             raise cursor.unexpected(f"a {space.what}")
         return space.index(cursor)
+
+    def data(self, cursor: Cursor) -> int:
+        """A data segment."""
+        self.names.uses_data = True
+        return self.index(cursor, self.names.data)
 
     def optional(self, cursor: Cursor, space: Space) -> int:
         """An index that may be left out, and then is 0."""
@@ -181,12 +186,13 @@ class ImmediateReader:
             raise cursor.unexpected(f"a {segments.what}")
         after = Cursor(cursor.tokens, cursor.pos + 1, cursor.end)
         place = target.index(cursor) if after.at_index() else 0
+        self.names.uses_data |= segments is self.names.data
         return segments.index(cursor), place
 
     def field(self, cursor: Cursor) -> tuple[int, int]:
         """A struct type and one of its fields."""
         type_ = self.index(cursor, self.names.types)
-        return type_, self.index(cursor, self.names.fields.get(type_) or Space("field"))
+        return type_, self.index(cursor, self.names.fields.get(type_) or self.names.space("field"))
 
     def cast(self, cursor: Cursor) -> tuple[int, Any, Any]:
         """A label and two reference types."""
@@ -209,7 +215,7 @@ _READERS: dict[Imm, Reader] = {
     Imm.TABLE: lambda r, c: r.optional(c, r.names.tables),
     Imm.ELEM: lambda r, c: r.index(c, r.names.elems),
     Imm.MEMORY: lambda r, c: r.optional(c, r.names.memories),
-    Imm.DATA: lambda r, c: r.index(c, r.names.data),
+    Imm.DATA: lambda r, c: r.data(c),
     Imm.LOCAL: lambda r, c: r.index(c, r.locals),
     Imm.GLOBAL: lambda r, c: r.index(c, r.names.globals),
     Imm.I32: lambda r, c: c.integer(32),

@@ -1,35 +1,18 @@
-"""One instruction as text, with its immediates; also strings, identifiers and floats as they are written."""
+"""One instruction as text, with its immediates."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pywasmvm.isa import Imm, Opcode
 from pywasmvm.numerics.bits import f32_to_bits, f64_to_bits, s32, s64
 from pywasmvm.syntax import Catch, MemArg
-from pywasmvm.types import HeapType, RefType, ValType
-
-if TYPE_CHECKING:
-    from pywasmvm.text.printer import Identifiers
-
-_SIMPLE = re.compile(r"[0-9A-Za-z!#$%&'*+\-./:<=>?@\\^_`|~]+")
-
-
-def bytes_text(data: bytes) -> str:
-    """Bytes as a string token: what is printable ASCII as it is, the rest escaped."""
-    parts = []
-    for byte in data:
-        plain = 0x20 <= byte < 0x7F and byte not in b'"\\'
-        parts.append(chr(byte) if plain else f"\\{byte:02x}")
-    return f'"{"".join(parts)}"'
-
-
-def identifier(name: str) -> str:
-    """A name as an identifier, quoted where its characters ask for it."""
-    return f"${name}" if _SIMPLE.fullmatch(name) else f"${bytes_text(name.encode())}"
+from pywasmvm.text.identifiers import NAMELESS, Identifiers, Space
+from pywasmvm.text.literals import float32
+from pywasmvm.text.print_types import TypePrinter
+from pywasmvm.types import RefType, ValType
 
 
 def float_text(value: float, bits: int) -> str:
@@ -42,19 +25,21 @@ def float_text(value: float, bits: int) -> str:
         return f"{sign}nan" if payload == 1 << mantissa - 1 else f"{sign}nan:{payload:#x}"
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
-    # Nine digits tell all f32s apart, and Python's own form all f64s.
-    return f"{value:.9g}" if bits == 32 else repr(float(value))
+    if bits == 64:
+        return repr(float(value))
+    shortest = (f"{value:.{digits}g}" for digits in (6, 7, 8))
+    return next((text for text in shortest if float32(text) == value), f"{value:.9g}")
 
 
 class InstructionPrinter:
-    """Prints instructions of one module. `type_text` prints its value types."""
+    """Prints instructions of one module."""
 
-    def __init__(self, ids: Identifiers, type_text: Callable[[ValType], str]) -> None:
-        self.ids, self.type_text = ids, type_text
-        self.begin({})
+    def __init__(self, ids: Identifiers, types: TypePrinter) -> None:
+        self.ids, self.types = ids, types
+        self.begin(NAMELESS)
 
-    def begin(self, locals_: dict[int, str]) -> None:
-        """A function or an expression begins; `locals_` are the identifiers of its locals."""
+    def begin(self, locals_: Space) -> None:
+        """A function or an expression begins; `locals_` are the names of its locals."""
         self.locals = locals_
         self._labels: list[str | None] = []
         self._depths: dict[str, list[int]] = {}
@@ -77,10 +62,10 @@ class InstructionPrinter:
         name = self._labels[place] if place >= 0 else None
         return name if name is not None and self._depths[name][-1] == place else str(index)
 
-    def instruction(self, opcode: Opcode, immediate: Any, label: str | None = None) -> str:
-        """The instruction on one line; `label` is the identifier of a block."""
+    def instruction(self, opcode: Opcode, immediate: Any, label: str = "") -> str:
+        """The instruction on one line; `label` is what introduces the label of a block."""
         text = self._immediates(opcode, immediate)
-        return " ".join(part for part in (opcode.name, label, text) if part)
+        return " ".join(part for part in (opcode.name, label.rstrip(), text) if part)
 
     def _immediates(self, opcode: Opcode, immediate: Any) -> str:
         kinds = opcode.immediates
@@ -94,26 +79,17 @@ class InstructionPrinter:
         parts = [_PRINTERS[kind](self, part) for kind, part in zip(kinds, immediate, strict=True)]
         return " ".join(part for part in parts if part)
 
-    @staticmethod
-    def named(names: dict[int, str], index: int) -> str:
-        """An index by its identifier, if it has one."""
-        return names.get(index, str(index))
-
     def block_type(self, immediate: object) -> str:
         """A block type."""
         if isinstance(immediate, ValType):
-            return f"(result {self.type_text(immediate)})"
-        return f"(type {self.named(self.ids.types, immediate)})" if isinstance(immediate, int) else ""
-
-    def heap(self, heap: HeapType | int) -> str:
-        """A heap type."""
-        return self.named(self.ids.types, heap) if isinstance(heap, int) else heap.value
+            return self.types.values("result", (immediate,))
+        return f"(type {self.ids.types.reference(immediate)})" if isinstance(immediate, int) else ""
 
     def catches(self, clauses: tuple[Catch, ...]) -> str:
         """The clauses of a try_table."""
         texts = []
         for clause in clauses:
-            tag = "" if clause.tag is None else f" {self.named(self.ids.tags, clause.tag)}"
+            tag = "" if clause.tag is None else f" {self.ids.tags.reference(clause.tag)}"
             texts.append(f"({clause.kind}{tag} {self.label(clause.label)})")
         return " ".join(texts)
 
@@ -121,7 +97,7 @@ class InstructionPrinter:
         """Memory, offset and alignment, each where it is not the usual one."""
         parts = []
         if memarg.memory != 0:
-            parts.append(self.named(self.ids.memories, memarg.memory))
+            parts.append(self.ids.memories.reference(memarg.memory))
         if memarg.offset != 0:
             parts.append(f"offset={memarg.offset}")
         access = opcode.access
@@ -129,37 +105,37 @@ class InstructionPrinter:
             parts.append(f"align={1 << memarg.align}")
         return " ".join(parts)
 
-    def segment(self, immediate: tuple[int, int], segments: dict[int, str], places: dict[int, str]) -> str:
+    def segment(self, immediate: tuple[int, int], segments: Space, places: Space) -> str:
         """A segment, before it its memory or table where that is not the first."""
         segment, place = immediate
-        before = f"{self.named(places, place)} " if place != 0 else ""
-        return before + self.named(segments, segment)
+        before = f"{places.reference(place)} " if place != 0 else ""
+        return before + segments.reference(segment)
 
-    def two(self, immediate: tuple[int, int], names: dict[int, str]) -> str:
+    def two(self, immediate: tuple[int, int], names: Space) -> str:
         """Two indices, unless both are the first."""
         if immediate == (0, 0):
             return ""
-        return " ".join(self.named(names, index) for index in immediate)
+        return " ".join(names.reference(index) for index in immediate)
 
-    def optional(self, index: int, names: dict[int, str]) -> str:
+    def optional(self, index: int, names: Space) -> str:
         """An index, unless it is the first."""
-        return self.named(names, index) if index != 0 else ""
+        return names.reference(index) if index != 0 else ""
 
     def field(self, immediate: tuple[int, int]) -> str:
         """A struct type and one of its fields."""
         type_, number = immediate
-        return f"{self.named(self.ids.types, type_)} {self.named(self.ids.fields.get(type_, {}), number)}"
+        return f"{self.ids.types.reference(type_)} {self.ids.fields.get(type_, NAMELESS).reference(number)}"
 
     def through_table(self, immediate: tuple[int, int]) -> str:
         """A table unless it is the first, and a type."""
         type_, table = immediate
-        before = f"{self.named(self.ids.tables, table)} " if table != 0 else ""
-        return f"{before}(type {self.named(self.ids.types, type_)})"
+        before = f"{self.ids.tables.reference(table)} " if table != 0 else ""
+        return f"{before}(type {self.ids.types.reference(type_)})"
 
     def cast(self, immediate: tuple[int, RefType, RefType]) -> str:
         """A label and two reference types."""
         label, before, after = immediate
-        return f"{self.label(label)} {self.type_text(before)} {self.type_text(after)}"
+        return f"{self.label(label)} {self.types.value(before)} {self.types.value(after)}"
 
 
 def _v128(value: int) -> str:
@@ -170,25 +146,25 @@ _PRINTERS: dict[Imm, Callable[[InstructionPrinter, Any], str]] = {
     Imm.BLOCKTYPE: InstructionPrinter.block_type,
     Imm.LABEL: InstructionPrinter.label,
     Imm.LABELS: lambda p, labels: " ".join(map(p.label, labels)),
-    Imm.FUNC: lambda p, index: p.named(p.ids.functions, index),
-    Imm.TYPE: lambda p, index: p.named(p.ids.types, index),
+    Imm.FUNC: lambda p, index: p.ids.functions.reference(index),
+    Imm.TYPE: lambda p, index: p.ids.types.reference(index),
     Imm.TABLE: lambda p, index: p.optional(index, p.ids.tables),
-    Imm.ELEM: lambda p, index: p.named(p.ids.elems, index),
+    Imm.ELEM: lambda p, index: p.ids.elems.reference(index),
     Imm.MEMORY: lambda p, index: p.optional(index, p.ids.memories),
-    Imm.DATA: lambda p, index: p.named(p.ids.data, index),
-    Imm.LOCAL: lambda p, index: p.named(p.locals, index),
-    Imm.GLOBAL: lambda p, index: p.named(p.ids.globals, index),
+    Imm.DATA: lambda p, index: p.ids.data.reference(index),
+    Imm.LOCAL: lambda p, index: p.locals.reference(index),
+    Imm.GLOBAL: lambda p, index: p.ids.globals.reference(index),
     Imm.I32: lambda p, value: str(s32(value)),
     Imm.I64: lambda p, value: str(s64(value)),
     Imm.F32: lambda p, value: float_text(value, 32),
     Imm.F64: lambda p, value: float_text(value, 64),
     Imm.V128: lambda p, value: _v128(value),
-    Imm.VALTYPES: lambda p, types: f"(result {' '.join(map(p.type_text, types))})",
-    Imm.HEAPTYPE: InstructionPrinter.heap,
-    Imm.REF: lambda p, type_: p.type_text(type_),
-    Imm.REFNULL: lambda p, type_: p.type_text(type_),
+    Imm.VALTYPES: lambda p, types: p.types.values("result", types),
+    Imm.HEAPTYPE: lambda p, heap: p.types.heap(heap),
+    Imm.REF: lambda p, type_: p.types.value(type_),
+    Imm.REFNULL: lambda p, type_: p.types.value(type_),
     Imm.CAST: InstructionPrinter.cast,
-    Imm.TAG: lambda p, index: p.named(p.ids.tags, index),
+    Imm.TAG: lambda p, index: p.ids.tags.reference(index),
     Imm.CATCHES: InstructionPrinter.catches,
     Imm.COUNT: lambda p, count: str(count),
     Imm.LANE: lambda p, lane: str(lane),

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pywasmvm import features as feature_names
-from pywasmvm.binary import custom
-from pywasmvm.isa import Imm
 from pywasmvm.syntax import CustomSection, ModuleSyntax
-from pywasmvm.text.annotations import read_annotations
+from pywasmvm.text.annotations import BRANCH_HINT, Annotations, hint_section, name_section
 from pywasmvm.text.cursor import Cursor
 from pywasmvm.text.fields import FieldReader
 from pywasmvm.text.lexer import LEFT, RIGHT, Tokens, fail, tokenize
@@ -55,8 +53,9 @@ def parse_module_fields(
     `name` is the module's own identifier. Raises MalformedError with line and column.
     """
     module = ModuleSyntax(b"", feature_names.resolve(features), bodies=[], text=tokens.source)
-    names = Names()
-    names.module = None if name is None else name.encode()
+    annotations = Annotations(tokens, begin, end)
+    names = Names(annotations.names, annotations.hints)
+    names.module = annotations.names.pop(begin, name)
     fields = _fields(tokens, begin, end)
     for first, last in fields:
         _number(Cursor(tokens, first, last), names)
@@ -66,16 +65,25 @@ def parse_module_fields(
         reader.type_field(Cursor(tokens, first, last))
     for first, last in fields:
         reader.field(Cursor(tokens, first, last))
-    assert module.bodies is not None
-    if any(Imm.DATA in opcode.immediates for body in module.bodies for opcode in set(body.ops)):
+    annotations.check_taken()
+    if names.uses_data:
         module.data_count = len(module.data)
-    found = read_annotations(tokens, begin, end, reader)
-    contents = custom.encode_names(found)
-    if contents:
-        start = reader.keep(contents)
-        module.customs.append(CustomSection("name", start, start + len(contents)))
+    if reader.hints:
+        _custom(reader, BRANCH_HINT, None, hint_section(reader.hints))
+    for called, after, contents in annotations.customs([first for first, _ in fields] + [end]):
+        _custom(reader, called, after, contents)
+    # Whoever writes a name section out knows better than the identifiers.
+    if not any(section.name == "name" for section in module.customs):
+        contents = name_section(names)
+        if contents:
+            _custom(reader, "name", None, contents)
     module.source = bytes(reader.blob)
     return module
+
+
+def _custom(reader: FieldReader, name: str, after: int | None, contents: bytes) -> None:
+    start = reader.keep(contents)
+    reader.module.customs.append(CustomSection(name, start, start + len(contents), after))
 
 
 def _fields(tokens: Tokens, begin: int, end: int) -> list[tuple[int, int]]:

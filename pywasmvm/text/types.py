@@ -135,7 +135,7 @@ class TypeReader:
 
     def _fields(self, cursor: Cursor, index: int) -> list[FieldType]:
         fields: list[FieldType] = []
-        space = self.names.fields.setdefault(index, Space("field"))
+        space = self.names.fields.setdefault(index, self.names.space("field"))
         while cursor.take_form(b"field"):
             name = cursor.take_id()
             if name is not None:
@@ -175,9 +175,9 @@ class TypeReader:
                 taken.append(self.valtype(cursor))
             else:
                 while cursor.kind != RIGHT:
-                    taken.append(self.valtype(cursor))
                     if params is not None:
                         params.add(cursor, None)
+                    taken.append(self.valtype(cursor))
             cursor.right()
         return FuncType(tuple(taken), self.results(cursor))
 
