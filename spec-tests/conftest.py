@@ -24,11 +24,6 @@ import gaps  # noqa: E402 - found through the line above
 from pywasmvm.script.pool import Settings, run_files  # noqa: E402
 from pywasmvm.script.suite import find_suite, scripts, short_name  # noqa: E402
 
-ENGINES = ("interp",)
-
-#: Folders of the official suite that belong to the standard. `legacy` does not: it was superseded.
-FOLDERS = ("core", "custom")
-
 #: Seconds after which a script counts as hung.
 TIMEOUT = 600
 
@@ -49,7 +44,7 @@ class Script(pytest.File):
     """One file of our own."""
 
     def collect(self) -> Iterable[pytest.Item]:
-        for engine in ENGINES:
+        for engine in gaps.ENGINES:
             name = f"{self.path.stem}[{engine}]"
             yield Run.from_parent(self, name=name, script=self.path, engine=engine, suite=None)
 
@@ -62,8 +57,8 @@ class Suite(pytest.File):
             suite = find_suite(self.config.getoption("--suite"))
         except FileNotFoundError as error:
             raise pytest.UsageError(str(error)) from None
-        for path in scripts(suite / folder for folder in FOLDERS):
-            for engine in ENGINES:
+        for path in scripts(suite / folder for folder in gaps.FOLDERS):
+            for engine in gaps.ENGINES:
                 name = f"{short_name(path, suite)}[{engine}]"
                 yield Run.from_parent(self, name=name, script=path, engine=engine, suite=suite)
 

@@ -14,6 +14,12 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 EXPECTED = HERE / "expected.toml"
 
+#: What the scripts are run on.
+ENGINES = ("interp",)
+
+#: Folders of the official suite that belong to the standard. `legacy` does not: it was superseded.
+FOLDERS = ("core", "custom")
+
 
 def expected() -> dict[str, dict[str, Any]]:
     """Known gaps by file: how many commands fail, and the reason."""

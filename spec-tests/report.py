@@ -29,11 +29,7 @@ from picture import picture  # noqa: E402
 from pywasmvm.script.suite import find_suite  # noqa: E402
 
 DOCS = HERE.parent / "docs"
-ENGINES = ("interp",)
 ROUND_TRIPS = (None, "binary", "text")
-
-#: Folders of the official suite that belong to the standard. `legacy` does not: it was superseded.
-FOLDERS = ("core", "custom")
 
 #: Proposals by the files that test them; the first line that fits a file counts.
 AREAS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -164,7 +160,7 @@ def judge(run: Run, counts: dict[str, dict[str, int]]) -> list[str]:
     """What is not as expected; `counts` are empty for scripts that nobody has counted."""
     name, known = title(run), gaps.expected()
     seen = {record["file"] for record in run["files"]}
-    said = [f"{name}: {f} was not run" for f in counts if f.startswith(FOLDERS) and f not in seen]
+    said = [f"{name}: {f} was not run" for f in counts if f.startswith(gaps.FOLDERS) and f not in seen]
     for record in run["files"]:
         said += [f"{name}: {line}" for line in gaps.complaints(record, known, counts)]
     return said
@@ -185,8 +181,8 @@ def main() -> int:
     if args.runs:
         runs = [json.loads(path.read_text()) for path in args.runs]
     else:
-        ways = [(engine, trip) for engine in ENGINES for trip in ROUND_TRIPS]
-        runs = [run(*way, *(suite / folder for folder in FOLDERS)) for way in ways]
+        ways = [(engine, trip) for engine in gaps.ENGINES for trip in ROUND_TRIPS]
+        runs = [run(*way, *(suite / folder for folder in gaps.FOLDERS)) for way in ways]
         said += [line for way in ways for line in judge(run(*way, HERE / "own"), {})]
     counts = gaps.counts(suite)
     for each in runs:
