@@ -107,7 +107,7 @@ class Module:
         if validate not in ("eager", "lazy"):
             raise ValueError(f"validate is 'eager' or 'lazy', not {validate!r}")
         # The text format is loaded when it is needed: who runs binaries shall not pay for it.
-        if isinstance(data, str) or _is_text(bytes(data[:4])):
+        if isinstance(data, str) or is_text(bytes(data[:4])):
             from pywasmvm.text.parser import parse_module
 
             syntax = parse_module(data if isinstance(data, str) else bytes(data), features=features)
@@ -288,7 +288,7 @@ class Module:
         return f"<Module {self.name}: {len(self.context.functions)} functions>"
 
 
-def _is_text(start: bytes) -> bool:
+def is_text(start: bytes) -> bool:
     """Whether a file that starts so is meant as text: binaries start with a zero byte, or are damaged."""
     return not MAGIC.startswith(start) and start[:1] in b" \t\r\n(;\xef"
 

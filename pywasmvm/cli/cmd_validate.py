@@ -1,4 +1,4 @@
-"""`pywasmvm validate MODULE ...`: decode and validate, nothing else."""
+"""`pywasmvm validate MODULE ...`: decode or parse, and validate; nothing else."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import json
 import sys
 from typing import Any
 
+from pywasmvm.cli.source import describe
+
 HELP = "check modules against every rule of the specification"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("modules", nargs="+", metavar="MODULE", help=".wasm files")
+    parser.add_argument("modules", nargs="+", metavar="MODULE", help=".wasm or .wat files")
     parser.add_argument("--features", help="only these proposals may be used, comma-separated (default: all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object per module")
 
@@ -39,8 +41,10 @@ def run(args: argparse.Namespace) -> int:
             verdict |= {"valid": False, "kind": kind, "message": error.message, "offset": error.offset}
             if isinstance(error, InvalidError):
                 verdict |= {"function": error.function, "instruction": error.instruction}
+            if error.line is not None:
+                verdict |= {"line": error.line, "column": error.column}
             if not args.json:
-                print(f"{path}: {kind}: {error}")
+                print(describe(path, error, f"{kind}: "))
         else:
             if not args.json:
                 print(f"{path}: valid")

@@ -18,14 +18,18 @@ from importlib import metadata
 from types import ModuleType
 
 from pywasmvm._version import __version__
-from pywasmvm.errors import Trap, WasmError
+from pywasmvm.cli.source import describe
+from pywasmvm.errors import InvalidError, MalformedError, Trap, WasmError
 
 GROUP = "pywasmvm.commands"
 
 EXIT_ERROR, EXIT_USAGE, EXIT_TRAP = 1, 2, 134
 
 #: The VM's own commands, for a source tree that was never installed and so has no entry points.
-_OWN = {name: f"pywasmvm.cli.cmd_{name}" for name in ("call", "inspect", "validate", "wast", "doctor")}
+_OWN = {
+    name: f"pywasmvm.cli.cmd_{name}"
+    for name in ("call", "inspect", "validate", "wat", "wasm", "features", "wast", "doctor")
+}
 
 
 def commands() -> dict[str, str]:
@@ -72,7 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_TRAP
     except WasmError as error:
         source = getattr(args, "module", None)
-        print(f"pywasmvm: {source + ': ' if isinstance(source, str) else ''}{error}", file=sys.stderr)
+        if not isinstance(source, str):
+            print(f"pywasmvm: {error}", file=sys.stderr)
+        elif isinstance(error, MalformedError | InvalidError):
+            print(f"pywasmvm: {describe(source, error)}", file=sys.stderr)
+        else:
+            print(f"pywasmvm: {source}: {error}", file=sys.stderr)
         return EXIT_ERROR
     except BrokenPipeError:
         # The reader of our output left early (`| head`): nothing more to say, also not at exit.
