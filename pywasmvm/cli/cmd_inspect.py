@@ -1,4 +1,4 @@
-"""`pywasmvm inspect MODULE`: sections, imports, exports, sizes, proposals used.
+"""`pywasmvm inspect MODULE`: sections, imports, exports, sizes, proposals used; or a listing of the code.
 
 What a layer above the VM knows about a module (its ABI, say) comes through the entry points of the group
 `pywasmvm.inspectors`: functions from a Module to a mapping of title to text or list.
@@ -22,37 +22,17 @@ GROUP = "pywasmvm.inspectors"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("module", help="a .wasm file")
+    parser.add_argument("module", help="a .wasm file, or a .wat file: then its binary is shown")
+    parser.add_argument(
+        "--instructions", action="store_true", help="list the code instead: offset, bytes, instruction"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def features_used(module: Module) -> list[str]:
-    """Names of the proposals whose instructions or encodings the module uses."""
-    from pywasmvm import features
-    from pywasmvm.binary import code
-    from pywasmvm.types import EXTERNREF, GlobalType
-
-    used = {features.MVP}
-    seen = set()
-    for index in range(len(module.syntax.functions)):
-        seen.update(code.body(module.syntax, index).ops)
-    used |= {opcode.feature for opcode in seen}
-    if any(len(type_.results) > 1 for type_ in module.syntax.types):
-        used.add(features.MULTI_VALUE)
-    externs = [*module.imports.values(), *module.exports.values()]
-    if any(isinstance(e, GlobalType) and e.mutable for e in externs):
-        used.add(features.MUTABLE_GLOBALS)
-    if len(module.context.tables) > 1 or any(t.element is EXTERNREF for t in module.context.tables):
-        used.add(features.REFERENCE_TYPES)
-    passive = any(elem.mode != "active" for elem in module.syntax.elems) or -1 in module.syntax.data.memory
-    if module.syntax.data_count is not None or passive:
-        used.add(features.BULK_MEMORY)
-    return [name for name in features.DESCRIPTIONS if name in used]
 
 
 def describe(module: Module) -> dict[str, Any]:
     """Everything about a module that the VM itself knows, ready for JSON."""
     from pywasmvm.runtime.instantiate import describe as type_text
+    from pywasmvm.valid.features import features_used
 
     syntax = module.syntax
     return {
@@ -70,7 +50,7 @@ def describe(module: Module) -> dict[str, Any]:
         "data_segments": len(syntax.data),
         "data_bytes": sum(syntax.data.length),
         "start": None if syntax.start is None else module.function_name(syntax.start),
-        "features": features_used(module),
+        "features": features_used(syntax),
     }
 
 
@@ -100,11 +80,40 @@ def _print(title: str, value: Any, indent: str = "") -> None:
         print(f"{indent}{title}: {value}")
 
 
+def _list(module: Module, as_json: bool) -> int:
+    from pywasmvm.debug.disassemble import Disassembler
+
+    listing = Disassembler(module.syntax)
+    if not as_json:
+        for index in range(len(module.functions)):
+            print(
+                *listing.listing(index), sep="\n", end="\n\n" if index + 1 < len(module.functions) else "\n"
+            )
+        return 0
+    functions = [
+        {
+            "index": index,
+            "title": listing.title(index),
+            "instructions": [
+                {"offset": line.offset, "bytes": line.encoding.hex(), "depth": line.depth, "text": line.text}
+                for line in listing.lines(index)
+            ],
+        }
+        for index in range(len(module.functions))
+    ]
+    print(json.dumps({"module": module.name, "functions": functions}, indent=1))
+    return 0
+
+
 def run(args: argparse.Namespace) -> int:
     """Print it."""
     from pywasmvm import Module
 
     module = Module.from_file(args.module, validate="lazy")
+    if module.syntax.text is not None:
+        module = Module(module.to_bytes(), validate="lazy", name=module.name)
+    if args.instructions:
+        return _list(module, args.json)
     facts = describe(module) | _more(module)
     if args.json:
         print(json.dumps(facts, indent=1, default=str))

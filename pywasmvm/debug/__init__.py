@@ -1,0 +1,3 @@
+"""Tools to look inside: listings of code."""
+
+from __future__ import annotations
