@@ -24,17 +24,18 @@ def picture(headline: str, order: Iterable[str], sums: Mapping[str, Counter[str]
     ]
     for index, name in enumerate(rows):
         counts, y = sums[name], _TOP + index * _ROW
+        passed = _WIDTH * counts["passed"] / counts.total()
         out += [
             _text(_LEFT - 12, y + 13, name, _INK, anchor="end"),
-            _bar(y, 1.0, _RED),
-            _bar(y, counts["passed"] / counts.total(), _GREEN),
+            _bar(_LEFT, y, passed, _GREEN),
+            _bar(_LEFT + passed, y, _WIDTH - passed, _RED),
             _text(_LEFT + _WIDTH + 12, y + 13, f"{counts['passed']:,} / {counts.total():,}", _FAINT),
         ]
-    return "\n".join([*out, "</svg>", ""])
+    return "\n".join([*filter(None, out), "</svg>", ""])
 
 
-def _bar(y: int, share: float, fill: str) -> str:
-    return f'<rect x="{_LEFT}" y="{y + 3}" width="{_WIDTH * share:.1f}" height="13" fill="{fill}"/>'
+def _bar(x: float, y: int, width: float, fill: str) -> str:
+    return f'<rect x="{x:.1f}" y="{y + 3}" width="{width:.1f}" height="13" fill="{fill}"/>' if width else ""
 
 
 def _text(

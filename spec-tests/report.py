@@ -52,7 +52,7 @@ AREAS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Annotations and identifiers", ("core/annotations.wast", "core/id.wast")),
     ("Definitions and instances", ("core/instance.wast",)),
     ("WebAssembly 1.0", ("core/*",)),
-    ("Custom annotations (beside the core)", ("custom/*",)),
+    ("Custom annotations", ("custom/*",)),
     ("Other", ("*",)),
 )
 
