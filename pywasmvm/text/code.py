@@ -258,7 +258,9 @@ class CodeReader:
 
     def _row(self, cursor: Cursor, word: bytes) -> list[Opcode]:
         rows = _BY_WORD.get(word)
-        if rows is None or rows[0].feature not in self.features:
+        if rows is None:
+            raise cursor.unexpected("an instruction")
+        if rows[0].feature not in self.features:
             raise cursor.fail(f"unknown operator {word.decode()}")
         return rows
 

@@ -6,9 +6,13 @@ from pywasmvm.errors import MalformedError
 from pywasmvm.isa import BY_NAME
 from pywasmvm.text import literals
 from pywasmvm.text.lexer import ID, LEFT, RESERVED, RIGHT, STRING, WORD, Tokens
+from pywasmvm.types import BY_NAME as VALUE_TYPES
+from pywasmvm.types import HeapType
 
 #: Words that have a meaning in the format, though perhaps not where they were found.
 KEYWORDS = frozenset(BY_NAME).union(
+    VALUE_TYPES,
+    (heap.value for heap in HeapType if heap is not HeapType.BOT),
     *(
         words.split()
         for words in (
@@ -17,7 +21,7 @@ KEYWORDS = frozenset(BY_NAME).union(
             "catch catch_ref catch_all catch_all_ref ref null definition binary quote",
             "nan:canonical nan:arithmetic",
         )
-    )
+    ),
 )
 
 

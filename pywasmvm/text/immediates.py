@@ -35,11 +35,12 @@ def v128(cursor: Cursor) -> int:
     cursor.pos += 1
     count, bits, integer = shape
     value = 0
+    kinds = cursor.kinds[cursor.pos : min(cursor.pos + count, cursor.end)]
+    if kinds.count(WORD) < count:
+        raise cursor.fail(f"wrong number of lane literals: {kinds.count(WORD)} of {count}")
     for lane in range(count):
-        if cursor.kind != WORD or not literals.is_number(cursor.text.decode()):
-            if cursor.kind == WORD:
-                raise cursor.unexpected("a number")
-            raise cursor.fail(f"wrong number of lane literals: {lane} of {count}")
+        if not literals.is_number(cursor.text.decode()):
+            raise cursor.unexpected("a number")
         if integer:
             found = cursor.integer(bits)
         else:
@@ -157,6 +158,8 @@ class ImmediateReader:
         """The sixteen lanes of a shuffle."""
         found = []
         while cursor.kind == WORD and literals.is_number(cursor.text.decode()):
+            if not cursor.at_number() or not literals.is_integer(cursor.text.decode()):
+                raise cursor.fail("i8 constant out of range: a lane is a number from 0 to 31")
             found.append(self.lane(cursor))
         if len(found) != 16:
             raise cursor.fail(f"invalid lane length: {len(found)} lanes instead of 16")

@@ -129,10 +129,7 @@ def _unescaped(match: re.Match[bytes]) -> bytes:
 
 def tokenize(source: bytes) -> Tokens:
     """All tokens of a source. Raises MalformedError for what is no token."""
-    tokens, end = _scan(source, 0, inside=False)
-    if end != len(source):
-        raise AssertionError("the scan stopped early")
-    return tokens
+    return _scan(source, 0, inside=False)[0]
 
 
 def _scan(source: bytes, pos: int, inside: bool) -> tuple[Tokens, int]:

@@ -1,7 +1,7 @@
 """Numbers in the text format to canonical values (spec: Text Format, Values).
 
-Each function raises ValueError with the reason: `unknown operator` for what is no number, `constant out of
-range` for one that does not fit.
+Each function raises ValueError with the reason: `unknown operator` for what is no number, `unexpected
+token` for one of another kind, `constant out of range` for one that does not fit.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ _FLOAT = re.compile(
     rf"|(({_DIGITS})(?:\.(?:{_DIGITS})?)?(?:[eE][+-]?{_DIGITS})?))"
 )
 
+#: What scripts say about results; no constants.
+_NAN_CLASSES = ("nan:canonical", "nan:arithmetic")
+
 #: Longer integers are out of range without looking at them: reading decimal digits takes quadratic time.
 _LONGEST = 100
 
@@ -30,7 +33,7 @@ _LONGEST = 100
 def _number(text: str) -> tuple[str, int]:
     match = _INTEGER.fullmatch(text)
     if match is None:
-        known = _FLOAT.fullmatch(text) or text.startswith("nan:")
+        known = _FLOAT.fullmatch(text) or text in _NAN_CLASSES
         raise ValueError(f"{'unexpected token' if known else 'unknown operator'} {text}: no integer")
     sign, hexadecimal, decimal = match.groups()
     digits = (hexadecimal or decimal).replace("_", "").lstrip("0") or "0"
@@ -89,7 +92,7 @@ def float32(text: str) -> float:
 
 def _match(text: str) -> re.Match[str]:
     match = _FLOAT.fullmatch(text)
-    if match is None and text.startswith("nan:"):
+    if match is None and text in _NAN_CLASSES:
         raise ValueError(f"unexpected token {text}")
     if match is None:
         raise ValueError(f"unknown operator {text}")
@@ -155,6 +158,11 @@ def _exact(match: re.Match[str]) -> Decimal | Fraction:
     whole, fraction = match[4].replace("_", ""), (match[5] or "").replace("_", "")
     scale = int((match[6] or "0").replace("_", "")) - 4 * len(fraction)
     return Fraction(int(whole + fraction, 16)) * Fraction(2) ** scale
+
+
+def is_integer(text: str) -> bool:
+    """Whether this is an integer, with or without a sign."""
+    return _INTEGER.fullmatch(text) is not None
 
 
 def is_number(text: str) -> bool:

@@ -232,7 +232,11 @@ class TypeReader:
     def _agree(self, cursor: Cursor, index: int, written: FuncType, at: int) -> None:
         if cursor.at_form(b"type", b"param", b"result"):
             raise cursor.unexpected("the parts of a type use in their order")
-        if written != FuncType() and self._func(index) != written:
+        if written == FuncType():
+            return
+        if index >= len(self.module.types):
+            raise cursor.fail(f"unknown type {index}", at)
+        if self._func(index) != written:
             raise cursor.fail("inline function type does not match the type it names", at)
 
     def alone(self, type_: FuncType) -> int:
