@@ -103,10 +103,12 @@ class TestErrorsInText:
     def test_the_line_is_shown_with_a_caret(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         path = tmp_path / "m.wat"
         path.write_text("(module\n  (func (result i32)\n\t\ti32.cons 1))")
-        expected = "malformed: unknown operator i32.cons (line 3, column 3)\n    i32.cons 1))\n    ^\n"
         status, out, _ = run(capsys, "validate", str(path))
         assert status == 1
-        assert out == f"{path}: {expected}"
+        message, *shown = out.splitlines()
+        assert message.startswith(f"{path}: malformed: unknown operator")
+        assert message.endswith("(line 3, column 3)")
+        assert shown == ["    i32.cons 1))", "    ^"]
 
     def test_of_a_long_line_the_part_around_the_place(
         self, capsys: pytest.CaptureFixture[str], tmp_path: Path
