@@ -140,7 +140,8 @@ def _print_totals(summed: dict[str, Any], out: TextIO) -> None:
             file=out,
         )
     memory = "" if peak is None else f", peak memory of a process {peak / 2**20:.0f} MiB"
-    print(f"{summed['wall_seconds']:.1f} s with {summed['jobs']} processes{memory}", file=out)
+    how = f"with {summed['jobs']} processes" if summed["jobs"] else "in one process"
+    print(f"{summed['wall_seconds']:.1f} s {how}{memory}", file=out)
 
 
 class _Bar:
