@@ -51,8 +51,9 @@ mutants: $(VENV)/.with-proxy,fast,dev  ## seeded faults in the validator and the
 bench: $(VENV)/.with-proxy,fast,dev,oracle  ## speed of the interpreter beside the one of pwasm
 	@$(BIN)/python benchmarks/interpreter.py $(ARGS)
 
-docs: $(VENV)/.with-proxy,fast,dev  ## check the links of all Markdown files
+docs: $(VENV)/.with-proxy,fast,dev  ## check links and generated pages
 	@$(BIN)/python scripts/check_links.py
+	@$(BIN)/python scripts/instruction_reference.py --check
 
 clean:  ## remove what can be made again, the environment included
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* dist build
