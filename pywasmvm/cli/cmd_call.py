@@ -6,7 +6,10 @@ import argparse
 import json
 import math
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pywasmvm.runtime.func import Func
 
 HELP = "call an exported function and print its results"
 
@@ -25,6 +28,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _number(text: str, type_name: str) -> int | float:
     return int(text, 0) if type_name.startswith("i") else float(text)
+
+
+def parse_arguments(function: Func, words: list[str]) -> list[int | float]:
+    """Words of a command line as arguments. Raises ValueError for what is no number, or for their count."""
+    return [_number(word, type_.name) for word, type_ in zip(words, function.type.params, strict=True)]
 
 
 def _printable(value: Any) -> Any:
@@ -57,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         )
         return 2
     try:
-        values = [_number(a, t.name) for a, t in zip(args.arguments, function.type.params, strict=True)]
+        values = parse_arguments(function, args.arguments)
         result = function(*values)
     except (ValueError, OverflowError, TypeError) as error:
         print(f"pywasmvm: {args.function} takes ({function.type}): {error}", file=sys.stderr)

@@ -81,7 +81,7 @@ def _print(title: str, value: Any, indent: str = "") -> None:
 
 
 def _list(module: Module, as_json: bool) -> int:
-    from pywasmvm.debug.disassemble import Disassembler
+    from pywasmvm.debug.disassembly import Disassembler
 
     listing = Disassembler(module.syntax)
     if not as_json:

@@ -6,7 +6,7 @@ import pytest
 
 from pywasmvm import Module
 from pywasmvm.binary.decode import decode
-from pywasmvm.debug.disassemble import Disassembler, disassemble
+from pywasmvm.debug.disassembly import Disassembler, disassemble
 from tests.support import binary as b
 from tests.support.wat import wat
 
