@@ -28,6 +28,16 @@ def _program(*names: str) -> bool:
     return all(shutil.which(name, path=beside) for name in names)
 
 
+def _suite() -> bool:
+    from pywasmvm.script.suite import find_suite
+
+    try:
+        find_suite()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def _package(name: str) -> bool:
     try:
         importlib.metadata.version(name)
@@ -46,6 +56,7 @@ OPTIONAL = {
         lambda: _package("gpustack-higress-plugins"),
         "gpustack-higress-plugins is missing: pip install '.[oracle]'",
     ),
+    "suite": (_suite, "the official suite is missing: python spec-tests/get_suite.py"),
 }
 
 
