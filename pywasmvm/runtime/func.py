@@ -13,7 +13,7 @@ from pywasmvm.errors import Trap, TrapKind
 from pywasmvm.matching import def_type
 from pywasmvm.numerics.bits import f32_from_python
 from pywasmvm.runtime.values import to_canonical, to_python
-from pywasmvm.types import F32, F64, DefType, FuncType, HostValue, RefType, VecType
+from pywasmvm.types import F32, F64, DefType, FuncType, HostValue, NumType, RefType, VecType
 
 if TYPE_CHECKING:
     from pywasmvm.runtime.instance import Exports, Instance
@@ -102,8 +102,8 @@ class HostFunc(Func):
         super().__init__(type_, name or getattr(callable, "__name__", "host function"))
         self.callable, self.caller = callable, caller
         self.masks = tuple(
-            (1 << t.bits) - 1 if getattr(t, "integer", False) else None for t in self.type.results
-        )  # type: ignore[attr-defined]
+            (1 << t.bits) - 1 if isinstance(t, NumType) and t.integer else None for t in self.type.results
+        )
 
     def rebind(self, callable: Callable[..., Any]) -> None:
         """Let the function do something else from now on, in every instance that imports it."""
