@@ -42,10 +42,11 @@ def command(line: str) -> str:
     """What a command prints, on either output."""
     words = shlex.split(line)
     assert words[0] == "pywasmvm"
-    out = io.StringIO()
+    printed = io.BytesIO()
+    out = io.TextIOWrapper(printed, encoding="utf-8", write_through=True)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         main(words[1:])
-    return out.getvalue()
+    return printed.getvalue().decode()
 
 
 def console(contents: str) -> None:
