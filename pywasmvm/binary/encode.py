@@ -29,7 +29,7 @@ from pywasmvm.binary.types import (
     SUB_FINAL,
 )
 from pywasmvm.binary.values import signed, text, unsigned, vector
-from pywasmvm.isa import Imm, Opcode, op
+from pywasmvm.isa import ROWS, Imm, Opcode, op
 from pywasmvm.numerics.bits import f32_to_bits, f64_to_bits, s32, s64
 from pywasmvm.syntax import Catch, Code, Elem, Export, Global, Immediate, Import, MemArg, ModuleSyntax, Table
 from pywasmvm.types import (
@@ -166,14 +166,23 @@ _WRITERS: dict[Imm, Callable[..., bytes]] = {
 }
 
 
+#: How each row is written: its first bytes, and a writer for each immediate. What has no writer of its own is
+#: an index.
+_ROWS: dict[Opcode, tuple[bytes, tuple[Callable[..., bytes], ...]]] = {
+    opcode: (opcode.encoding, tuple(_WRITERS.get(kind, unsigned) for kind in opcode.immediates))
+    for opcode in ROWS
+}
+
+
 def instruction(opcode: Opcode, immediate: Immediate) -> bytes:
-    """One instruction. All kinds of immediates that have no writer of their own are indices."""
-    kinds = opcode.immediates
-    if not kinds:
-        return opcode.encoding
-    parts: Iterable[Immediate] = immediate if len(kinds) > 1 else (immediate,)  # type: ignore[assignment]
-    encoded = [_WRITERS.get(kind, unsigned)(part) for kind, part in zip(kinds, parts, strict=True)]
-    return opcode.encoding + b"".join(encoded)
+    """One instruction."""
+    code, writers = _ROWS[opcode]
+    if not writers:
+        return code
+    if len(writers) == 1:
+        return code + writers[0](immediate)
+    parts: Iterable[Immediate] = immediate  # type: ignore[assignment]
+    return code + b"".join([write(part) for write, part in zip(writers, parts, strict=True)])
 
 
 def _expression(code: Code) -> bytes:
