@@ -112,9 +112,11 @@ def _theirs(action: Any) -> tuple[str, Any]:
     try:
         return "result", comparable(action())
     except wasmtime.Trap as trap:
+        if "thrown Wasm exception" in str(trap):
+            return "exception", None
         try:
             code = trap.trap_code.name
-        except ValueError:  # a code this version of the binding has no name for
+        except (ValueError, AttributeError):  # this version of the binding has no name for it
             code = ""
         if code in ("STACK_OVERFLOW", "OUT_OF_FUEL", "ALLOCATION_TOO_LARGE"):
             return "resource", code

@@ -52,11 +52,14 @@ def ours(data: bytes) -> tuple[str, str]:
 
 
 def reference(data: bytes) -> tuple[bool, str]:
-    """Whether `wasm-tools validate --features=wasm3` accepts the bytes, and what it says."""
+    """Whether `wasm-tools validate --features=wasm3` accepts the bytes, and what it says.
+
+    Its set of 3.0 includes threads, which the specification of 3.0 does not: they are switched off.
+    """
     with tempfile.NamedTemporaryFile(suffix=".wasm") as file:
         Path(file.name).write_bytes(data)
         done = subprocess.run(
-            [wasm_tools(), "validate", "--features=wasm3", file.name], capture_output=True, text=True
+            [wasm_tools(), "validate", "--features=wasm3,-threads", file.name], capture_output=True, text=True
         )
     return done.returncode == 0, done.stderr
 
