@@ -9,7 +9,7 @@ from pywasmvm.binary.decode import decode
 from pywasmvm.features import DESCRIPTIONS
 from pywasmvm.isa import BY_CODE, PREFIXES, ROWS, Imm, op
 from pywasmvm.isa.opcode import Opcode, row
-from tests.support.wat import wat
+from tests.support.wat import assembled
 
 IMMEDIATES = {
     Imm.BLOCKTYPE: "", Imm.LABEL: "0", Imm.LABELS: "0 0", Imm.FUNC: "0", Imm.TYPE: "(type 0)", Imm.TABLE: "0",
@@ -46,7 +46,7 @@ def test_the_code_of_a_row_is_what_its_name_assembles_to(opcode: Opcode) -> None
         body = "if else end"
     elif opcode.name == "end":
         body = ""
-    data = wat(f"""(module (type (func)) (type (struct (field i32))) (type (array i32)) (tag) (memory 1)
+    data = assembled(f"""(module (type (func)) (type (struct (field i32))) (type (array i32)) (tag) (memory 1)
       (table 1 funcref) (global (mut i32) (i32.const 0)) (elem func) (data "") (func (local i32) {body}))""")
     module = decode(data)
     found = code.body(module, 0)
