@@ -34,6 +34,7 @@ class Space:
     __slots__ = ("definitions", "references")
 
     def __init__(self, names: dict[int, str], shadowing: bool = False) -> None:
+        # The innermost label is meant where several have one name.
         count = Counter() if shadowing else Counter(names.values())
         #: Identifiers by index.
         self.references = {i: identifier(name) for i, name in names.items() if name and count[name] < 2}
@@ -54,7 +55,7 @@ NAMELESS = Space({})
 
 
 class Identifiers:
-    """The names of all index spaces of a module."""
+    """The names of the index spaces of a module; functions have more of their own."""
 
     def __init__(self, names: Names) -> None:
         self.module = Space({} if names.module is None else {0: names.module})
@@ -63,9 +64,6 @@ class Identifiers:
         self.globals, self.tags = Space(names.globals), Space(names.tags)
         self.elems, self.data = Space(names.elems), Space(names.data)
         self.fields = {owner: Space(fields) for owner, fields in names.fields.items()}
-        self.locals = {owner: Space(locals_) for owner, locals_ in names.locals.items()}
-        # The innermost label is meant where several have one name.
-        self.labels = {owner: Space(labels, shadowing=True) for owner, labels in names.labels.items()}
         self.of_kind = {
             "func": self.functions,
             "table": self.tables,

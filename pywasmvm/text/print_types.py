@@ -19,7 +19,6 @@ from pywasmvm.types import (
     MemoryType,
     NumType,
     RefType,
-    StructType,
     TableType,
     ValType,
 )
@@ -99,11 +98,6 @@ class TypePrinter:
         """The parameters of a function type; none when there is no such type."""
         composite = self.module.types[index].composite if index < len(self.module.types) else None
         return composite.params if isinstance(composite, FuncType) else ()
-
-    def field_count(self, index: int) -> int:
-        """The number of fields of a struct type; 0 when there is no such type."""
-        composite = self.module.types[index].composite if index < len(self.module.types) else None
-        return len(composite.fields) if isinstance(composite, StructType) else 0
 
     # -- uses --------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from pywasmvm.text.annotations import BRANCH_HINT, SECTION_WORDS, Hints, read_hi
 from pywasmvm.text.identifiers import NAMELESS, Identifiers, Space, bytes_text
 from pywasmvm.text.instructions import InstructionPrinter
 from pywasmvm.text.print_types import TypePrinter
-from pywasmvm.types import HeapType, MemoryType, TableType, ref
+from pywasmvm.types import HeapType, MemoryType, StructType, TableType, ref
 
 _FUNCTIONS = ref(False, HeapType.FUNC)
 _OPENING = frozenset({"block", "loop", "if", "try_table"})
@@ -39,7 +39,9 @@ class _Printer:
     def __init__(self, module: ModuleSyntax) -> None:
         self.module = module
         self.names = custom.names(module)
-        self.ids = Identifiers(self.names)
+        #: Those of them that the text shows, so far.
+        self.shown = _existing(self.names, module)
+        self.ids = Identifiers(self.shown)
         self.types = TypePrinter(module, self.ids)
         self.code = InstructionPrinter(self.ids, self.types)
         self.hints: Hints | None = read_hints(module)
@@ -86,7 +88,9 @@ class _Printer:
         index = self.counts[entry.kind]
         head = self.begin(entry.kind)
         if isinstance(entry.type, int):
-            locals_ = self.ids.locals.get(index, NAMELESS) if entry.kind == "func" else NAMELESS
+            locals_ = NAMELESS
+            if entry.kind == "func":
+                locals_ = self.locals_of(index, len(self.types.params(entry.type)))
             type_ = self.types.use(entry.type, locals_)
         elif isinstance(entry.type, TableType):
             type_ = self.types.table(entry.type)
@@ -97,17 +101,33 @@ class _Printer:
         place = f"{bytes_text(entry.module.encode())} {bytes_text(entry.name.encode())}"
         return f"(import {place} ({entry.kind} {head}{type_}))"
 
+    def locals_of(self, function: int, count: int) -> Space:
+        """The names of a function's parameters and locals."""
+        if function not in self.names.locals:
+            return NAMELESS
+        found = self.shown.locals[function] = _below(self.names.locals[function], count)
+        return Space(found)
+
+    def labels_of(self, function: int, code: Code) -> Space:
+        """The names of a function's labels."""
+        if function not in self.names.labels:
+            return NAMELESS
+        count = sum(opcode.name in _OPENING for opcode in code.ops)
+        found = self.shown.labels[function] = _below(self.names.labels[function], count)
+        return Space(found, shadowing=True)
+
     def function(self, place: int, type_index: int) -> Iterator[str]:
         index = self.counts["func"]
-        locals_ = self.ids.locals.get(index, NAMELESS)
-        yield f"  (func {self.begin('func')}{self.types.use(type_index, locals_)}"
         code = binary_code.body(self.module, place)
         if code.local_count > MAX_LOCALS:
             raise ValueError(f"function {index} has {code.local_count} locals: too many to write them out")
-        yield from self.locals(code, len(self.types.params(type_index)), locals_)
+        params = len(self.types.params(type_index))
+        locals_ = self.locals_of(index, params + code.local_count)
+        yield f"  (func {self.begin('func')}{self.types.use(type_index, locals_)}"
+        yield from self.locals(code, params, locals_)
         self.code.begin(locals_)
         hints = self.hints.get(index, {}) if self.hints is not None else {}
-        yield from self.body(code, self.ids.labels.get(index, NAMELESS), hints)
+        yield from self.body(code, self.labels_of(index, code), hints)
         yield "  )"
 
     def locals(self, code: Code, first: int, names: Space) -> Iterator[str]:
@@ -188,8 +208,8 @@ class _Printer:
         words = {number: word for word, number in SECTION_WORDS.items()}
         for section in self.module.customs:
             contents = self.module.source[section.start : section.end]
-            if section.name == "name" and self.says_all_names(contents):
-                continue
+            if section.name == "name" and custom.encode_names(self.shown) == contents:
+                continue  # it may hold more than can be shown, and there may be several of them
             if section.name == BRANCH_HINT and self.hints is not None:
                 continue
             place = ""
@@ -197,50 +217,31 @@ class _Printer:
                 place = f" (after {words[section.after]})" if section.after else " (before first)"
             yield f"  (@custom {bytes_text(section.name.encode())}{place} {bytes_text(contents)})"
 
-    def says_all_names(self, contents: bytes) -> bool:
-        """Whether the names in the text are all that the name section holds.
 
-        It may name what is not there, or hold more than names; and there may be several of them.
-        """
-        return custom.encode_names(self.named()) == contents
+def _existing(names: custom.Names, module: ModuleSyntax) -> custom.Names:
+    """The names of what the module really has; those of locals and labels are left out.
 
-    def named(self) -> custom.Names:
-        """The names of what the module really has."""
-        module, names = self.module, self.names
-        imported = {kind: len(module.imported(kind)) for kind in self.counts}
+    A name section may name anything.
+    """
+    flat = {
+        "functions": (names.functions, "func", len(module.functions)),
+        "tables": (names.tables, "table", len(module.tables)),
+        "memories": (names.memories, "memory", len(module.memories)),
+        "globals": (names.globals, "global", len(module.globals)),
+        "tags": (names.tags, "tag", len(module.tags)),
+        "types": (names.types, "", len(module.types)),
+        "elems": (names.elems, "", len(module.elems)),
+        "data": (names.data, "", len(module.data)),
+    }
+    found = custom.Names(module=names.module)
+    for attribute, (of, kind, defined) in flat.items():
+        setattr(found, attribute, _below(of, defined + len(module.imported(kind))))
+    for owner, fields in names.fields.items():
+        composite = module.types[owner].composite if owner < len(module.types) else None
+        if isinstance(composite, StructType):
+            found.fields[owner] = _below(fields, len(composite.fields))
+    return found
 
-        def below(found: dict[int, str], count: int) -> dict[int, str]:
-            return {index: name for index, name in found.items() if index < count}
 
-        functions = imported["func"] + len(module.functions)
-        return custom.Names(
-            names.module,
-            below(names.functions, functions),
-            {owner: below(found, self.local_count(owner)) for owner, found in names.locals.items()},
-            {owner: below(found, self.label_count(owner)) for owner, found in names.labels.items()},
-            below(names.types, len(module.types)),
-            below(names.tables, imported["table"] + len(module.tables)),
-            below(names.memories, imported["memory"] + len(module.memories)),
-            below(names.globals, imported["global"] + len(module.globals)),
-            below(names.elems, len(module.elems)),
-            below(names.data, len(module.data)),
-            {owner: below(found, self.types.field_count(owner)) for owner, found in names.fields.items()},
-            below(names.tags, imported["tag"] + len(module.tags)),
-        )
-
-    def local_count(self, function: int) -> int:
-        imports = self.module.imported("func")
-        if function < len(imports):
-            type_ = imports[function].type
-            return len(self.types.params(type_)) if isinstance(type_, int) else 0
-        place = function - len(imports)
-        if place >= len(self.module.functions):
-            return 0
-        params = len(self.types.params(self.module.functions[place]))
-        return params + binary_code.body(self.module, place).local_count
-
-    def label_count(self, function: int) -> int:
-        place = function - len(self.module.imported("func"))
-        if not 0 <= place < len(self.module.functions):
-            return 0
-        return sum(opcode.name in _OPENING for opcode in binary_code.body(self.module, place).ops)
+def _below(names: dict[int, str], count: int) -> dict[int, str]:
+    return {index: name for index, name in names.items() if index < count}
