@@ -115,9 +115,10 @@ def _theirs(action: Any) -> tuple[str, Any]:
         if "thrown Wasm exception" in str(trap):
             return "exception", None
         try:
-            code = trap.trap_code.name
-        except (ValueError, AttributeError):  # this version of the binding has no name for it
-            code = ""
+            known = trap.trap_code
+        except ValueError:  # this version of the binding has no name for it
+            known = None
+        code = "" if known is None else known.name
         if code in ("STACK_OVERFLOW", "OUT_OF_FUEL", "ALLOCATION_TOO_LARGE"):
             return "resource", code
         return "trap", (code, trap.message)
@@ -182,7 +183,7 @@ def _states(instance: Instance, native: Any, store: Any, when: str) -> Iterator[
         elif isinstance(extern, Global) and extern.type.value.name in PASSED:
             here, there = comparable(extern.value), comparable(native[name].value(store))
         elif isinstance(extern, Table):
-            here, there = len(extern), native[name].size(store)
+            here, there = str(len(extern)), str(native[name].size(store))
         else:
             continue
         if here != there:

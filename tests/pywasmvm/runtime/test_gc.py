@@ -104,12 +104,13 @@ def test_run_time_types() -> None:
     assert is_instance(made, child.ref)
     assert not is_instance(Struct(parent, []), child.ref)
     assert not is_instance(array, parent.ref)
-    for heap, fitting in [
+    cases: list[tuple[str, list[Any]]] = [
         ("struct", [made]),
         ("array", [array]),
         ("i31", [I31(1)]),
         ("eq", [made, array, I31(1)]),
-    ]:
+    ]
+    for heap, fitting in cases:
         for value in (made, array, I31(1)):
             assert is_instance(value, ref(False, HeapType(heap))) == any(
                 value is x or value == x for x in fitting
