@@ -60,8 +60,9 @@ def _parts(module: ModuleSyntax) -> Iterator[tuple[str, _Comparable]]:
     )
     customs = [(custom.name, source[custom.start : custom.end]) for custom in module.customs]
     yield "custom sections", sorted(customs, key=lambda custom: custom[0])
+    imported = len(module.imported("func"))
     for index in range(len(module.functions)):
-        yield f"function {len(module.imported('func')) + index}", _code(binary_code.body(module, index))
+        yield f"function {imported + index}", _code(binary_code.body(module, index))
 
 
 def _code(code: Code | None) -> _Comparable:

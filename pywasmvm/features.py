@@ -61,13 +61,21 @@ IMPLIES: dict[str, frozenset[str]] = {
 def resolve(names: Iterable[str] | None) -> frozenset[str]:
     """The set of features meant by `names` (None: the default set), implied ones included.
 
+    A name with a minus before it is switched off, and with it whatever cannot be there without it: `["-simd"]`
+    is everything but vectors, relaxed ones included. Names without one are all that is on.
+
     Raises ValueError for a name that is not a feature, with the names there are.
     """
     if names is None:
         return DEFAULT
-    chosen = {MVP}
-    for name in names:
-        if name not in DESCRIPTIONS:
+    given = list(names)
+    for name in given:
+        if name.removeprefix("-") not in DESCRIPTIONS:
             raise ValueError(f"unknown feature {name!r}; there are: {', '.join(DESCRIPTIONS)}")
+    wanted = [name for name in given if not name.startswith("-")]
+    refused = {name[1:] for name in given if name.startswith("-")}
+    chosen = {MVP}
+    for name in wanted if wanted or not refused else DEFAULT:
         chosen |= {name, *IMPLIES.get(name, ())}
-    return frozenset(chosen)
+    off = refused | {name for name, needed in IMPLIES.items() if needed & refused}
+    return frozenset(chosen - (off - {MVP}))

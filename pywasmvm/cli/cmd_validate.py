@@ -15,7 +15,9 @@ HELP = "check modules against every rule of the specification"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("modules", nargs="+", metavar="MODULE", help=".wasm or .wat files")
-    parser.add_argument("--features", help="only these proposals may be used, comma-separated (default: all)")
+    parser.add_argument(
+        "--features", help="which may be used, comma-separated; --features=-simd switches one off"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object per module")
 
 

@@ -24,7 +24,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--suite", help="folder of the official suite (default: where find_suite looks)")
     parser.add_argument("--engine", default="auto", help="auto (default) or interp")
-    parser.add_argument("--features", help="only these proposals may be used, comma-separated (default: all)")
+    parser.add_argument(
+        "--features", help="which may be used, comma-separated; --features=-simd switches one off"
+    )
     parser.add_argument(
         "--round-trip",
         choices=("binary", "text"),

@@ -235,3 +235,14 @@ def test_features() -> None:
     assert features.resolve(["reference-types"]) == {"mvp", "reference-types", "bulk-memory"}
     with pytest.raises(ValueError, match="unknown feature 'x'; there are: mvp, "):
         features.resolve(["x"])
+    with pytest.raises(ValueError, match="unknown feature '-x'"):
+        features.resolve(["-x"])
+
+
+def test_features_are_switched_off_with_what_needs_them() -> None:
+    assert features.resolve(["-simd"]) == features.DEFAULT - {"simd", "relaxed-simd"}
+    assert features.resolve(["-memory64"]) == features.DEFAULT - {"memory64"}
+    assert features.resolve(["gc", "-multi-value"]) == features.resolve(["gc"])
+    assert features.resolve(["gc", "-function-references"]) == {"mvp", "reference-types", "bulk-memory"}
+    assert features.resolve(["-bulk-memory"]).isdisjoint({"gc", "exceptions", "reference-types"})
+    assert "mvp" in features.resolve(["-mvp"])
