@@ -55,7 +55,7 @@ NAMELESS = Space({})
 
 
 class Identifiers:
-    """The names of the index spaces of a module; functions have more of their own."""
+    """The names of all index spaces of a module."""
 
     def __init__(self, names: Names) -> None:
         self.module = Space({} if names.module is None else {0: names.module})
@@ -64,6 +64,8 @@ class Identifiers:
         self.globals, self.tags = Space(names.globals), Space(names.tags)
         self.elems, self.data = Space(names.elems), Space(names.data)
         self.fields = {owner: Space(fields) for owner, fields in names.fields.items()}
+        self.locals = {owner: Space(locals_) for owner, locals_ in names.locals.items()}
+        self.labels = {owner: Space(labels, shadowing=True) for owner, labels in names.labels.items()}
         self.of_kind = {
             "func": self.functions,
             "table": self.tables,

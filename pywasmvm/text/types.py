@@ -90,20 +90,22 @@ class TypeReader:
 
     def group(self, cursor: Cursor) -> None:
         """`(rec ...)` or one `(type ...)`, behind the keyword; names have been collected before."""
+        first = len(self.module.types)
         if cursor.tokens.text(cursor.pos - 1) == b"rec":
-            count = 0
             while cursor.take_form(b"type"):
                 self._definition(cursor)
                 cursor.right()
-                count += 1
-            self.module.groups.append(count)
-            return
-        index = len(self.module.types)
-        self._definition(cursor)
-        self.module.groups.append(1)
-        made = self.module.types[index]
-        if isinstance(made.composite, FuncType) and made.final and not made.supers:
-            self._alone.setdefault(made.composite, index)
+        else:
+            self._definition(cursor)
+        made = self.module.types[first:]
+        self.module.groups.append(len(made))
+        if (
+            len(made) == 1
+            and isinstance(made[0].composite, FuncType)
+            and made[0].final
+            and not made[0].supers
+        ):
+            self._alone.setdefault(made[0].composite, first)
 
     def _definition(self, cursor: Cursor) -> None:
         cursor.take_id()
