@@ -61,8 +61,8 @@ IMPLIES: dict[str, frozenset[str]] = {
 def resolve(names: Iterable[str] | None) -> frozenset[str]:
     """The set of features meant by `names` (None: the default set), implied ones included.
 
-    A name with a minus before it is switched off, and with it whatever cannot be there without it: `["-simd"]`
-    is everything but vectors, relaxed ones included. Names without one are all that is on.
+    A name with a minus before it is switched off, and with it whatever cannot be there without it:
+    `["-simd"]` is everything but vectors, relaxed ones included. Names without one are all that is on.
 
     Raises ValueError for a name that is not a feature, with the names there are.
     """

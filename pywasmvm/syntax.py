@@ -15,8 +15,8 @@ from pywasmvm.isa.opcode import Opcode
 from pywasmvm.types import GlobalType, MemoryType, RefType, SubType, TableType, ValType
 
 #: Immediates of one instruction as decoder and parser make them: None for no immediate, an int for an index
-#: or an integer constant (canonical unsigned), a float for a float constant, a tuple for several. A block type
-#: is None (empty), a value type (one result) or the index of a function type.
+#: or an integer constant (canonical unsigned), a float for a float constant, a tuple for several. A block
+#: type is None (empty), a value type (one result) or the index of a function type.
 Immediate = object
 
 
