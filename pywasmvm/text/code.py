@@ -76,7 +76,7 @@ class CodeReader:
         runs: list[tuple[int, ValType]] = []
         while cursor.take_form(b"local"):
             name = cursor.take_id()
-            while cursor.kind != RIGHT:
+            while name is not None or cursor.kind != RIGHT:
                 locals_.add(cursor, name)
                 type_ = self.immediates.types.valtype(cursor)
                 if runs and runs[-1][1] == type_:
