@@ -161,7 +161,7 @@ def _scan(source: bytes, pos: int, inside: bool) -> tuple[Tokens, int]:
         starts.append(pos)
         ends.append(end)
         if kind == "run":
-            kinds.append(_run(source, pos, end))
+            kinds.append(_run(source, pos, end, inside))
         elif kind == "left":
             kinds.append(LEFT)
             depth += 1
@@ -180,12 +180,14 @@ def _scan(source: bytes, pos: int, inside: bool) -> tuple[Tokens, int]:
     return tokens, pos
 
 
-def _run(source: bytes, start: int, end: int) -> int:
-    """The kind of a maximal run of characters and strings."""
+def _run(source: bytes, start: int, end: int, inside: bool) -> int:
+    """The kind of a maximal run of characters and strings; `inside` of an annotation it need mean nothing."""
     text = source[start:end]
     first = text[:1]
     if first == b"$":
         if len(text) == 1 or text == b'$""':
+            if inside:
+                return RESERVED
             raise fail("empty identifier", source, start)
         if not _ID.fullmatch(text):
             return RESERVED
@@ -194,6 +196,8 @@ def _run(source: bytes, start: int, end: int) -> int:
             try:
                 unescape(text[2:-1]).decode("utf-8")
             except UnicodeDecodeError:
+                if inside:
+                    return RESERVED
                 raise fail("malformed UTF-8 encoding", source, start) from None
         return ID
     if b'"' not in text:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pywasmvm.comparison import same
 from pywasmvm.errors import MalformedError
-from pywasmvm.syntax import Code
+from pywasmvm.syntax import Catch, Code
 from pywasmvm.text.parser import parse_module
 from tests.support.wat import assembled
 
@@ -162,8 +162,8 @@ def test_operands_of_a_folded_if_are_outside_of_it() -> None:
 
 def test_clauses_of_a_try_table_are_outside_of_it() -> None:
     code = body("block $a block $b try_table $b (catch $e $b) (catch_all_ref $a) br $b end end end")
-    _, clauses = code.immediates[2]  # type: ignore[misc]
-    assert [(c.kind, c.tag, c.label) for c in clauses] == [("catch", 0, 0), ("catch_all_ref", None, 1)]
+    clauses = (Catch("catch", 0, 0), Catch("catch_all_ref", None, 1))
+    assert code.immediates[2] == (None, clauses)
     assert code.immediates[3] == 0
 
 

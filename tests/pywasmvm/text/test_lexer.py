@@ -136,6 +136,13 @@ def test_annotations_nest_and_keep_their_contents() -> None:
     assert found.contents.kinds == [LEFT, WORD, STRING, RIGHT, ID]
 
 
+def test_what_annotations_hold_need_not_mean_anything() -> None:
+    tokens = tokenize(rb"""(@a $ $"" $"\ff" 1x "a""b" , ; {}[] )""")
+    assert tokens.annotations[0].contents.kinds[:5] == [RESERVED, RESERVED, RESERVED, WORD, RESERVED]
+    with pytest.raises(MalformedError):
+        tokenize(rb"""(@a "\q")""")
+
+
 def test_deep_annotations_and_comments_cost_no_stack() -> None:
     deep = 50_000
     assert tokenize(b"(@a " + b"(" * deep + b")" * deep + b")").kinds == []
