@@ -16,16 +16,17 @@ from pywasmvm.errors import MalformedError
 LEFT, RIGHT, WORD, ID, STRING, RESERVED = range(6)
 
 _CHARACTER = rb"[0-9A-Za-z!#$%&'*+\-./:<=>?@\\^_`|~]"
-_IN_STRING = rb'(?:[^"\\\x00-\x1f\x7f]|\\(?:[nrt\'"\\]|[0-9A-Fa-f]{2}|u\{[0-9A-Fa-f]+(?:_[0-9A-Fa-f]+)*\}))'
-_STRING = rb'"' + _IN_STRING + rb'*"'
+# Possessive (`++`): a data segment is one string of megabytes, and a way back into it costs 200 bytes.
+_IN_STRING = rb'(?:[^"\\\x00-\x1f\x7f]++|\\(?:[nrt\'"\\]|[0-9A-Fa-f]{2}|u\{[0-9A-Fa-f]+(?:_[0-9A-Fa-f]+)*\}))'
+_STRING = rb'"' + _IN_STRING + rb'*+"'
 
 _TOKEN = re.compile(
-    rb"(?P<space>(?:[ \t\n\r]+|;;[^\n\r]*)+)"
+    rb"(?P<space>(?:[ \t\n\r]++|;;[^\n\r]*+)++)"
     rb"|(?P<block>\(;)"
     rb"|(?P<annotation>\(@)"
     rb"|(?P<left>\()"
     rb"|(?P<right>\))"
-    rb"|(?P<run>(?:" + _CHARACTER + rb"++|" + _STRING + rb")+)"
+    rb"|(?P<run>(?:" + _CHARACTER + rb"++|" + _STRING + rb")++)"
     rb"|(?P<mark>[,;\[\]{}])"
 )
 _COMMENT_EDGE = re.compile(rb"\(;|;\)")

@@ -18,9 +18,10 @@ from pywasmvm.text.names import Names, Space
 
 
 def parse_module(source: bytes | str, *, features: Iterable[str] | None = None) -> ModuleSyntax:
-    """Parse a module, with or without the outer `(module ...)`. Raises MalformedError with line and column.
+    """Parse a module, with or without the outer `(module ...)`.
 
-    `features` names the proposals that may be used (None: all that there are).
+    `features` names the proposals that may be used (None: all that there are). Raises MalformedError with
+    line and column; InvalidError for a branch hint at an instruction that has none.
     """
     data = source.encode("utf-8") if isinstance(source, str) else bytes(source)
     try:
