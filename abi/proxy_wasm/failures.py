@@ -19,6 +19,14 @@ TRAP_PHRASES: dict[TrapKind, str] = {
     TrapKind.UNINITIALIZED_ELEMENT: "RuntimeError: null function or function signature mismatch",
     TrapKind.INDIRECT_CALL_TYPE_MISMATCH: "RuntimeError: null function or function signature mismatch",
     TrapKind.NULL_REFERENCE: "RuntimeError: dereferencing a null pointer",
+    TrapKind.NULL_FUNCTION_REFERENCE: "RuntimeError: dereferencing a null pointer",
+    TrapKind.NULL_STRUCTURE_REFERENCE: "RuntimeError: dereferencing a null pointer",
+    TrapKind.NULL_ARRAY_REFERENCE: "RuntimeError: dereferencing a null pointer",
+    TrapKind.NULL_I31_REFERENCE: "RuntimeError: dereferencing a null pointer",
+    TrapKind.NULL_EXCEPTION_REFERENCE: "RuntimeError: dereferencing a null pointer",
+    TrapKind.OUT_OF_BOUNDS_ARRAY_ACCESS: "RuntimeError: array element access out of bounds",
+    TrapKind.CAST_FAILURE: "RuntimeError: illegal cast",
+    TrapKind.ALLOCATION_TOO_LARGE: "RuntimeError: requested new array is too large",
     TrapKind.CALL_STACK_EXHAUSTED: "RangeError: Maximum call stack size exceeded",
 }
 """V8's words for a trap. Kinds that V8 does not know (fuel, deadline) are described by their own message."""

@@ -145,7 +145,10 @@ class _Builder:
                     self.anchor(done.anchor, done.node, done.size)
                     self.add(done.node, done.size)
         except yaml.YAMLError as error:
-            self.fail(*_explain(error))
+            line, problem = _explain(error)
+            # Some versions of the parser have a bound of their own, and meet it before our events come.
+            deep = "nesting depth" in problem
+            self.fail(line, f"nested more than {MAX_DEPTH} levels deep" if deep else problem)
         if self.root is None:
             self.fail(0, "the configuration is empty")
         return self.root

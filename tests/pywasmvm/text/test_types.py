@@ -225,7 +225,7 @@ def test_block_types(form: str) -> None:
     assert module.bodies is not None
     code = module.bodies[0]
     found = [value for op, value in zip(code.ops, code.immediates, strict=True) if op.name == form]
-    types = [None, I32, 1, 9]
+    types: list[object] = [None, I32, 1, 9]
     assert found == ([(type_, ()) for type_ in types] if form == "try_table" else types)
 
 
