@@ -4,7 +4,6 @@ Expressions).
 
 from __future__ import annotations
 
-from pywasmvm import features
 from pywasmvm.errors import InvalidError
 from pywasmvm.isa import ROWS, Imm
 from pywasmvm.syntax import Code
@@ -47,9 +46,8 @@ def validate_constant(context: Context, code: Code, expected: ValType, globals_k
 
     `globals_known` is how many globals are declared before this expression: only those may be read.
     """
-    extended = features.EXTENDED_CONST in context.module.features
     for opcode, immediate, offset in zip(code.ops, code.immediates, code.offsets, strict=True):
-        if opcode not in CONSTANT or (opcode.name in _EXTENDED and not extended):
+        if opcode not in CONSTANT:
             raise InvalidError("constant expression required", None, offset, opcode.name)
         if opcode.name == "global.get" and isinstance(immediate, int):
             if immediate >= globals_known:

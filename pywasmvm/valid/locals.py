@@ -26,7 +26,7 @@ class Locals:
     Raises InvalidError when there are more than `MAX_LOCALS`.
     """
 
-    __slots__ = ("_assigned", "_ends", "_first", "_order", "_run_types", "_unset_from", "count")
+    __slots__ = ("_assigned", "_ends", "_first", "_order", "_params", "_run_types", "count")
 
     def __init__(self, params: Sequence[ValType], runs: Sequence[tuple[int, ValType]]) -> None:
         self.count = len(params) + sum(count for count, _ in runs)
@@ -35,18 +35,14 @@ class Locals:
         self._first: list[ValType] = list(params)
         self._ends: list[int] = []
         self._run_types: list[ValType] = []
-        #: Locals from here on may lack a value. Without a type that has no default, none does.
-        self._unset_from = self.count
-        end = len(params)
+        self._params = end = len(params)
         for count, type_ in runs:
             if len(self._first) < _EXPANDED:
                 self._first += [type_] * min(count, _EXPANDED)
-            if _without_default(type_):
-                self._unset_from = min(self._unset_from, end)
             end += count
             self._ends.append(end)
             self._run_types.append(type_)
-        #: Those without a default that have a value now; the same in the order in which they got it.
+        #: Those that were set; the same in the order in which they were.
         self._assigned: set[int] = set()
         self._order: list[int] = []
 
@@ -61,13 +57,13 @@ class Locals:
     def read(self, index: int) -> ValType:
         """The type of a local that is read. Raises InvalidError when it cannot have a value yet."""
         type_ = self.type(index)
-        if index >= self._unset_from and _without_default(type_) and index not in self._assigned:
+        if _without_default(type_) and index >= self._params and index not in self._assigned:
             raise InvalidError(f"uninitialized local {index}: nothing was set, and {type_} has no default")
         return type_
 
     def assign(self, index: int) -> None:
         """The local has a value from here to the end of the block."""
-        if index >= self._unset_from and index not in self._assigned and _without_default(self.type(index)):
+        if index not in self._assigned:
             self._assigned.add(index)
             self._order.append(index)
 
@@ -78,9 +74,8 @@ class Locals:
 
     def forget(self, mark: int) -> None:
         """A block ends: what got its value inside has none after it."""
-        if len(self._order) > mark:
-            self._assigned.difference_update(self._order[mark:])
-            del self._order[mark:]
+        self._assigned.difference_update(self._order[mark:])
+        del self._order[mark:]
 
 
 def _without_default(type_: ValType) -> bool:

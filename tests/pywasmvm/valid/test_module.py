@@ -223,3 +223,18 @@ class TestDeclaredFunctions:
         assert (
             message("(module (func) (func ref.func 1 drop) (elem func 0))") == "undeclared function reference"
         )
+
+
+def test_types_have_bounded_sizes() -> None:
+    """The limits that all engines share: exactly so many, and not one more."""
+    for kind, most in (("param i32", 1_000), ("result i32", 1_000), ("field i32", 10_000)):
+
+        def text(count: int, kind: str = kind) -> str:
+            word = "struct" if kind.startswith("field") else "func"
+            return f"(module (type ({word} {f'({kind})' * count})))"
+
+        accepted(text(most))
+        assert message(text(most + 1)) == (
+            f"type 0 has {most + 1} parameters, results or fields: more than {most}"
+        )
+    accepted(f"(module (type (array i32)) (type (func (param {'i32 ' * 999}))))")
