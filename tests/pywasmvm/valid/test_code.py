@@ -291,3 +291,16 @@ def test_bottom_matches_everything_and_addr_nothing_but_itself() -> None:
     assert checker.pop(FUNCREF) is BOTTOM
     assert ADDR in op("i32.load").signature.params  # type: ignore[union-attr]
     assert Imm.MEMARG in op("i32.load").immediates
+
+
+def test_lanes_must_be_there() -> None:
+    for name, lanes in (("i8x16.extract_lane_u", 16), ("i32x4.extract_lane", 4), ("f64x2.extract_lane", 2)):
+        body = f"v128.const i64x2 0 0 {name} {{}} drop"
+        accepted_body(body.format(lanes - 1))
+        refused_body(f"invalid lane index {lanes}", body.format(lanes))
+    load = "i32.const 0 v128.const i64x2 0 0 v128.load16_lane {} drop"
+    accepted_body(load.format(7), fields="(memory 1)")
+    refused_body("invalid lane index 8", load.format(8), fields="(memory 1)")
+    shuffle = "v128.const i64x2 0 0 v128.const i64x2 0 0 i8x16.shuffle" + " 31" * 15 + " {} drop"
+    accepted_body(shuffle.format(31))
+    refused_body("invalid lane index 32", shuffle.format(32))

@@ -197,3 +197,10 @@ def test_the_refusal_says_where() -> None:
     assert caught.value.message == (
         "a local of type externref in function 1 needs the feature reference-types, which is switched off"
     )
+
+
+def test_a_type_is_said_to_belong_to_the_block_or_to_the_instruction() -> None:
+    text = """(module (func (drop (block (result v128) (unreachable)))
+      (drop (select (result v128) (unreachable) (unreachable) (i32.const 0)))))"""
+    said = {use.what for use in uses(parse_module(text)) if use.feature == "simd"}
+    assert said == {"a block of type v128", "select of type v128"}
