@@ -94,10 +94,10 @@ class CodeValidator:
     def pop_all(self, types: Sequence[ValType]) -> None:
         """Take several operands; the last of `types` is on top."""
         count = len(types)
-        # The usual case of a long list: exactly the wanted types, compared at once.
-        enough = count > 4 and len(self.stack) - self.labels[-1].height >= count
-        if enough and self.stack[-count:] == list(types):
-            del self.stack[-count:]
+        # The usual case: exactly the wanted types, compared at once.
+        enough = len(self.stack) - self.labels[-1].height >= count
+        if enough and self.stack[len(self.stack) - count :] == list(types):
+            del self.stack[len(self.stack) - count :]
             return
         for type_ in reversed(types):
             self.pop(type_)
