@@ -13,6 +13,7 @@ from pywasmvm.isa.opcode import Opcode
 from pywasmvm.isa.opcode import row as new_row
 from pywasmvm.syntax import Code, MemArg, ModuleSyntax
 from pywasmvm.types import BOTTOM, F32, F64, FUNCREF, I32, I64, BottomType, Limits, MemoryType, ValType
+from pywasmvm.valid import code as validator_module
 from pywasmvm.valid.code import CodeValidator, _shape, has_rule
 from pywasmvm.valid.context import Context
 from pywasmvm.valid.locals import MAX_LOCALS
@@ -304,3 +305,12 @@ def test_lanes_must_be_there() -> None:
     shuffle = "v128.const i64x2 0 0 v128.const i64x2 0 0 i8x16.shuffle" + " 31" * 15 + " {} drop"
     accepted_body(shuffle.format(31))
     refused_body("invalid lane index 32", shuffle.format(32))
+
+
+def test_the_operand_stack_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validator_module, "MAX_OPERANDS", 8)
+    fields = "(func $four (result i32 i32 i32 i32) unreachable)"
+    drops = " drop" * 8
+    accepted(f"(module {fields} (func call $four call $four {drops}))")
+    error = refusal(f"(module {fields} (func i32.const 0 call $four call $four {drops} drop))")
+    assert error.message == "more than 8 operands on the stack"

@@ -10,7 +10,7 @@ from pywasmvm.binary.decode import decode
 from pywasmvm.binary.encode import encode
 from pywasmvm.isa import ROWS
 from pywasmvm.text.parser import parse_module
-from pywasmvm.valid.features import Use, features_used, refuse, uses
+from pywasmvm.valid.features import _TYPED, Use, features_used, refuse, uses
 
 #: Fields of modules by the feature that they use beyond those that it implies.
 USES: dict[str, list[str]] = {
@@ -204,3 +204,11 @@ def test_a_type_is_said_to_belong_to_the_block_or_to_the_instruction() -> None:
       (drop (select (result v128) (unreachable) (unreachable) (i32.const 0)))))"""
     said = {use.what for use in uses(parse_module(text)) if use.feature == "simd"}
     assert said == {"a block of type v128", "select of type v128"}
+
+
+def test_only_instructions_that_can_say_something_are_looked_at() -> None:
+    """A body is mostly arithmetic: those rows are passed over at once."""
+    assert {opcode.name for opcode in _TYPED} == {
+        "block", "loop", "if", "try_table", "select", "ref.null", "ref.test", "ref.cast",
+        "br_on_cast", "br_on_cast_fail",
+    }  # fmt: skip
