@@ -137,3 +137,9 @@ def test_addresses_of_64_bits() -> None:
     assert refusal("(module (memory i64 281474976710657))").message.startswith("memory size")
     accepted("(module (table i64 18446744073709551615 funcref))")
     refused_body("unknown memory 5", "i32.const 0 i32.load 5 drop", fields=memory)
+
+
+def test_each_table_needs_its_own_value() -> None:
+    tables = '(import "m" "t" (table 1 funcref)) (table 1 funcref) (table 1 (ref func))'
+    assert refusal(f"(module {tables})").message.startswith("type mismatch: a table of (ref func)")
+    accepted(f"(module {tables[:-1]} (ref.func $f)) (func $f))")
