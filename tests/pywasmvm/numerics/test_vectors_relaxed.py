@@ -68,6 +68,8 @@ def same(type_: str, found: float, expected: float) -> bool:
 @example(1.0, 1 + 2.0**-23, 2.0**-24)  # halfway, to even
 @example(1 + 2.0**-23, 1.0, 2.0**-24 + 2.0**-47)  # a little more than halfway
 @example(1 + 2.0**-23, 1.0, 2.0**-24 - 2.0**-48)  # a little less
+@example(302407 * 2.0**-20, 3635867 * 2.0**-44, 1.0)  # the sum in double is odd, and one bit from halfway
+@example(302407 * 2.0**-20, -3635867 * 2.0**-44, -1.0)
 @example(1.0, 1 + 2.0**-23, math.ldexp(1, -149))  # far below the last bit
 @example(2.0**-75, 2.0**-75, -0.0)  # too small
 @example(3.4028234663852886e38, 2.0, -3.4028234663852886e38)  # the product alone is too big
