@@ -10,7 +10,7 @@ bounds them.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pywasmvm.errors import Exhaustion, Trap, TrapKind, WasmException, format_backtrace
@@ -129,7 +129,7 @@ class Machine:
         depth_left = 1 << 62 if most is None else most - store.depth
         frame = frames[-1]
         stack, locals_, instance = frame.stack, frame.locals, frame.instance
-        memory, globals_ = instance.memory0, instance.globals
+        memory, globals_ = instance.memory0, instance.global_cells
         block: Block = frame.block
         budget = store.take()
         kind = index = 0
@@ -172,9 +172,9 @@ class Machine:
                         value = stack.pop()
                         pack(memory.u8, stack.pop() + offset, value)  # type: ignore[union-attr]
                     elif kind == GLOBAL_GET:
-                        stack.append(globals_[arg].raw)
+                        stack.append(globals_[arg].cell_contents)
                     elif kind == GLOBAL_SET:
-                        globals_[arg].raw = stack.pop()
+                        globals_[arg].cell_contents = stack.pop()
                     elif kind == LOAD:
                         load, offset = arg
                         stack[-1] = load(memory.u8, stack[-1] + offset)  # type: ignore[union-attr]
@@ -196,7 +196,7 @@ class Machine:
                         values = stack[-arg:] if arg else ()
                         frame = frames[-1]
                         stack, locals_, instance = frame.stack, frame.locals, frame.instance
-                        memory, globals_ = instance.memory0, instance.globals
+                        memory, globals_ = instance.memory0, instance.global_cells
                         block = frame.block
                         stack.extend(values)
                         break
@@ -301,7 +301,7 @@ class Machine:
                     frame = called
                     frames.append(frame)
                     stack, locals_, instance = frame.stack, frame.locals, frame.instance
-                    memory, globals_ = instance.memory0, instance.globals
+                    memory, globals_ = instance.memory0, instance.global_cells
                     block = prepared.entry
                 else:
                     store.give_back(budget)
@@ -317,7 +317,7 @@ class Machine:
                             return False
                         frame = frames[-1]
                         stack, locals_, instance = frame.stack, frame.locals, frame.instance
-                        memory, globals_ = instance.memory0, instance.globals
+                        memory, globals_ = instance.memory0, instance.global_cells
                     stack.extend(returned)
                     # The quantum starts anew, so a loop of host calls would never come to a poll.
                     store.check_deadline()
@@ -397,13 +397,18 @@ class Interpreter:
 
     name = "interp"
 
-    def call(self, func: WasmFunc, args: Sequence[Any]) -> list[Any]:
-        """Call a guest function from the host."""
-        store = func.store
-        store.enter()
-        try:
+    def prepare(self, func: WasmFunc) -> Callable[..., Any]:
+        """A machine for each call of the function from outside; inside they are frames of the same machine."""
+        store, count = func.store, len(func.type.results)
+
+        def run(*args: Any) -> Any:
             machine = Machine(store)
             machine.enter(func, args)
-            return machine.run()
-        finally:
-            store.leave()
+            results = machine.run()
+            return None if count == 0 else results[0] if count == 1 else tuple(results)
+
+        return run
+
+    def stopped(self, error: BaseException, store: Store) -> BaseException:
+        """The machine has seen to it already."""
+        return error

@@ -30,13 +30,15 @@ _UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _SIGNED = {1: "b", 2: "h", 4: "i"}
 
 
-def _load_f32(view: View, address: int) -> float:
+def load_f32(view: View, address: int) -> float:
+    """f32.load: a NaN that is not the canonical one keeps its bits."""
     value: float = _unpack_f32(view, address)[0]
     # Widening a signalling NaN would quieten it: take its bits instead.
     return value if value == value else f32_from_bits(_unpack_u32(view, address)[0])
 
 
-def _store_f32(view: View, address: int, value: float) -> None:
+def store_f32(view: View, address: int, value: float) -> None:
+    """f32.store."""
     if value == value:
         _pack_f32(view, address, value)
     else:
@@ -130,10 +132,27 @@ def packer(access: Access) -> Callable[[View, int, Any], None] | None:
     return _PACK[_UNSIGNED[access.size]] if full else None
 
 
+def raw_unpacker(access: Access) -> Callable[[View, int], tuple[Any, ...]]:
+    """The `unpack_from` that reads a number as its kind says: `s8` gives a negative one as such, and an f32's
+    NaN loses its bits. For the translator, which sees to the rest itself.
+    """
+    kind = access.kind
+    if kind[0] == "f":
+        return _unpack_f32 if kind == "f32" else _UNPACK["d"]
+    return _UNPACK[(_SIGNED if kind[0] == "s" else _UNSIGNED)[access.size]]
+
+
+def raw_packer(access: Access) -> Callable[[View, int, Any], None]:
+    """The `pack_into` for a value that fits."""
+    if access.kind[0] == "f":
+        return _pack_f32 if access.kind == "f32" else _PACK["d"]
+    return _PACK[_UNSIGNED[access.size]]
+
+
 def load_function(access: Access) -> Load:
     """How this access reads a canonical value. Raises LookupError for one of a single lane."""
     if access.kind == "f32":
-        return _load_f32
+        return load_f32
     if access.type is V128:
         return _vector_load(access)
     found = unpacker(access)
@@ -150,7 +169,7 @@ def store_function(access: Access) -> Store_:
     Raises LookupError for an access of a single lane.
     """
     if access.kind == "f32":
-        return _store_f32
+        return store_f32
     if access.type is V128:
         if access.kind != "v128":
             raise LookupError(f"{access.kind} is not a store of a whole vector")

@@ -7,11 +7,12 @@ package is imported, so the store never imports one; `engine_named` imports the 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from pywasmvm.runtime.func import WasmFunc
+    from pywasmvm.runtime.store import Store
 
 
 class Engine(Protocol):
@@ -19,15 +20,28 @@ class Engine(Protocol):
 
     name: str
 
-    def call(self, func: WasmFunc, args: Sequence[Any]) -> list[Any]:
-        """Call a guest function; its results in order. Raises Trap, or what a host function raised."""
+    def prepare(self, func: WasmFunc) -> Callable[..., Any]:
+        """What runs a function from now on, inside of an entered store: canonical values in; None, one value or
+        a tuple out. Asked at the function's first call. Raises InvalidError for a lazily validated body.
+        """
+        ...
+
+    def stopped(self, error: BaseException, store: Store) -> BaseException:
+        """What the caller of a guest gets to see for an exception that came out of it: a Trap for a fault of
+        the guest, with frames; anything else as it is.
+        """
         ...
 
 
 _ENGINES: dict[str, Engine] = {}
 
 #: Where engines live; `auto` is the best one there is.
-_PACKAGES = {"interp": "pywasmvm.interp", "auto": "pywasmvm.interp"}
+_PACKAGES = {
+    "interp": "pywasmvm.interp",
+    "translate": "pywasmvm.translate",
+    "translate-flat": "pywasmvm.translate",
+    "auto": "pywasmvm.interp",
+}
 
 
 def register(engine: Engine, *names: str) -> None:

@@ -25,10 +25,13 @@ class Func(abc.ABC):
 
     Calling it converts: integers may be given signed or unsigned and come back signed; one result comes back
     as itself, several as a tuple, none as None. `raw` takes and gives canonical values without conversion.
-    `deftype` is the defined type behind `type`; indirect calls and casts compare it.
+    `deftype` is the defined type behind `type`; indirect calls and casts compare it. `code` is what engines
+    call, inside of an entered store: canonical values in; None, one value or a tuple out.
     """
 
-    __slots__ = ("__weakref__", "arity", "deftype", "name", "type")
+    __slots__ = ("__weakref__", "arity", "code", "deftype", "name", "type")
+
+    code: Callable[..., Any]
 
     def __init__(self, type_: FuncType | DefType, name: str) -> None:
         self.deftype = type_ if isinstance(type_, DefType) else def_type(type_)
@@ -67,6 +70,7 @@ class WasmFunc(Func):
         self.arity = len(self.type.params)
         self.instance, self.index, self.store = instance, index, instance.store
         self.prepared: Any = None
+        self.code = functools.partial(_first_call, self)
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -78,10 +82,23 @@ class WasmFunc(Func):
         """Call with canonical values; several results come back as a tuple."""
         if len(args) != self.arity:
             raise TypeError(f"{self.name} takes {self.arity} arguments ({self.type}), got {len(args)}")
-        results = self.store.engine.call(self, args)
-        if not results:
-            return None
-        return results[0] if len(results) == 1 else tuple(results)
+        store = self.store
+        store.enter()
+        try:
+            return self.code(*args)
+        except Exception as error:
+            stopped = store.engine.stopped(error, store)
+            if stopped is error:
+                raise
+            raise stopped from None
+        finally:
+            store.leave()
+
+
+def _first_call(func: WasmFunc, *args: Any) -> Any:
+    """What runs a function that was never called: the engine of its store decides what runs it next."""
+    func.instance.set_code(func.index, func.store.engine.prepare(func))
+    return func.code(*args)
 
 
 class HostFunc(Func):
@@ -101,9 +118,18 @@ class HostFunc(Func):
     ) -> None:
         super().__init__(type_, name or getattr(callable, "__name__", "host function"))
         self.callable, self.caller = callable, caller
+        self.code = (
+            functools.partial(_from_guest, self, Caller(None))
+            if caller
+            else functools.partial(_from_guest, self)
+        )
         self.masks = tuple(
             (1 << t.bits) - 1 if isinstance(t, NumType) and t.integer else None for t in self.type.results
         )
+
+    def code_for(self, caller: Caller) -> Callable[..., Any]:
+        """`code` for the functions of one instance, which is told to those who want to know."""
+        return functools.partial(_from_guest, self, caller) if self.caller else self.code
 
     def rebind(self, callable: Callable[..., Any]) -> None:
         """Let the function do something else from now on, in every instance that imports it."""
@@ -141,6 +167,14 @@ class HostFunc(Func):
                 value = to_canonical(type_)(value)
             checked.append(value)
         return checked
+
+
+def _from_guest(func: HostFunc, *args: Any) -> Any:
+    """A guest calls the host."""
+    results = func.results(func.callable(*args))
+    if not results:
+        return None
+    return results[0] if len(results) == 1 else tuple(results)
 
 
 class Caller:

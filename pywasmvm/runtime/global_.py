@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import CellType
 from typing import TYPE_CHECKING, Any
 
 from pywasmvm.runtime.values import default, to_canonical, to_python
@@ -14,14 +15,24 @@ if TYPE_CHECKING:
 class Global:
     """A global; `value` reads it (integers signed) and sets it when it is mutable.
 
-    `raw` is the canonical value; engines use it.
+    `raw` is the canonical value; engines use the `cell` it is in.
     """
 
-    __slots__ = ("raw", "store", "type")
+    __slots__ = ("cell", "store", "type")
 
     def __init__(self, type_: GlobalType, value: Any = None, store: Store | None = None) -> None:
         self.type, self.store = type_, store
-        self.raw = default(type_.value) if value is None else to_canonical(type_.value)(value)
+        raw = default(type_.value) if value is None else to_canonical(type_.value)(value)
+        self.cell = CellType(raw)
+
+    @property
+    def raw(self) -> Any:
+        """The canonical value."""
+        return self.cell.cell_contents
+
+    @raw.setter
+    def raw(self, value: Any) -> None:
+        self.cell.cell_contents = value
 
     @classmethod
     def from_raw(cls, type_: GlobalType, raw: Any, store: Store | None) -> Global:

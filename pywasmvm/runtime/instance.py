@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from types import CellType
 from typing import Any
 
 from pywasmvm.module import Module
 from pywasmvm.runtime import instantiate
-from pywasmvm.runtime.func import Caller, Func
+from pywasmvm.runtime.func import Caller, Func, HostFunc, WasmFunc
 from pywasmvm.runtime.global_ import Global
 from pywasmvm.runtime.memory import Memory
 from pywasmvm.runtime.store import Store
@@ -91,9 +92,13 @@ class Instance:
         self.dropped_data: set[int] = set()
         self.elems: list[list[Any]] = []
         self.caller = Caller(self)
+        #: Closure cells of translated code with what runs a function, by index; made when first needed.
+        self.code_cells: dict[int, CellType] = {}
         instantiate.allocate(self, externs)
         #: What loads and stores without a memory index use.
         self.memory0 = self.memories[0] if self.memories else None
+        #: What global.get and global.set of the engines use.
+        self.global_cells = [entry.cell for entry in self.globals]
         self.exports = Exports(instantiate.exports(self))
         instantiate.initialise(self)
         if start:
@@ -103,6 +108,24 @@ class Instance:
         """Run the start function, if there is one. The constructor does, unless told not to."""
         if self.module.syntax.start is not None:
             self.funcs[self.module.syntax.start].raw()
+
+    def code_cell(self, index: int) -> CellType:
+        """A cell with what runs the function, kept up to date when an engine finds something better."""
+        func = self.funcs[index]
+        if isinstance(func, WasmFunc) and func.instance is not self:
+            return func.instance.code_cell(func.index)
+        found = self.code_cells.get(index)
+        if found is None:
+            code = func.code_for(self.caller) if isinstance(func, HostFunc) else func.code
+            found = self.code_cells[index] = CellType(code)
+        return found
+
+    def set_code(self, index: int, code: Callable[..., Any]) -> None:
+        """From now on this runs the function, wherever it is called from."""
+        self.funcs[index].code = code
+        cell = self.code_cells.get(index)
+        if cell is not None:
+            cell.cell_contents = code
 
     def data(self, index: int) -> memoryview:
         """The bytes of a data segment; none once it is dropped."""

@@ -8,6 +8,7 @@ negative: operands are unsigned and offsets are added without wrapping.
 
 from __future__ import annotations
 
+from types import CellType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class Memory:
     store forbids the minimum size.
     """
 
-    __slots__ = ("_array", "_max", "_pages", "_type", "store", "u8")
+    __slots__ = ("_array", "_max", "_pages", "_type", "cells", "store", "u8")
 
     def __init__(self, type_: MemoryType, store: Store | None = None) -> None:
         self.store = store
@@ -53,6 +54,8 @@ class Memory:
         except ValueError as error:  # more than numpy can count
             raise MemoryError(str(error)) from None
         self.u8: memoryview = self._array.data[: pages * PAGE]
+        #: Views that translated code holds, by format letter; growth replaces their contents.
+        self.cells: dict[str, CellType] = {}
 
     def __del__(self) -> None:
         if self.store is not None:
@@ -126,10 +129,23 @@ class Memory:
 
     # -- for engines -----------------------------------------------------------------------------------
 
+    def cell(self, letter: str) -> CellType:
+        """A closure cell with the bytes seen as `struct` format letter, always of exactly the current size."""
+        found = self.cells.get(letter)
+        if found is None:
+            found = self.cells[letter] = CellType(self.u8 if letter == "B" else self.u8.cast(letter))
+        return found
+
     def try_grow(self, pages: int) -> int:
-        """The semantics of memory.grow: the previous size in pages, or -1."""
+        """The semantics of memory.grow: the previous size in pages, or -1.
+
+        A memory with 32-bit addresses never gets its very last page: so what has been accessed lies so far
+        below 2^32 that translated code need not look whether a pointer wraps behind it.
+        """
         before = self._pages
         most = _REACH[self._type.address.bits]
+        if before + pages == most and pages and most == _REACH[32]:
+            return -1
         if before + pages > (most if self._max is None else min(self._max, most)):
             return -1
         if self.store is not None and not self.store.reserve_pages(pages):
@@ -149,6 +165,8 @@ class Memory:
             self._array = bigger
         self._pages = before + pages
         self.u8 = self._array.data[:size]
+        for letter, cell in self.cells.items():
+            cell.cell_contents = self.u8 if letter == "B" else self.u8.cast(letter)
         return before
 
     def _check(self, address: int, size: int) -> None:

@@ -10,6 +10,7 @@ import gc
 import sys
 import time
 from _thread import get_ident
+from types import CellType
 from typing import Any
 
 from pywasmvm.errors import Exhaustion, TrapKind
@@ -37,6 +38,8 @@ class Store:
         self._deadline: float | None = None
         self._owner = 0  # thread of the running call, 0 when none runs
         self._nesting = 0  # calls from the host that are active
+        #: Set when the running call is out of time: translated code looks at it.
+        self.stop = CellType(False)
         self.depth = 0  # frames of activations that wait in a host function
         #: Big frames, outermost first: the stack it is on, its place there, itself, slots of all up to it.
         self._big_frames: list[tuple[list[Any], int, Any, int]] = []
