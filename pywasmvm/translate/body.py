@@ -1,0 +1,644 @@
+"""The symbolic run of a function: every basic block becomes Python statements and a way to end.
+
+Blocks are visited in reverse postorder, so that what is known about locals (facts) and what lies on the
+operand stack is known on every way in but those back to a loop. Nothing is computed before somebody needs it:
+operands stay expressions on the symbolic stack until a side effect, a branch or the end of a block forces
+them into a variable, and the order of everything the guest can observe stays Wasm's.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Any
+
+from pywasmvm.isa import Opcode
+from pywasmvm.module import Module
+from pywasmvm.syntax import Code
+from pywasmvm.translate import floats, integers
+from pywasmvm.translate.expr import ATOM, DEEPEST, TERNARY, TRAPS, Expr, call, merged
+from pywasmvm.translate.floats import CARRIED, COMPUTED, clean
+from pywasmvm.translate.graph import CHECK, FALL, IF, RETURN, SWITCH, Edge, Graph, Node
+from pywasmvm.translate.integers import canonical
+from pywasmvm.translate.options import Options
+from pywasmvm.types import F64, I32, I64, NumType, RefType, ValType, VecType
+
+#: What is known of a local: bounds of its value, and how many low bits are zero.
+Fact = tuple[int, int, int]
+
+BITS: dict[ValType, int] = {I32: 32, I64: 64}
+MASKS = {32: 0xFFFF_FFFF, 64: 0xFFFF_FFFF_FFFF_FFFF}
+
+
+class State:
+    """What holds at one place of the code: operands, facts about locals, locals that have a value."""
+
+    __slots__ = ("assigned", "facts", "stack")
+
+    def __init__(self, stack: list[Expr], facts: dict[int, Fact], assigned: frozenset[int]) -> None:
+        self.stack, self.facts, self.assigned = stack, facts, assigned
+
+
+class Body:
+    """Turns one function into statements, kept in the nodes of its graph.
+
+    `uses` collects the free variables of the code: memories, globals, functions and so on, by the names that
+    `link.py` knows how to bind. `marking` puts the number of each instruction that can fail into the text.
+    """
+
+    def __init__(
+        self, module: Module, index: int, code: Code, graph: Graph, options: Options, *, marking: bool = False
+    ) -> None:
+        self.module, self.context, self.index = module, module.context, index
+        self.code, self.graph, self.options, self.marking = code, graph, options, marking
+        type_ = self.context.functions[index].func
+        self.params, self.results = type_.params, type_.results
+        self._starts = [0]
+        self._types: list[ValType] = []
+        for count, local_type in [*((1, p) for p in self.params), *code.locals]:
+            if count:
+                self._types.append(local_type)
+                self._starts.append(self._starts[-1] + count)
+        self.uses: set[str] = set()
+        #: f64 locals that may hold NaNs from outside; found out while translating (see `floats.py`).
+        self.carrying: set[int] = set(range(len(self.params)))
+        self.missed: set[int] = set()
+        self._restart()
+
+    def _restart(self) -> None:
+        self.at_instruction = 0
+        self.lines: list[str] = []
+        self.stack: list[Expr] = []
+        self.facts: dict[int, Fact] = {}
+        self.assigned: set[int] = set(range(len(self.params)))
+        #: Locals that need their zero at the entry.
+        self.zeroed: set[int] = set()
+        self.temps = 0
+        #: Values worth keeping by their text, and the locals they were computed from.
+        self._memo: dict[str, tuple[Expr, frozenset[int]]] = {}
+        self._unread: tuple[str, int] | None = None
+        #: What the code turned out to do: calls that may lead back here, tail calls; globals it assigns.
+        self.recursive = self.tail_calls = False
+        self.assigned_globals: set[int] = set()
+
+    # -- the run -----------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Translate every node. Twice when an f64 local turns out to hold NaNs from outside."""
+        while True:
+            for node in self.graph.nodes:
+                self._node(node)
+            if not self.missed - self.carrying:
+                return
+            self.carrying |= self.missed
+            for node in self.graph.nodes:
+                node.lines = []
+                for edge in node.edges:
+                    edge.moves = []
+            self._restart()
+
+    def _node(self, node: Node) -> None:
+        self._enter(node)
+        self.lines = node.lines
+        self._memo.clear()
+        self._unread = None
+        ops, immediates = self.code.ops, self.code.immediates
+        rules, plain = RULES, PLAIN
+        for index in range(node.first, node.last):
+            opcode = ops[index]
+            self.at_instruction = index
+            shape = plain.get(opcode)
+            if shape is not None:
+                self._plain(shape)
+                continue
+            rule = rules.get(opcode.name)
+            if rule is not None:
+                rule(self, immediates[index])
+        self._leave(node)
+
+    def _enter(self, node: Node) -> None:
+        """Set up what holds at the start of a node."""
+        if node.order == 0:
+            return
+        edges = [edge for edge in node.forward if edge.state is not None]
+        first = edges[0]
+        state: State = first.state
+        if not node.is_merge:
+            self.stack = list(state.stack)
+            self.facts = dict(state.facts)
+            self.assigned = set(state.assigned)
+            return
+        assigned = state.assigned
+        facts = state.facts
+        for edge in edges[1:]:
+            assigned = assigned & edge.state.assigned
+            facts = _joined(facts, edge.state.facts)
+        self.assigned = set(assigned)
+        self.facts = dict(facts)
+        loop = self.graph.loops.get(node)
+        if loop is not None:
+            for inner in loop.nodes:
+                for local in inner.sets:
+                    self.facts.pop(local, None)
+            self.facts.update(self.loop_facts(node))
+        height, arity = first.height, first.arity
+        self.stack = state.stack[:height]
+        for place in range(arity):
+            made = Expr(f"s{height + place}")
+            sources = [edge.state.stack[len(edge.state.stack) - arity + place] for edge in edges]
+            made.bits = sources[0].bits
+            if made.bits:
+                made.lo, made.hi = 0, MASKS[made.bits]
+                if loop is None and all(s.lo >= 0 and s.hi <= made.hi for s in sources):
+                    made.lo, made.hi = min(s.lo for s in sources), max(s.hi for s in sources)
+            made.nan = CARRIED
+            self.stack.append(made)
+
+    def loop_facts(self, header: Node) -> dict[int, Fact]:
+        """What can be proven of the locals that a loop changes (`ranges.py`)."""
+        return {}
+
+    def _leave(self, node: Node) -> None:
+        """The end of a node: test, operands for the targets, states of the edges."""
+        end = node.end
+        if end == RETURN:
+            self._return(node)
+            return
+        if end == IF:
+            node.test = self.condition(self.pop())
+        elif end == SWITCH:
+            node.test = self._switch(self.pop(), node)
+        elif end == CHECK:
+            self._check(node)
+            return
+        elif end != FALL:
+            return
+        if node.region is not None:
+            self._region(node)
+            return
+        if end == FALL:
+            # One way on: what a merge is not given stays as it is for those that come from elsewhere, too.
+            if node.edges[0].target.is_merge:
+                self.settle(keep=node.edges[0].arity)
+        else:
+            self.settle()
+        for place, edge in enumerate(node.edges):
+            self._carry(edge, self.stack)
+            facts = self.facts
+            if end == IF:
+                facts = self._refined(node.test.yes if place == 0 else node.test.no)
+            self._state(edge, self.stack, facts)
+
+    def _return(self, node: Node) -> None:
+        count = len(self.results)
+        values = self.stack[len(self.stack) - count :] if count else []
+        self.spill(TRAPS, keep=count)
+        texts = [self.escaping(value) for value in values]
+        if count == 0:
+            node.results = "return"
+        elif count == 1:
+            node.results = f"return {texts[0]}"
+        else:
+            node.results = f"return ({','.join(texts)})"
+
+    def _switch(self, selector: Expr, node: Node) -> Any:
+        depths: tuple[int, ...] = self.code.immediates[node.last - 1]  # type: ignore[assignment]
+        places = {depth: place for place, depth in enumerate(dict.fromkeys(depths))}
+        chosen = canonical(selector, 32, self)
+        (chosen,) = self.names(chosen)
+        return chosen, [places[depth] for depth in depths]
+
+    def _check(self, node: Node) -> None:
+        """br_on_null and its like: the reference is an operand of one target, or of both."""
+        index = node.last - 1
+        name, immediate = self.code.ops[index].name, self.code.immediates[index]
+        (reference,) = self.names(self.pop())
+        self.settle()
+        plain, with_reference = list(self.stack), [*self.stack, reference]
+        first, second = node.edges
+        x = reference.text
+        if name == "br_on_null":
+            node.test = _test(f"{x} is None", f"{x} is not None")
+            stacks = (plain, with_reference)
+        elif name == "br_on_non_null":
+            node.test = _test(f"{x} is not None", f"{x} is None")
+            stacks = (with_reference, plain)
+        else:
+            text = f"is_instance({x},{self.reference_type(immediate[2])})"  # type: ignore[index]
+            fits = _test(text, f"not {text}")
+            node.test = fits if name == "br_on_cast" else integers.inverted(fits)
+            stacks = (with_reference, with_reference)
+        for edge, stack in ((first, stacks[0]), (second, stacks[1])):
+            self._carry(edge, stack)
+            self._state(edge, stack, self.facts)
+
+    def _region(self, node: Node) -> None:
+        """The entry of a try region: the operands below are settled; handlers bring their own."""
+        self.settle()
+        region = node.region
+        changed = set().union(*(inner.sets for inner in region.nodes)) if region is not None else set()
+        for edge in node.edges:
+            if not edge.caught:
+                self._state(edge, self.stack, self.facts)
+                continue
+            facts = {local: fact for local, fact in self.facts.items() if local not in changed}
+            types: tuple[ValType, ...] = ()
+            clause = region.clauses[region.edges.index(edge)]  # type: ignore[union-attr]
+            if clause.tag is not None:
+                types = self.context.tags[clause.tag].func.params
+            carried = []
+            for place in range(edge.arity):
+                made = Expr(f"s{edge.height + place}")
+                if place < len(types):
+                    made.bits = BITS.get(types[place], 0)
+                    made.hi = MASKS.get(made.bits, 0)
+                made.nan = CARRIED
+                carried.append(made)
+            edge.state = State(self.stack[: edge.height] + carried, facts, frozenset(self.assigned))
+
+    def _carry(self, edge: Edge, stack: list[Expr]) -> None:
+        """Put the operands a branch carries into the variables of a target where several ways meet."""
+        if not edge.arity or not edge.target.is_merge:
+            return
+        names, texts = [], []
+        for place, value in enumerate(stack[len(stack) - edge.arity :]):
+            name, text = f"s{edge.height + place}", self.escaping(value)
+            if name != text:
+                names.append(name)
+                texts.append(text)
+        if names:
+            edge.moves = [f"{','.join(names)}={','.join(texts)}"]
+
+    def _state(self, edge: Edge, stack: list[Expr], facts: dict[int, Fact]) -> None:
+        if edge.arity:
+            kept = stack[: edge.height] + stack[len(stack) - edge.arity :]
+        else:
+            kept = stack[: edge.height]
+        edge.state = State(kept, facts, frozenset(self.assigned))
+
+    def _refined(self, known: tuple[tuple[int, int, int], ...]) -> dict[int, Fact]:
+        facts = self.facts
+        if known:
+            facts = dict(facts)
+            for local, lo, hi in known:
+                before = self.fact(local)
+                lo, hi = max(lo, before[0]), min(hi, before[1])
+                if lo <= hi:
+                    facts[local] = (lo, hi, before[2])
+        return facts
+
+    # -- plain rows ----------------------------------------------------------------------------------------
+
+    def _plain(self, shape: Shape) -> None:
+        template, count, bits, name, params, traps = shape
+        stack = self.stack
+        if template is not None:
+            if count == 2:
+                b, a = stack.pop(), stack.pop()
+                if a.loose:
+                    a = number(a)
+                if b.loose:
+                    b = number(b)
+                made = template(self, a, b)
+            else:
+                a = stack.pop()
+                if a.loose and not name.endswith("eqz"):
+                    a = number(a)
+                made = template(self, a)
+        else:
+            operands = self.pop_many(count)
+            texts = [self.as_argument(e, type_) for e, type_ in zip(operands, params, strict=True)]
+            make = self.trapping_call if traps else call
+            made = make(name, *texts, hi=MASKS.get(bits, 0))
+        made.bits = bits
+        if made.depth > DEEPEST:
+            made = self.temp(made)
+        stack.append(made)
+
+    def as_argument(self, e: Expr, type_: ValType) -> Expr:
+        """An operand as a helper function takes it."""
+        if type_ is I32 or type_ is I64:
+            return number(canonical(e, BITS[type_], self))
+        return clean(e, self) if type_ is F64 else e
+
+    # -- the symbolic stack --------------------------------------------------------------------------------
+
+    def pop(self) -> Expr:
+        """The topmost operand."""
+        return self.stack.pop()
+
+    def pop_many(self, count: int) -> list[Expr]:
+        """Several operands, the last one was on top."""
+        if not count:
+            return []
+        taken = self.stack[-count:]
+        del self.stack[-count:]
+        return taken
+
+    def push(self, e: Expr, bits: int = 0) -> None:
+        """Put an operand on the stack."""
+        e.bits = bits
+        if e.depth > DEEPEST:
+            e = self.temp(e)
+        self.stack.append(e)
+
+    def push_variable(self, text: str, type_: ValType) -> None:
+        """Put a variable of our own on the stack: it is assigned once."""
+        made = Expr(text)
+        made.bits = BITS.get(type_, 0)
+        made.hi = MASKS.get(made.bits, 0)
+        made.nan = CARRIED
+        self.stack.append(made)
+
+    def spill(self, effects: int, *, keep: int = 0, local: int = -1) -> None:
+        """Compute now what must not be computed after what comes next.
+
+        Those operands that have one of the effects, or read the local; and, as traps happen in order, those
+        that may trap below another that is computed. The topmost `keep` operands are left alone.
+        """
+        stack = self.stack
+        last = len(stack) - keep
+        trapping = -1
+        wanted = []
+        for place in range(last):
+            e = stack[place]
+            if e.effects & effects or local in e.locals:
+                wanted.append(place)
+                if e.effects & TRAPS:
+                    trapping = place
+        if not wanted:
+            return
+        for place in range(last):
+            e = stack[place]
+            if e.effects & effects or local in e.locals or (place < trapping and e.effects & TRAPS):
+                stack[place] = self._assigned(e)
+
+    def settle(self, *, keep: int = 0) -> None:
+        """Before a jump: every operand becomes a constant or a variable that nobody assigns again.
+
+        The topmost `keep` are left alone.
+        """
+        stack = self.stack
+        for place in range(len(stack) - keep):
+            e = stack[place]
+            if e.value is None and (e.depth or e.locals or e.effects or e.negation is not None):
+                stack[place] = self._assigned(e)
+
+    def _assigned(self, e: Expr) -> Expr:
+        """The value in a new variable."""
+        name = f"t{self.temps}"
+        self.temps += 1
+        text = e.text if e.negation is None else f"1 if {e.text} else 0"
+        self._unread = (name, len(self.lines))
+        self.lines.append(f"{name}={text}")
+        made = Expr(name, ATOM, e.lo, e.hi)
+        made.bits, made.align, made.nan = e.bits, e.align, e.nan
+        return made
+
+    def temp(self, e: Expr) -> Expr:
+        """The value in a variable, computed now: before that, what could trap earlier."""
+        if e.effects & TRAPS:
+            self.spill(TRAPS)
+        return self._assigned(e)
+
+    def names(self, *parts: Expr) -> list[Expr]:
+        """The operands as names or constants, which may be written twice; computed in order."""
+        made = list(parts)
+        last = max((i for i, e in enumerate(parts) if not e.is_name), default=-1)
+        for place, e in enumerate(parts):
+            if not e.is_name or (place < last and e.effects & TRAPS):
+                made[place] = self.temp(e)
+        return made
+
+    def shared(self, text: str, e: Expr) -> Expr:
+        """A value that is worth keeping: computed once while the operand is the same."""
+        if not e.is_name or e.effects:
+            made = Expr(text, ATOM, 0, 0, *merged(e))
+            made.prec = 10  # a product
+            return made
+        found = self._memo.get(text)
+        if found is None:
+            name = f"t{self.temps}"
+            self.temps += 1
+            self.lines.append(f"{name}={text}")
+            found = self._memo[text] = (Expr(name), e.locals)
+        return found[0]
+
+    # -- variables -----------------------------------------------------------------------------------------
+
+    def local_type(self, local: int) -> ValType:
+        """The type of a local; a module may declare very many in a few bytes."""
+        return self._types[bisect_right(self._starts, local) - 1]
+
+    def fact(self, local: int) -> Fact:
+        """Bounds and alignment of an integer local."""
+        found = self.facts.get(local)
+        if found is None:
+            bits = BITS.get(self.local_type(local), 0)
+            found = (0, MASKS.get(bits, 0), 0)
+        return found
+
+    def local(self, index: int) -> Expr:
+        """A read of a local."""
+        type_ = self.local_type(index)
+        made = Expr(f"l{index}", ATOM, 0, 0, frozenset((index,)))
+        made.bits = BITS.get(type_, 0)
+        if made.bits:
+            made.lo, made.hi, made.align = self.fact(index)
+            made.local = index
+            if made.lo == made.hi:
+                value = Expr(str(made.lo), ATOM, made.lo, made.lo)
+                value.value, value.bits, value.align = made.lo, made.bits, made.align
+                if index in self.assigned:
+                    return value
+        elif type_ is F64:
+            made.nan = CARRIED if index in self.carrying else COMPUTED
+        if index not in self.assigned:
+            self.zeroed.add(index)
+        return made
+
+    def set_local(self, index: int, e: Expr) -> None:
+        """Assign a local."""
+        type_ = self.local_type(index)
+        bits = BITS.get(type_, 0)
+        name = f"l{index}"
+        if bits:
+            e = canonical(e, bits, self)
+            text = e.text if e.negation is None else f"1 if {e.text} else 0"
+        elif type_ is F64:
+            if e.nan == CARRIED:
+                self.missed.add(index)
+            text = clean(e, self).text if index in self.carrying else e.text
+        else:
+            text = e.text
+        if text != name:
+            if e.effects & TRAPS:
+                self.spill(TRAPS, local=index)
+            else:
+                self.spill(0, local=index)
+            unread = self._unread
+            if unread is not None and unread[0] == text and unread[1] == len(self.lines) - 1 and not self._on_stack(text):
+                self.lines[-1] = f"{name}={self.lines[-1][len(text) + 1 :]}"
+            else:
+                self.lines.append(f"{name}={text}")
+            self._unread = None
+            if self._memo:
+                self._memo = {k: v for k, v in self._memo.items() if index not in v[1]}
+        if bits:
+            self.facts[index] = (e.lo, e.hi, e.align)
+        self.assigned.add(index)
+
+    def _on_stack(self, text: str) -> bool:
+        return any(e.text == text or (e.depth and text in e.text) for e in self.stack)
+
+    # -- values that leave -----------------------------------------------------------------------------------
+
+    def escaping(self, e: Expr) -> str:
+        """The text of a value that others will see: canonical, and a number, not a bool."""
+        if e.bits:
+            e = canonical(e, e.bits, self)
+            return e.text if e.negation is None else f"1 if {e.text} else 0"
+        return clean(e, self).text
+
+    def condition(self, e: Expr) -> Expr:
+        """An i32 as a condition."""
+        return integers.nonzero(e, 32, self)
+
+    # -- text ------------------------------------------------------------------------------------------------
+
+    def fresh(self) -> str:
+        """The variable that holds a value between its test and its use, which follow each other at once."""
+        return "w"
+
+    def statement(self, text: str) -> None:
+        """A statement, now."""
+        self._unread = None
+        self.lines.append(text)
+
+    def variable(self, text: str) -> str:
+        """Assign a new variable, and give its name."""
+        name = f"t{self.temps}"
+        self.temps += 1
+        self._unread = (name, len(self.lines))
+        self.lines.append(f"{name}={text}")
+        return name
+
+    def use(self, name: str) -> str:
+        """A free variable of the code."""
+        self.uses.add(name)
+        return name
+
+    @staticmethod
+    def reference_type(type_: RefType) -> str:
+        """The name under which `link.py` makes a reference type."""
+        heap = type_.heap
+        return f"r{int(type_.nullable)}_{heap if isinstance(heap, int) else heap.name}"  # type: ignore[union-attr]
+
+    def mark(self, text: str) -> str:
+        """Text whose evaluation may fail, marked with its instruction when marks are wanted."""
+        return f"\x01{self.at_instruction}\x02{text}" if self.marking else text
+
+    def trapping_call(self, name: str, *arguments: Expr, lo: int = 0, hi: int = 0) -> Expr:
+        """A call of a helper function that may trap."""
+        made = call(name, *arguments, lo=lo, hi=hi, effects=TRAPS)
+        made.text = self.mark(made.text)
+        return made
+
+    def rounded(self, e: Expr) -> Expr:
+        """An f32: the value rounded through the scratch view."""
+        return self.scratch("as_f32", e, "as_f32")
+
+    def scratch(self, into: str, e: Expr, out: str, *, hi: int = 0) -> Expr:
+        """The bytes of a value seen through another view of the same scratch."""
+        if e.effects & TRAPS:
+            self.spill(TRAPS)
+        self.statement(f"{into}[0]={e.text}")
+        return Expr(self.variable(f"{out}[0]"), ATOM, 0, hi)
+
+
+def number(e: Expr) -> Expr:
+    """A condition as 1 or 0; other values as they are."""
+    if e.negation is None:
+        return e
+    made = Expr(f"1 if {e.text} else 0", TERNARY, 0, 1, *merged(e))
+    made.bits = e.bits
+    return made
+
+
+def _test(text: str, negation: str) -> Expr:
+    made = Expr(text, 4, 0, 1)
+    made.negation = negation
+    return made
+
+
+def _joined(left: dict[int, Fact], right: dict[int, Fact]) -> dict[int, Fact]:
+    """What holds on both ways."""
+    if left is right:
+        return left
+    joined = {}
+    for local, fact in left.items():
+        other = right.get(local)
+        if other is None:
+            continue
+        if other == fact:
+            joined[local] = fact
+        else:
+            joined[local] = (min(fact[0], other[0]), max(fact[1], other[1]), min(fact[2], other[2]))
+    return joined
+
+
+Template = Callable[..., Expr]
+
+#: Template or None, number of operands, width of the result, helper's name, types of the operands, traps.
+Shape = tuple[Template | None, int, int, str, tuple[ValType, ...], bool]
+
+TEMPLATES: dict[str, Template] = {**integers.TEMPLATES, **floats.TEMPLATES}
+
+
+def _may_trap(name: str) -> bool:
+    operation = name.partition(".")[2]
+    return operation.startswith(("div_s", "div_u", "rem_")) or (
+        operation.startswith("trunc_f") and not name.startswith(("f32x4", "i32x4"))
+    )
+
+
+def _shapes() -> dict[Opcode, Shape]:
+    from pywasmvm.isa import ROWS
+
+    made: dict[Opcode, Shape] = {}
+    for opcode in ROWS:
+        signature = opcode.signature
+        if not opcode.plain or signature is None or opcode.name in RULES or len(signature.results) != 1:
+            continue
+        params = tuple(p for p in signature.params if isinstance(p, NumType | VecType))
+        if len(params) != len(signature.params):
+            continue
+        result = signature.results[0]
+        bits = BITS.get(result, 0) if isinstance(result, ValType) else 0
+        template = TEMPLATES.get(opcode.name)
+        made[opcode] = (template, len(params), bits, opcode.function_name, params, _may_trap(opcode.name))
+    return made
+
+
+Rule = Callable[[Body, Any], None]
+
+#: Rows that need more than their operands: the family files register theirs.
+RULES: dict[str, Rule] = {}
+PLAIN: dict[Opcode, Shape] = {}
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register how the rows with these names are translated."""
+
+    def register(function: Rule) -> Rule:
+        for name in names:
+            RULES[name] = function
+        return function
+
+    return register
+
+
+def complete() -> None:
+    """Called once all family files have registered their rules."""
+    PLAIN.update(_shapes())
+

@@ -1,0 +1,61 @@
+"""A function of a module to Python source: graph, symbolic run, structure, text."""
+
+from __future__ import annotations
+
+from pywasmvm.module import Module
+from pywasmvm.translate import calls, memory, reference, table, variable, vector
+from pywasmvm.translate.body import Body, complete
+from pywasmvm.translate.graph import Graph
+from pywasmvm.translate.options import Options
+from pywasmvm.translate.structure import Structure, TooDeep
+from pywasmvm.translate.writer import Writer
+from pywasmvm.types import F32, F64, NumType, VecType
+
+#: The family files register their rules when they are imported.
+RULE_FILES = (calls, memory, reference, table, variable, vector)
+complete()
+
+
+def source_of(module: Module, index: int, options: Options, *, marking: bool = False) -> str:
+    """The Python source of a defined function (index with imports counted).
+
+    Raises MalformedError or InvalidError for a body that was not looked at before (lazy validation).
+    """
+    code, facts = module.body(index)
+    type_ = module.context.functions[index].func
+    graph = Graph(code, facts.heights, len(type_.results), module.context)
+    body = Body(module, index, code, graph, options, marking=marking)
+    body.run()
+    return _written(body, graph, options)
+
+
+def _written(body: Body, graph: Graph, options: Options) -> str:
+    poll = f"if {body.use('stop')}:halt()" if options.poll and graph.loops else ""
+    if graph.regions:
+        body.use("I")
+    lines: list[str] = []
+    try:
+        if options.flat:
+            raise TooDeep
+        writer = Writer(poll)
+        writer.write(Structure(graph).build(), 2)
+        lines = writer.lines
+    except (TooDeep, RecursionError):
+        from pywasmvm.translate.dispatch import dispatched
+
+        lines = dispatched(graph, poll)
+    head = []
+    if body.assigned_globals:
+        head.append(f"  nonlocal {','.join(f'g{i}' for i in sorted(body.assigned_globals))}")
+    zeroes: dict[str, list[str]] = {}
+    for local in sorted(body.zeroed):
+        type_ = body.local_type(local)
+        zero = "0.0" if type_ in (F32, F64) else "0" if isinstance(type_, NumType | VecType) else "None"
+        zeroes.setdefault(zero, []).append(f"l{local}")
+    head += [f"  {'='.join(names)}={zero}" for zero, names in zeroes.items()]
+    if options.poll and body.recursive:
+        head.append(f"  if {body.use('stop')}:halt()")
+    params = ",".join(f"l{i}" for i in range(len(body.params)))
+    free = "".join(f"{name}=" for name in sorted(body.uses))
+    declared = [f" {free}None"] if free else []
+    return "\n".join(["def make():", *declared, f" def F({params}):", *head, *lines, " return F", ""])

@@ -1,0 +1,61 @@
+"""The engine `translate`: every function becomes a Python function when it is first called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pywasmvm.runtime.func import WasmFunc
+from pywasmvm.runtime.store import Store
+from pywasmvm.translate import faults
+from pywasmvm.translate.link import Translation
+from pywasmvm.translate.options import Options
+from pywasmvm.translate.support import Tail
+
+
+class Translator:
+    """The engine that translates all functions at their first call."""
+
+    def __init__(self, name: str, *, flat: bool = False) -> None:
+        self.name, self.flat = name, flat
+
+    def options(self, store: Store) -> Options:
+        """The variant of the code that the limits of a store ask for."""
+        return Options(poll=True, flat=self.flat)
+
+    def prepare(self, func: WasmFunc) -> Callable[..., Any]:
+        """The translated function, bound to its instance."""
+        instance = func.instance
+        translation = translation_of(func, self.options(func.store))
+        made = translation.function(instance, func.index)
+        if "tail" not in made.__code__.co_names:
+            return made
+        return _trampoline(made)
+
+    def stopped(self, error: BaseException, store: Store) -> BaseException:
+        """Faults of Python as the traps they stand for."""
+        return faults.stopped(error, store)
+
+
+def translation_of(func: WasmFunc, options: Options) -> Translation:
+    """The translated functions of its module, shared by all instances."""
+    shared = func.instance.module.prepared
+    key = (f"translate {options}", -1)
+    found = shared.get(key)
+    if not isinstance(found, Translation):
+        found = shared[key] = Translation(func.instance.module, options)
+    return found
+
+
+def _trampoline(code: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes the tail calls of a function, and those of what it calls so, when their frames are gone."""
+
+    def run(*arguments: Any) -> Any:
+        result = code(*arguments)
+        while type(result) is Tail:
+            target = result.target.code
+            result = getattr(target, "body", target)(*result.arguments)
+        return result
+
+    run.body = code  # type: ignore[attr-defined]
+    return run

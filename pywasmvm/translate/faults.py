@@ -1,0 +1,133 @@
+"""What came out of translated code, as what the caller of a guest sees.
+
+Translated code does not look whether an index is inside of a memory: Python does, and raises. Which trap that
+was follows from the instruction at the place where it happened, never from the exception alone, since a host
+function may have raised the same one. The place is found in the traceback: Python knows the columns of the
+expression that failed, and the function is translated once more with the number of each instruction in its
+text. That is slow, and happens only when a guest has failed.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import struct
+from types import TracebackType
+from typing import Any
+
+from pywasmvm.errors import Exhaustion, Frame, Trap, TrapKind, WasmException, format_backtrace
+from pywasmvm.runtime.store import Store
+from pywasmvm.translate.build import source_of
+from pywasmvm.translate.link import PREFIX, Translation
+
+#: What Python raises for a fault, by what kind of instruction it was at.
+_OUTSIDE = (IndexError, struct.error, OverflowError)
+
+_MARK = re.compile("\x01(\\d+)\x02")
+
+#: Frames of a backtrace that are kept of a very deep stack: so many of the innermost, and of the outermost.
+_MOST_FRAMES = 50
+
+
+def stopped(error: BaseException, store: Store) -> BaseException:
+    """A Trap with frames for what the guest did wrong; everything else as it is, with a note of the frames."""
+    if not isinstance(error, Exception):
+        return error
+    places, inside = _places(error.__traceback__)
+    if isinstance(error, RecursionError):
+        found: Exception = Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
+    elif inside and places and not isinstance(error, Trap | WasmException):
+        found = _fault(error, places[-1])
+    else:
+        found = error
+    if len(places) > 2 * _MOST_FRAMES:
+        places = places[:_MOST_FRAMES] + places[-_MOST_FRAMES:]
+    frames = tuple(_frame(place) for place in reversed(places))
+    if isinstance(found, Trap):
+        found.frames += frames
+    elif frames:
+        found.add_note(format_backtrace(frames))
+    return found
+
+
+#: A frame of translated code: its translation, the function's index, line and columns of what it was doing.
+Place = tuple[Translation, int, int | None, int | None, int | None]
+
+
+def _places(traceback: TracebackType | None) -> tuple[list[Place], bool]:
+    """The frames of translated code, outermost first; whether the innermost of all frames is one.
+
+    Those outside of the last frame of the interpreter or the host are those of an earlier call, which adds
+    its own when the exception gets there.
+    """
+    places: list[Place] = []
+    inside = False
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        inside = code.co_filename.startswith(PREFIX)
+        if inside:
+            translation = traceback.tb_frame.f_globals["__wasm__"]
+            index = int(code.co_filename[len(PREFIX) :].split(" ", 1)[0])
+            line, _, column, end = _position(code, traceback.tb_lasti)
+            places.append((translation, index, line, column, end))
+        traceback = traceback.tb_next
+    return places, inside
+
+
+def _position(code: Any, instruction: int) -> tuple[int | None, int | None, int | None, int | None]:
+    for place, (line, end_line, column, end_column) in enumerate(code.co_positions()):
+        if place == instruction // 2:
+            return line, end_line, column, end_column
+    return None, None, None, None
+
+
+def _fault(error: Exception, place: Place) -> Exception:
+    """The trap of the instruction that failed in translated code itself."""
+    names = [name for _, name, _ in _instructions(place)]
+    if isinstance(error, ZeroDivisionError):
+        return Trap(TrapKind.INTEGER_DIVIDE_BY_ZERO)
+    if isinstance(error, _OUTSIDE):
+        if any(name.startswith(("call_indirect", "return_call_indirect")) for name in names):
+            return Trap(TrapKind.UNDEFINED_ELEMENT)
+        if any(name.startswith("table.") for name in names):
+            return Trap(TrapKind.OUT_OF_BOUNDS_TABLE_ACCESS)
+        return Trap(TrapKind.OUT_OF_BOUNDS_MEMORY_ACCESS)
+    return error
+
+
+def _frame(place: Place) -> Frame:
+    translation, index = place[0], place[1]
+    module = translation.module
+    offset = instruction = None
+    found = _instructions(place)
+    if found:
+        number, instruction, _ = found[0]
+        offset = module.body(index)[0].offsets[number]
+    return Frame(module.name, module.function_name(index), index, offset, instruction)
+
+
+@functools.lru_cache(maxsize=64)
+def _marked(translation: Translation, index: int) -> list[list[tuple[int, int]]]:
+    """For each line of the source the columns where instructions begin, with their numbers."""
+    text = source_of(translation.module, index, translation.options, marking=True)
+    lines = []
+    for line in text.split("\n"):
+        found = []
+        cut = 0
+        for match in _MARK.finditer(line):
+            found.append((match.start() - cut, int(match[1])))
+            cut += match.end() - match.start()
+        lines.append(found)
+    return lines
+
+
+def _instructions(place: Place) -> list[tuple[int, str, int]]:
+    """The instructions that the failing expression may be: (number, name, column), the likeliest first."""
+    translation, index, line, column, _ = place
+    lines = _marked(translation, index)
+    if line is None or line > len(lines):
+        return []
+    marks = lines[line - 1]
+    exact = [number for at, number in marks if at == column] or [number for _, number in marks[:1]]
+    code = translation.module.body(index)[0]
+    return [(number, code.ops[number].name, column or 0) for number in exact]

@@ -1,0 +1,685 @@
+"""Integer instructions as Python text, one template for each (spec: Execution, Numerics, Integer Operations).
+
+`numerics/` defines what they mean; these templates compute the same in line, and a test compares the two.
+Results may be wide: sums, differences and products are left as they come, and are brought into range only
+where somebody has to see the canonical value, and there by a comparison where one wrap at most can have
+happened, which CPython does faster than a mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pywasmvm.translate.expr import (
+    ADD,
+    AND,
+    ATOM,
+    COMPARE,
+    MUL,
+    NOT,
+    OR,
+    SHIFT,
+    TERNARY,
+    TRAPS,
+    UNARY,
+    XOR,
+    Expr,
+    binary,
+    call,
+    condition,
+    constant,
+    merged,
+)
+
+if TYPE_CHECKING:
+    from pywasmvm.translate.body import Body
+
+#: Wide values are brought into range before they get out of proportion.
+_WIDEST = {32: 1 << 62, 64: 1 << 90}
+
+#: Python's integers have digits of 30 bits; division by a power of two beats a shift while there is one digit.
+_ONE_DIGIT = 1 << 30
+
+Facts = tuple[tuple[int, int, int], ...]
+
+
+def _like(made: Expr, *parts: Expr) -> Expr:
+    """Give an expression that was written out the locals, effects and depth of its parts."""
+    made.locals, made.effects, made.depth = merged(*parts)
+    return made
+
+
+def is_canonical(e: Expr, bits: int) -> bool:
+    """Whether the text gives the unsigned value itself."""
+    return e.lo >= 0 and e.hi >> bits == 0
+
+
+def is_signed(e: Expr, bits: int) -> bool:
+    """Whether the text gives the signed value itself."""
+    half = 1 << (bits - 1)
+    return -half <= e.lo and e.hi < half
+
+
+def add_constant(e: Expr, value: int) -> Expr:
+    """`e + value`, a constant that `e` has already taken into account."""
+    base, offset = (e, value) if e.base is None else (e.base, e.offset + value)
+    if offset == 0:
+        return base
+    text = f"{base.at(ADD)}+{offset}" if offset > 0 else f"{base.at(ADD)}-{-offset}"
+    made = _like(Expr(text, ADD, base.lo + offset, base.hi + offset), base)
+    made.base, made.offset = base, offset
+    made.align = min(base.align, (offset & -offset).bit_length() - 1)
+    return made
+
+
+def canonical(e: Expr, bits: int, body: Body) -> Expr:
+    """The unsigned value."""
+    lo, hi = e.lo, e.hi
+    if lo >= 0 and hi >> bits == 0:
+        return e
+    size = 1 << bits
+    mask = size - 1
+    if e.value is not None:
+        return constant(e.value & mask)
+    period = lo >> bits
+    if period == hi >> bits:
+        return add_constant(e, -period * size)
+    base, offset = e.base, e.offset
+    simple = base is not None and base.is_name and base.lo >= 0 and base.hi <= mask
+    if lo >= 0 and hi < 2 * size:
+        if simple:
+            name = base.text  # type: ignore[union-attr]
+            text = f"{e.text} if {name}<{size - offset} else {name}-{size - offset}"
+        else:
+            w = body.fresh()
+            text = f"{w} if ({w}:={e.text})<={mask} else {w}-{size}"
+    elif lo >= -size and hi <= mask:
+        if simple:
+            name = base.text  # type: ignore[union-attr]
+            text = f"{e.text} if {name}>={-offset} else {name}+{size + offset}"
+        else:
+            w = body.fresh()
+            text = f"{w} if ({w}:={e.text})>=0 else {w}+{size}"
+    else:
+        made = Expr(f"{e.at(AND)}&{mask}", AND, 0, mask)
+        made.align = e.align
+        return _like(made, e)
+    made = Expr(text, TERNARY, 0, mask)
+    made.align = e.align
+    return _like(made, e)
+
+
+def _narrow(e: Expr, bits: int, body: Body) -> Expr:
+    """The same, or in range when it has become too wide."""
+    widest = _WIDEST[bits]
+    return e if -widest < e.lo and e.hi < widest else canonical(e, bits, body)
+
+
+# -- arithmetic ------------------------------------------------------------------------------------------------
+
+
+def add(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    size = 1 << bits
+    if a.value is not None:
+        a, b = b, a
+    if b.value is not None:
+        if a.value is not None:
+            return constant(a.value + b.value & size - 1)
+        value = b.value & size - 1
+        negative = value - size
+        plain = add_constant(a, value)
+        if value < size >> 1 and plain.hi < size or is_canonical(plain, bits):
+            return plain
+        if value >= size >> 1 or (a.lo + negative >= 0 and a.hi + negative < size):
+            return add_constant(a, negative)
+        return _narrow(plain, bits, body)
+    return _sum("+", bits, body, a, b)
+
+
+def _sum(operator: str, bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    offset = 0
+    if a.base is not None:
+        a, offset = a.base, a.offset
+    if b.base is not None:
+        b, offset = b.base, offset + b.offset if operator == "+" else offset - b.offset
+    lo, hi = (a.lo + b.lo, a.hi + b.hi) if operator == "+" else (a.lo - b.hi, a.hi - b.lo)
+    made = binary(operator, ADD, a, b, lo, hi)
+    made.align = min(a.align, b.align)
+    if offset:
+        made = add_constant(made, offset)
+    return _narrow(made, bits, body)
+
+
+def sub(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    if b.value is not None:
+        return add(bits, body, a, constant(-b.value & (1 << bits) - 1))
+    return _sum("-", bits, body, a, b)
+
+
+def mul(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    if a.value is not None and b.value is not None:
+        return constant(a.value * b.value & (1 << bits) - 1)
+    for x, y in ((a, b), (b, a)):
+        if y.value is not None and y.value > 0 and y.value & (y.value - 1) == 0:
+            return shl(bits, body, x, constant(y.value.bit_length() - 1))
+    limit = 2 << bits
+    a, b = (e if -limit < e.lo and e.hi < limit else canonical(e, bits, body) for e in (a, b))
+    corners = (a.lo * b.lo, a.lo * b.hi, a.hi * b.lo, a.hi * b.hi)
+    made = binary("*", MUL, a, b, min(corners), max(corners))
+    made.align = min(a.align + b.align, 64)
+    return made
+
+
+def shl(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    if b.value is None:
+        a = canonical(a, bits, body)
+        count = b if 0 <= b.lo and b.hi < bits else _low(b, bits)
+        made = binary("<<", SHIFT, a, count, 0, a.hi << min(count.hi, bits - 1))
+        return canonical(made, bits, body)
+    count_ = b.value % bits
+    if a.value is not None:
+        return constant(a.value << count_ & (1 << bits) - 1)
+    if count_ == 0:
+        return a
+    if not -(4 << bits) < a.lo <= a.hi < 4 << bits:
+        a = canonical(a, bits, body)
+    factor = 1 << count_
+    # A sum stays one, so that its constant can join that of the address.
+    inner, offset = (a, 0) if a.base is None else (a.base, a.offset)
+    made = binary("*", MUL, inner, constant(factor), inner.lo * factor, inner.hi * factor)
+    made.align = min(inner.align + count_, 64)
+    made.scaled = (inner, count_)
+    if offset:
+        made = add_constant(made, offset * factor)
+    return made
+
+
+def shr_u(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    a = canonical(a, bits, body)
+    if b.value is None:
+        count = b if 0 <= b.lo and b.hi < bits else _low(b, bits)
+        return binary(">>", SHIFT, a, count, 0, a.hi >> count.lo)
+    count_ = b.value % bits
+    if a.value is not None:
+        return constant(a.value >> count_)
+    if count_ == 0:
+        return a
+    if a.hi < _ONE_DIGIT:
+        return binary("//", MUL, a, constant(1 << count_), a.lo >> count_, a.hi >> count_)
+    return binary(">>", SHIFT, a, constant(count_), a.lo >> count_, a.hi >> count_)
+
+
+def shr_s(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    if not is_signed(a, bits):
+        a = canonical(a, bits, body)
+        if a.value is not None:
+            a = constant(_signed(a.value, bits))
+        else:
+            a = _as_signed(a, bits, body)
+    if b.value is None:
+        count = b if 0 <= b.lo and b.hi < bits else _low(b, bits)
+        return binary(">>", SHIFT, a, count, min(a.lo, 0), max(a.hi, 0))
+    count_ = b.value % bits
+    if a.value is not None:
+        return constant((a.value >> count_) & (1 << bits) - 1)
+    return binary(">>", SHIFT, a, constant(count_), a.lo >> count_, a.hi >> count_) if count_ else a
+
+
+def _low(e: Expr, bits: int) -> Expr:
+    """A shift count modulo the width."""
+    if e.value is not None:
+        return constant(e.value % bits)
+    return binary("%", MUL, e, constant(bits), 0, bits - 1) if 0 <= e.lo and e.hi < _ONE_DIGIT else _and(e, bits - 1)
+
+
+def _signed(value: int, bits: int) -> int:
+    return value - (1 << bits) if value >> (bits - 1) else value
+
+
+def _as_signed(e: Expr, bits: int, body: Body) -> Expr:
+    """The signed value of a canonical one."""
+    size, half = 1 << bits, 1 << (bits - 1)
+    if e.hi < half:
+        return e
+    if e.lo >= half:
+        return add_constant(e, -size)
+    if e.is_name:
+        text = f"{e.text} if {e.text}<{half} else {e.text}-{size}"
+    else:
+        w = body.fresh()
+        text = f"{w} if ({w}:={e.text})<{half} else {w}-{size}"
+    made = _like(Expr(text, TERNARY, -half, half - 1), e)
+    made.align = e.align
+    return made
+
+
+def signed(e: Expr, bits: int, body: Body) -> Expr:
+    """The signed value."""
+    if is_signed(e, bits):
+        return e
+    if e.value is not None:
+        return constant(_signed(e.value & (1 << bits) - 1, bits))
+    return _as_signed(canonical(e, bits, body), bits, body)
+
+
+def _rotate(bits: int, body: Body, a: Expr, count: int) -> Expr:
+    """Rotate left by a constant: the value twice side by side, and a window of it."""
+    mask = (1 << bits) - 1
+    a = canonical(a, bits, body)
+    if a.value is not None:
+        return constant((a.value << count | a.value >> (bits - count)) & mask)
+    if count == 0:
+        return a
+    double = body.shared(f"{a.at(MUL)}*{(1 << bits) + 1}", a)
+    return binary(">>", SHIFT, double, constant(bits - count), 0, ((1 << 2 * bits) - 1) >> (bits - count))
+
+
+def rotl(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    if b.value is not None:
+        return _rotate(bits, body, a, b.value % bits)
+    return call(f"i{bits}_rotl", canonical(a, bits, body), canonical(b, bits, body), hi=(1 << bits) - 1)
+
+
+def rotr(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    if b.value is not None:
+        return _rotate(bits, body, a, -b.value % bits)
+    return call(f"i{bits}_rotr", canonical(a, bits, body), canonical(b, bits, body), hi=(1 << bits) - 1)
+
+
+# -- bits ------------------------------------------------------------------------------------------------------
+
+
+def _and(e: Expr, mask: int) -> Expr:
+    made = binary("&", AND, e, constant(mask), 0, mask)
+    made.align = e.align if e.align < 64 else 0
+    return made
+
+
+def and_(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    if a.value is not None:
+        a, b = b, a
+    if b.value is not None:
+        mask = b.value & (1 << bits) - 1
+        if a.value is not None:
+            return constant(a.value & mask)
+        if mask == 0 and not a.effects & TRAPS:
+            return constant(0)
+        low = (mask & -mask).bit_length() - 1 if mask else 0
+        if a.lo >= 0 and a.hi <= mask and mask & (mask + 1) == 0:
+            return a
+        if a.is_condition:
+            return a if mask & 1 else constant(0)
+        made = _and(a, mask)
+        made.align = max(low, min(a.align, 63))
+        if a.lo >= 0 and a.hi <= mask | (1 << low) - 1 and (mask >> low) & ((mask >> low) + 1) == 0:
+            made.lo, made.hi = a.lo & mask, a.hi & mask  # rounding down keeps the order
+        elif a.lo >= 0:
+            made.hi = min(mask, a.hi)
+        return made
+    made = binary("&", AND, a, b, 0, 0)
+    made.align = max(a.align, b.align)
+    if a.is_condition and b.is_condition:
+        made.hi, made.negation = 1, f"not {made.text}"
+        return made
+    if a.lo >= 0 and b.lo >= 0:
+        made.hi = min(a.hi, b.hi)
+        return made
+    return _bitwise(made, a, b)
+
+
+def _bitwise(made: Expr, a: Expr, b: Expr) -> Expr:
+    """Bounds of an operation bit by bit: what both operands' bits can make."""
+    width = max(_width(a), _width(b))
+    made.hi = (1 << width) - 1
+    made.lo = 0 if a.lo >= 0 and b.lo >= 0 else -(1 << width)
+    return made
+
+
+def _width(e: Expr) -> int:
+    return max(e.hi.bit_length(), (~e.lo).bit_length() if e.lo < 0 else 0)
+
+
+def _or_xor(operator: str, prec: int, bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    if a.value is not None and b.value is not None:
+        value = a.value | b.value if operator == "|" else a.value ^ b.value
+        return constant(value & (1 << bits) - 1)
+    if b.value == 0:
+        return a
+    if a.value == 0:
+        return b
+    made = binary(operator, prec, a, b, 0, 0)
+    made.align = min(a.align, b.align)
+    if a.is_condition and b.is_condition:
+        made.hi, made.negation = 1, f"not {made.text}"
+        return made
+    return _bitwise(made, a, b)
+
+
+def or_(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    return _or_xor("|", OR, bits, body, a, b)
+
+
+def xor(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    return _or_xor("^", XOR, bits, body, a, b)
+
+
+def clz(bits: int, body: Body, a: Expr) -> Expr:
+    a = canonical(a, bits, body)
+    return _like(Expr(f"{bits}-{a.at(ATOM)}.bit_length()" if a.value is None else str(bits - a.value.bit_length()), ADD, 0, bits), a)
+
+
+def ctz(bits: int, body: Body, a: Expr) -> Expr:
+    return call(f"i{bits}_ctz", canonical(a, bits, body), hi=bits)
+
+
+def popcnt(bits: int, body: Body, a: Expr) -> Expr:
+    a = canonical(a, bits, body)
+    if a.value is not None:
+        return constant(a.value.bit_count())
+    return _like(Expr(f"{a.at(ATOM)}.bit_count()", ATOM, 0, bits), a)
+
+
+# -- division --------------------------------------------------------------------------------------------------
+
+
+def _divide(operator: str, bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    a, b = canonical(a, bits, body), canonical(b, bits, body)
+    if a.value is not None and b.value:
+        return constant(a.value // b.value if operator == "//" else a.value % b.value)
+    hi = a.hi // max(b.lo, 1) if operator == "//" else min(a.hi, max(b.hi - 1, 0))
+    if operator == "//" and b.value and b.value & (b.value - 1) == 0:
+        return shr_u(bits, body, a, constant(b.value.bit_length() - 1))
+    made = binary(operator, MUL, a, b, 0, hi)
+    if b.lo == 0:
+        made.effects |= TRAPS
+        made.text = body.mark(made.text)
+    return made
+
+
+def div_u(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    return _divide("//", bits, body, a, b)
+
+
+def rem_u(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    return _divide("%", bits, body, a, b)
+
+
+def _positive(e: Expr, bits: int) -> bool:
+    return e.lo >= 0 and e.hi >> (bits - 1) == 0
+
+
+def div_s(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    if _positive(a, bits) and _positive(b, bits):
+        return _divide("//", bits, body, a, b)
+    return body.trapping_call(f"i{bits}_div_s", canonical(a, bits, body), canonical(b, bits, body), hi=(1 << bits) - 1)
+
+
+def rem_s(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    if _positive(a, bits) and _positive(b, bits):
+        return _divide("%", bits, body, a, b)
+    return body.trapping_call(f"i{bits}_rem_s", canonical(a, bits, body), canonical(b, bits, body), hi=(1 << bits) - 1)
+
+
+# -- conversions -----------------------------------------------------------------------------------------------
+
+
+def wrap(body: Body, a: Expr) -> Expr:
+    """i32.wrap_i64: what is congruent modulo 2^64 is so modulo 2^32."""
+    if a.value is not None:
+        return constant(a.value & 0xFFFF_FFFF)
+    return a if -(1 << 62) < a.lo and a.hi < 1 << 62 else _mask(a, 32)
+
+
+def _mask(a: Expr, bits: int) -> Expr:
+    return _and(a, (1 << bits) - 1)
+
+
+def extend_u(body: Body, a: Expr) -> Expr:
+    return canonical(a, 32, body)
+
+
+def extend_s(body: Body, a: Expr) -> Expr:
+    return signed(a, 32, body)
+
+
+def _extend_part(bits: int, width: int, body: Body, a: Expr) -> Expr:
+    """extend8_s and its like: the low bits, signed."""
+    half, size = 1 << (width - 1), 1 << width
+    if a.value is not None:
+        return constant(_signed(a.value & size - 1, width) & (1 << bits) - 1)
+    if -half <= a.lo and a.hi < half:
+        return a
+    low = a if a.lo >= 0 and a.hi < size else _mask(a, width)
+    if width == 32:
+        return _as_signed(low, 32, body)
+    made = Expr(f"({low.at(XOR)}^{half})-{half}", ADD, -half, half - 1)
+    return _like(made, low)
+
+
+# -- comparisons -----------------------------------------------------------------------------------------------
+
+_SWAPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "==": "==", "!=": "!="}
+_OPPOSITE = {"<": ">=", ">": "<=", "<=": ">", ">=": "<", "==": "!=", "!=": "=="}
+
+
+def _facts(operator: str, a: Expr, b: Expr) -> Facts:
+    """What `a operator b` says of the locals that a and b are; bounds that cannot be met mean unreachable."""
+    found: list[tuple[int, int, int]] = []
+    if a.local is not None:
+        if operator == "<":
+            found.append((a.local, a.lo, min(a.hi, b.hi - 1)))
+        elif operator == "<=":
+            found.append((a.local, a.lo, min(a.hi, b.hi)))
+        elif operator == ">":
+            found.append((a.local, max(a.lo, b.lo + 1), a.hi))
+        elif operator == ">=":
+            found.append((a.local, max(a.lo, b.lo), a.hi))
+        elif operator == "==":
+            found.append((a.local, max(a.lo, b.lo), min(a.hi, b.hi)))
+        elif b.lo == b.hi:
+            found.append((a.local, a.lo + (a.lo == b.lo), a.hi - (a.hi == b.lo)))
+    if b.local is not None and a.local != b.local:
+        swapped = Expr("", ATOM, b.lo, b.hi)
+        swapped.local = b.local
+        other = Expr("", ATOM, a.lo, a.hi)
+        found += _facts(_SWAPPED[operator], swapped, other)
+    return tuple(found)
+
+
+def _compared(operator: str, a: Expr, b: Expr) -> Expr:
+    """A comparison of what the texts give."""
+    if a.value is not None and b.value is not None:
+        return constant(int(eval(f"{a.value}{operator}{b.value}")))  # noqa: S307 - two integers of ours
+    left, right = a.at(COMPARE + 1), b.at(COMPARE + 1)
+    opposite = _OPPOSITE[operator]
+    made = condition(f"{left}{operator}{right}", COMPARE, f"{left}{opposite}{right}", a, b)
+    made.yes, made.no = _facts(operator, a, b), _facts(opposite, a, b)
+    return made
+
+
+def _equality(operator: str, bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    if not (is_canonical(a, bits) and is_canonical(b, bits)):
+        if is_signed(a, bits) and b.value is not None:
+            b = constant(_signed(b.value & (1 << bits) - 1, bits))
+        elif is_signed(b, bits) and a.value is not None:
+            a = constant(_signed(a.value & (1 << bits) - 1, bits))
+        if not (is_signed(a, bits) and is_signed(b, bits)):
+            a, b = canonical(a, bits, body), canonical(b, bits, body)
+    if b.value == 0:
+        return eqz(bits, body, a) if operator == "==" else nonzero(a, bits, body)
+    return _compared(operator, a, b)
+
+
+def nonzero(e: Expr, bits: int, body: Body) -> Expr:
+    """The condition that a value is not zero."""
+    if e.is_condition:
+        return e
+    if e.value is not None:
+        return constant(int(e.value & (1 << bits) - 1 != 0))
+    size = 1 << bits
+    if not (e.lo > -size and e.hi < size):
+        e = canonical(e, bits, body)
+    made = condition(e.text, e.prec, f"not {e.at(COMPARE)}", e)
+    made.loose = True
+    zero = Expr("", ATOM, 0, 0)
+    made.yes, made.no = _facts("!=", e, zero), _facts("==", e, zero)
+    return made
+
+
+def eqz(bits: int, body: Body, a: Expr) -> Expr:
+    return inverted(nonzero(a, bits, body))
+
+
+def inverted(e: Expr) -> Expr:
+    """The opposite condition."""
+    if e.value is not None:
+        return constant(0 if e.value else 1)
+    if e.negation is None:
+        raise TypeError(f"{e!r} is no condition")
+    text = e.negation
+    # Negations are comparisons, or start with `not`, or are conditional expressions.
+    prec = NOT if text.startswith("not ") else TERNARY if " if " in text else COMPARE
+    made = Expr(text, prec, 0, 1, e.locals, e.effects, e.depth)
+    made.negation = e.text if e.prec >= NOT else f"({e.text})"
+    made.loose, made.loose_negation = e.loose_negation, e.loose
+    made.yes, made.no = e.no, e.yes
+    return made
+
+
+def _unsigned(operator: str, bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    return _compared(operator, canonical(a, bits, body), canonical(b, bits, body))
+
+
+def _ordered(operator: str, bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    """A signed comparison."""
+    half, size = 1 << (bits - 1), 1 << bits
+    if b.value is not None:
+        b = constant(_signed(b.value & size - 1, bits))
+    if a.value is not None:
+        a = constant(_signed(a.value & size - 1, bits))
+    if is_signed(a, bits) and is_signed(b, bits):
+        return _compared(operator, a, b)
+    if a.value is not None:
+        return _to_constant(_SWAPPED[operator], bits, body, b, a.value)
+    if b.value is not None:
+        return _to_constant(operator, bits, body, a, b.value)
+    a, b = canonical(a, bits, body), canonical(b, bits, body)
+    if a.hi < half and b.lo >= half or b.hi < half and a.lo >= half:
+        # Of different signs, for certain; a trap in them must still happen.
+        a, b = signed(a, bits, body), signed(b, bits, body)
+        return _compared(operator, a, b)
+    if a.hi < half or b.hi < half:
+        return _one_positive(operator, bits, a, b)
+    a, b = body.names(a, b)
+    x, y, opposite = a.text, b.text, _OPPOSITE[operator]
+    made = condition(
+        f"{x}{operator}{y} if {x}^{y}<{half} else {x}{_flip(operator)}{y}",
+        TERNARY,
+        f"{x}{opposite}{y} if {x}^{y}<{half} else {x}{_flip(opposite)}{y}",
+        a,
+        b,
+    )
+    return made
+
+
+def _flip(operator: str) -> str:
+    """For operands of different signs, which are never equal, the unsigned order is the other one."""
+    return ">" if operator in ("<", "<=") else "<"
+
+
+def _one_positive(operator: str, bits: int, a: Expr, b: Expr) -> Expr:
+    """One of them is known to be positive: one chain of comparisons tells."""
+    half = 1 << (bits - 1)
+    left, right = a.at(COMPARE + 1), b.at(COMPARE + 1)
+    if a.hi < half:  # b may be negative
+        if operator in ("<", "<="):
+            made = condition(f"{left}{operator}{right}<{half}", COMPARE, f"not {left}{operator}{right}<{half}", a, b)
+        else:
+            text = f"{left}{_OPPOSITE[operator]}{right}<{half}"
+            made = condition(f"not {text}", NOT, text, a, b)
+        rising = operator in ("<", "<=")
+        low = max(b.lo, a.lo + (operator in ("<", ">=")))
+        if b.local is not None:
+            known: Facts = ((b.local, low, half - 1),)
+            made.yes, made.no = (known, ()) if rising else ((), known)
+        return made
+    if operator in (">", ">="):
+        made = condition(f"{half}>{left}{operator}{right}", COMPARE, f"not {half}>{left}{operator}{right}", a, b)
+    else:
+        text = f"{half}>{left}{_OPPOSITE[operator]}{right}"
+        made = condition(f"not {text}", NOT, text, a, b)
+    falling = operator in (">", ">=")
+    low = max(a.lo, b.lo + (operator in (">", "<=")))
+    if a.local is not None:
+        known = ((a.local, low, half - 1),)
+        made.yes, made.no = (known, ()) if falling else ((), known)
+    return made
+
+
+def _to_constant(operator: str, bits: int, body: Body, a: Expr, value: int) -> Expr:
+    """A signed comparison with a constant, as one range of unsigned values."""
+    half, size = 1 << (bits - 1), 1 << bits
+    a = canonical(a, bits, body)
+    if operator in ("<=", ">"):  # a <= v is a < v + 1
+        if value == half - 1:
+            if not a.effects & TRAPS:
+                return constant(int(operator == "<="))
+            return _compared(operator, signed(a, bits, body), constant(value))
+        value += 1
+        operator = "<" if operator == "<=" else ">="
+    at_least = operator == ">="
+    local = a.local
+    if value >= 0:
+        # a >= v: v <= a < half
+        lo, hi = value, half - 1
+        inside = f"{a.at(COMPARE + 1)}<{half}" if value <= a.lo else f"{value}<={a.at(COMPARE + 1)}<{half}"
+        outside = f"{a.at(COMPARE + 1)}>={half}" if value <= a.lo else f"not {inside}"
+        true_inside = at_least
+    else:
+        # a < v: half <= a < v + size
+        lo, hi = half, value + size - 1
+        if hi < lo:
+            return constant(int(at_least)) if not a.effects & TRAPS else _compared(operator, signed(a, bits, body), constant(value))
+        inside = f"{half}<={a.at(COMPARE + 1)}<={hi}"
+        outside = f"not {inside}"
+        true_inside = not at_least
+    known: Facts = () if local is None else ((local, max(a.lo, lo), min(a.hi, hi)),)
+    rest: Facts = ()
+    if local is not None and value <= a.lo and value >= 0:
+        rest = ((local, max(a.lo, half), a.hi),)
+    if true_inside:
+        made = condition(inside, COMPARE, outside, a)
+        made.yes, made.no = known, rest
+    else:
+        made = condition(outside, NOT if outside.startswith("not") else COMPARE, inside, a)
+        made.yes, made.no = rest, known
+    return made
+
+
+Template = Callable[..., Expr]
+
+TEMPLATES: dict[str, Template] = {
+    "i32.wrap_i64": wrap,
+    "i64.extend_i32_u": extend_u,
+    "i64.extend_i32_s": extend_s,
+}
+
+_PER_WIDTH: dict[str, Template] = {
+    "add": add, "sub": sub, "mul": mul, "div_s": div_s, "div_u": div_u, "rem_s": rem_s, "rem_u": rem_u,
+    "and": and_, "or": or_, "xor": xor, "shl": shl, "shr_s": shr_s, "shr_u": shr_u, "rotl": rotl, "rotr": rotr,
+    "clz": clz, "ctz": ctz, "popcnt": popcnt, "eqz": eqz,
+}  # fmt: skip
+
+for _bits in (32, 64):
+    for _name, _template in _PER_WIDTH.items():
+        TEMPLATES[f"i{_bits}.{_name}"] = partial(_template, _bits)
+    for _name, _operator in (("lt", "<"), ("gt", ">"), ("le", "<="), ("ge", ">=")):
+        TEMPLATES[f"i{_bits}.{_name}_u"] = partial(_unsigned, _operator, _bits)
+        TEMPLATES[f"i{_bits}.{_name}_s"] = partial(_ordered, _operator, _bits)
+    TEMPLATES[f"i{_bits}.eq"] = partial(_equality, "==", _bits)
+    TEMPLATES[f"i{_bits}.ne"] = partial(_equality, "!=", _bits)
+    for _part in (8, 16, 32):
+        if _part < _bits:
+            TEMPLATES[f"i{_bits}.extend{_part}_s"] = partial(_extend_part, _bits, _part)

@@ -1,0 +1,102 @@
+"""Generated source to callables: compile once for a module, bind to each instance (spec: Execution, Invocation).
+
+Code objects know nothing of instances: what they share with the world are free variables, and each instance
+binds them to closure cells of its own memories, globals and functions. The name of a free variable says what
+it is: `m0` memory 0 as bytes (`m0I` as 32-bit words), `M0` the memory itself, `g3` a global, `f7` what runs
+function 7, `T0` the elements of table 0, `U0` the table, `I` the instance, `stop` the flag of its store.
+"""
+
+from __future__ import annotations
+
+import re
+from types import CellType, CodeType, FunctionType
+from typing import Any
+
+from pywasmvm.module import Module
+from pywasmvm.runtime.instance import Instance
+from pywasmvm.translate.build import source_of
+from pywasmvm.translate.options import Options
+from pywasmvm.translate.support import NAMES
+from pywasmvm.types import HeapType, ref
+
+_FREE = re.compile(r"([mMgfTU])(\d+)([HIQbhidf]?)")
+_TYPE = re.compile(r"y(\d+)")
+_REFERENCE = re.compile(r"r([01])_(\w+)")
+
+#: The file name of translated code; backtraces and `faults.py` know it by that.
+PREFIX = "<wasm "
+
+
+def file_name(module: Module, index: int) -> str:
+    """What Python shows as the file of a translated function."""
+    return f"{PREFIX}{index} {module.name}>"
+
+
+class Translation:
+    """The translated functions of a module with one set of options: code objects, and the globals they share."""
+
+    def __init__(self, module: Module, options: Options) -> None:
+        self.module, self.options = module, options
+        self.codes: dict[int, CodeType] = {}
+        self.globals: dict[str, Any] = dict(NAMES)
+        self.globals["__wasm__"] = self
+
+    def code(self, index: int) -> CodeType:
+        """The code object of a function; translated when first asked for."""
+        found = self.codes.get(index)
+        if found is None:
+            source = source_of(self.module, index, self.options)
+            found = self.codes[index] = compiled(source, file_name(self.module, index))
+        return found
+
+    def function(self, instance: Instance, index: int) -> FunctionType:
+        """The function bound to an instance."""
+        code = self.code(index)
+        for name in code.co_names:
+            if name not in self.globals:
+                self._define(name)
+        cells = tuple([bind(name, instance) for name in code.co_freevars])
+        return FunctionType(code, self.globals, f"f{index}", None, cells)
+
+    def _define(self, name: str) -> None:
+        """A type that the code names: made from the module's own."""
+        context = self.module.context
+        found = _TYPE.fullmatch(name)
+        if found is not None:
+            self.globals[name] = context.types[int(found[1])]
+            return
+        found = _REFERENCE.fullmatch(name)
+        if found is not None:
+            heap = int(found[2]) if found[2].isdigit() else HeapType[found[2]]
+            self.globals[name] = context.close_ref(ref(found[1] == "1", heap))
+
+
+def compiled(source: str, file: str) -> CodeType:
+    """Compile; the code object of the one function inside."""
+    outer = compile(source, file, "exec", dont_inherit=True, optimize=0)
+    for _ in range(2):
+        outer = next(constant for constant in outer.co_consts if isinstance(constant, CodeType))
+    return outer
+
+
+def bind(name: str, instance: Instance) -> CellType:
+    """The cell of a free variable."""
+    if name == "I":
+        return CellType(instance)
+    if name == "stop":
+        return instance.store.stop
+    found = _FREE.fullmatch(name)
+    if found is None:
+        raise LookupError(f"translated code has no free variable {name!r}")
+    kind, index, letter = found[1], int(found[2]), found[3]
+    if kind == "m":
+        return instance.memories[index].cell(letter or "B")
+    if kind == "f":
+        return instance.code_cell(index)
+    if kind == "g":
+        return instance.globals[index].cell
+    if kind == "M":
+        return CellType(instance.memories[index])
+    if kind == "T":
+        return CellType(instance.tables[index].elements)
+    return CellType(instance.tables[index])

@@ -1,0 +1,21 @@
+"""What translated code depends on besides the function: part of the name under which it is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Variants of the code.
+
+    `poll` looks at the stop flag of the store where code may run for long; `fuel` counts units of fuel;
+    `flat` uses the dispatcher instead of Python's own loops (`dispatch.py`).
+    """
+
+    poll: bool = False
+    fuel: bool = False
+    flat: bool = False
+
+    def __str__(self) -> str:
+        return "".join(name[0] for name in ("poll", "fuel", "flat") if getattr(self, name)) or "-"
