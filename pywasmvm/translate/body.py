@@ -388,7 +388,7 @@ class Body:
         """The value in a new variable."""
         name = f"t{self.temps}"
         self.temps += 1
-        text = e.text if e.negation is None else f"1 if {e.text} else 0"
+        text = e.text if e.negation is None else e.number
         self._unread = (name, len(self.lines))
         self.lines.append(f"{name}={text}")
         made = Expr(name, ATOM, e.lo, e.hi)
@@ -464,7 +464,7 @@ class Body:
         name = f"l{index}"
         if bits:
             e = canonical(e, bits, self)
-            text = e.text if e.negation is None else f"1 if {e.text} else 0"
+            text = e.text if e.negation is None else e.number
         elif type_ is F64:
             if e.nan == CARRIED:
                 self.missed.add(index)
@@ -497,7 +497,7 @@ class Body:
         """The text of a value that others will see: canonical, and a number, not a bool."""
         if e.bits:
             e = canonical(e, e.bits, self)
-            return e.text if e.negation is None else f"1 if {e.text} else 0"
+            return e.text if e.negation is None else e.number
         return clean(e, self).text
 
     def condition(self, e: Expr) -> Expr:
@@ -560,7 +560,7 @@ def number(e: Expr) -> Expr:
     """A condition as 1 or 0; other values as they are."""
     if e.negation is None:
         return e
-    made = Expr(f"1 if {e.text} else 0", TERNARY, 0, 1, *merged(e))
+    made = Expr(e.number, TERNARY, 0, 1, *merged(e))
     made.bits = e.bits
     return made
 

@@ -90,6 +90,11 @@ class Expr:
         """Whether the text is a name or a literal: evaluating it twice costs nothing."""
         return self.prec == ATOM and self.depth == 0
 
+    @property
+    def number(self) -> str:
+        """The text of a condition as 1 or 0."""
+        return f"1 if {self.at(TERNARY + 1)} else 0"
+
     def at(self, prec: int) -> str:
         """The text, in parentheses where it binds looser than `prec`."""
         return self.text if self.prec >= prec else f"({self.text})"

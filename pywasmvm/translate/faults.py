@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from pywasmvm.errors import Exhaustion, Frame, Trap, TrapKind, WasmException, format_backtrace
+from pywasmvm.runtime import access
 from pywasmvm.runtime.store import Store
 from pywasmvm.translate.build import source_of
 from pywasmvm.translate.link import PREFIX, Translation
@@ -64,8 +65,10 @@ def _places(traceback: TracebackType | None) -> tuple[list[Place], bool]:
     inside = False
     while traceback is not None:
         code = traceback.tb_frame.f_code
-        inside = code.co_filename.startswith(PREFIX)
-        if inside:
+        translated = code.co_filename.startswith(PREFIX)
+        # Loads and stores of vectors are functions: what fails in them is the guest's doing.
+        inside = translated or (inside and code.co_filename == access.__file__)
+        if translated:
             translation = traceback.tb_frame.f_globals["__wasm__"]
             index = int(code.co_filename[len(PREFIX) :].split(" ", 1)[0])
             line, _, column, end = _position(code, traceback.tb_lasti)

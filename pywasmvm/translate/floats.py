@@ -22,6 +22,7 @@ from pywasmvm.translate.expr import (
     MUL,
     NOT,
     TERNARY,
+    TRAPS,
     UNARY,
     Expr,
     binary,
@@ -161,7 +162,10 @@ def _truncate(name: str, bits: int, low: str, high: str, lo: int, hi: int, body:
     """The usual case in line; what is out of range traps or saturates in the function."""
     w = body.fresh()
     text = f"int({w}) if {low}<({w}:={a.text})<{high} else {name}({w})"
-    made = Expr(body.mark(text) if "_sat_" not in name else text, TERNARY, lo, hi, *merged(a))
+    made = Expr(text, TERNARY, lo, hi, *merged(a))
+    if "_sat_" not in name:
+        made.text = body.mark(text)
+        made.effects |= TRAPS
     return made
 
 
