@@ -288,7 +288,7 @@ class Machine:
                 if tail:
                     # Its frame makes room for that of the callee, whose results are those of the caller.
                     frames.pop()
-                if type(callee) is WasmFunc:
+                if type(callee) is not HostFunc:
                     if len(frames) >= depth_left:
                         raise Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
                     prepared: Prepared | None = None if self.single else callee.prepared

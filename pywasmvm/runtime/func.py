@@ -7,11 +7,12 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pywasmvm.errors import Trap, TrapKind
 from pywasmvm.matching import def_type
 from pywasmvm.numerics.bits import f32_from_python
+from pywasmvm.runtime import thunks
 from pywasmvm.runtime.values import to_canonical, to_python
 from pywasmvm.types import F32, F64, DefType, FuncType, HostValue, NumType, RefType, VecType
 
@@ -78,21 +79,29 @@ class WasmFunc(Func):
         name: str = self.instance.module.function_name(self.index)
         return name
 
+    def __call__(self, *args: Any) -> Any:
+        _specialise(type(self), self.type)
+        return self(*args)
+
     def raw(self, *args: Any) -> Any:
         """Call with canonical values; several results come back as a tuple."""
-        if len(args) != self.arity:
-            raise TypeError(f"{self.name} takes {self.arity} arguments ({self.type}), got {len(args)}")
-        store = self.store
-        store.enter()
-        try:
-            return self.code(*args)
-        except Exception as error:
-            stopped = store.engine.stopped(error, store)
-            if stopped is error:
-                raise
-            raise stopped from None
-        finally:
-            store.leave()
+        _specialise(type(self), self.type)
+        return self.raw(*args)
+
+    def wrong_count(self, args: Sequence[Any]) -> NoReturn:
+        """Refuse a call with too many or too few arguments."""
+        raise TypeError(f"{self.name} takes {self.arity} arguments ({self.type}), got {len(args)}")
+
+
+@functools.lru_cache(maxsize=4096)
+def guest_function(type_: FuncType) -> type[WasmFunc]:
+    """The class of guest functions with a signature: their ways in are generated for it at the first call."""
+    return type("WasmFunc", (WasmFunc,), {"__slots__": (), "__module__": __name__})
+
+
+def _specialise(class_: type[WasmFunc], type_: FuncType) -> None:
+    class_.__call__ = thunks.entry(type_)  # type: ignore[method-assign]
+    class_.raw = thunks.raw_entry(type_)  # type: ignore[method-assign]
 
 
 def _first_call(func: WasmFunc, *args: Any) -> Any:
@@ -118,18 +127,21 @@ class HostFunc(Func):
     ) -> None:
         super().__init__(type_, name or getattr(callable, "__name__", "host function"))
         self.callable, self.caller = callable, caller
-        self.code = (
-            functools.partial(_from_guest, self, Caller(None))
-            if caller
-            else functools.partial(_from_guest, self)
-        )
         self.masks = tuple(
             (1 << t.bits) - 1 if isinstance(t, NumType) and t.integer else None for t in self.type.results
         )
+        self.code = thunks.leaving(self, Caller(None))
 
     def code_for(self, caller: Caller) -> Callable[..., Any]:
         """`code` for the functions of one instance, which is told to those who want to know."""
-        return functools.partial(_from_guest, self, caller) if self.caller else self.code
+        return thunks.leaving(self, caller) if self.caller else self.code
+
+    def result(self, returned: Any) -> Any:
+        """What the Python function returned, as `code` gives it: one value, or a tuple."""
+        results = self.results(returned)
+        if not results:
+            return None
+        return results[0] if len(results) == 1 else tuple(results)
 
     def rebind(self, callable: Callable[..., Any]) -> None:
         """Let the function do something else from now on, in every instance that imports it."""
@@ -137,12 +149,7 @@ class HostFunc(Func):
 
     def raw(self, *args: Any) -> Any:
         """Call it from the host; there is no calling instance."""
-        if self.caller:
-            args = (Caller(None), *args)
-        results = self.results(self.callable(*args))
-        if not results:
-            return None
-        return results[0] if len(results) == 1 else tuple(results)
+        return self.code(*args)
 
     def results(self, returned: Any) -> Sequence[Any]:
         """What the Python function returned, as canonical results. Raises TypeError when it does not fit."""
@@ -167,14 +174,6 @@ class HostFunc(Func):
                 value = to_canonical(type_)(value)
             checked.append(value)
         return checked
-
-
-def _from_guest(func: HostFunc, *args: Any) -> Any:
-    """A guest calls the host."""
-    results = func.results(func.callable(*args))
-    if not results:
-        return None
-    return results[0] if len(results) == 1 else tuple(results)
 
 
 class Caller:
@@ -235,21 +234,12 @@ def from_python(function: Callable[..., Any], *, name: str = "", type_: FuncType
         inputs = [p for p in params if p is not None]
         outputs = [r for r in results if r is not None]
         type_ = FuncType(tuple(p.type for p in inputs), tuple(r.type for r in outputs))
-        shown = [to_python(p.type) if p.signed else None for p in inputs]
+        signed = tuple(p.signed for p in inputs)
     elif type_ is not None and len(hints) <= caller:
-        shown = [to_python(t) for t in type_.params]
+        signed = (True,) * len(type_.params)
     else:
         raise TypeError(f"annotate every parameter and result of {function.__name__} with i32, u32, f64, ...")
-    given = [to_canonical(t) for t in type_.results]
-
-    @functools.wraps(function)
-    def convert(*args: Any) -> Any:
-        head, rest = (args[:1], args[1:]) if caller else ((), args)
-        returned = function(*head, *[v if f is None else f(v) for f, v in zip(shown, rest, strict=True)])
-        if len(given) == 1:
-            return given[0](returned)
-        return [f(v) for f, v in zip(given, returned, strict=True)] if given else None
-
+    convert = functools.wraps(function)(thunks.shown_to_python(function, type_, signed, caller))
     return HostFunc(type_, convert, name=name or function.__name__, caller=caller)
 
 

@@ -13,7 +13,7 @@ from pywasmvm.errors import LinkError
 from pywasmvm.matching import match_extern
 from pywasmvm.module import ImportType, Module
 from pywasmvm.runtime.constant import evaluate
-from pywasmvm.runtime.func import Func, WasmFunc, from_python
+from pywasmvm.runtime.func import Func, from_python, guest_function
 from pywasmvm.runtime.global_ import Global
 from pywasmvm.runtime.memory import Memory
 from pywasmvm.runtime.store import Store
@@ -98,7 +98,9 @@ def allocate(instance: Instance, externs: list[Extern]) -> None:
         else:
             instance.globals.append(extern)
     for index in range(context.imported_functions, len(context.functions)):
-        instance.funcs.append(WasmFunc(instance, index, context.functions[index]))
+        instance.funcs.append(
+            guest_function(context.functions[index].func)(instance, index, context.functions[index])
+        )
     for memory_type in syntax.memories:
         instance.memories.append(Memory(memory_type, store))
     for tag_type in context.tags[context.imported_tags :]:

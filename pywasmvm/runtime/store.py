@@ -16,9 +16,13 @@ from typing import Any
 from pywasmvm.errors import Exhaustion, TrapKind
 from pywasmvm.runtime.engine import Engine, engine_named
 from pywasmvm.runtime.limits import FRAME_SLOTS, QUANTUM, REENTRY_DEPTH, StoreLimits
+from pywasmvm.runtime.watchdog import WATCHDOG
 
 #: Python frames that `REENTRY_DEPTH` turns between host and guest may need.
 _RECURSION_LIMIT = 8_000
+
+#: Python frames for the host itself, besides those of translated functions.
+_SPARE_FRAMES = 2_000
 
 
 class Store:
@@ -36,8 +40,16 @@ class Store:
         self.heap = 0  # fields and elements of all its structs and arrays, and one for each
         self._fuel = self._limits.fuel
         self._deadline: float | None = None
-        self._owner = 0  # thread of the running call, 0 when none runs
-        self._nesting = 0  # calls from the host that are active
+        self.owner = 0  # thread of the running call, or of the last one
+        self.nesting = 0  # calls from the host that are active
+        self.serial = 0  # of the outermost call that runs or ran last
+        #: A call may begin without `enter`: nothing has to be set up for it.
+        self.ready = False
+        #: A call may not end without `leave`: there is something to clear away.
+        self.untidy = False
+        #: Whether the watchdog's thread sees to the time limit; else engines look at the clock.
+        self.watched = False
+        self._expired = -1
         #: Set when the running call is out of time: translated code looks at it.
         self.stop = CellType(False)
         self.depth = 0  # frames of activations that wait in a host function
@@ -53,6 +65,7 @@ class Store:
     def limits(self, limits: StoreLimits) -> None:
         self._limits = limits
         self._fuel = limits.fuel
+        self.ready = self.watched = False
 
     @property
     def fuel_left(self) -> int | None:
@@ -70,25 +83,52 @@ class Store:
     def enter(self) -> None:
         """A call from the host begins. Raises RuntimeError in a thread that does not own the store."""
         thread = get_ident()
-        if self._nesting == 0:
-            self._owner = thread
-            seconds = self._limits.seconds
-            self._deadline = None if seconds is None else time.monotonic() + seconds
-        elif self._owner != thread:
+        if self.nesting == 0:
+            self.owner = thread
+            self.serial += 1
+            self._prepare()
+        elif self.owner != thread:
             raise RuntimeError("this store is running in another thread: a store belongs to one at a time")
-        elif self._nesting >= REENTRY_DEPTH:
+        elif self.nesting >= REENTRY_DEPTH:
             raise Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
-        elif self._nesting == 1 and sys.getrecursionlimit() < _RECURSION_LIMIT:
+        self.nesting += 1
+
+    def _prepare(self) -> None:
+        """Set up the first call, and every call where no thread watches the time."""
+        most = self._limits.call_depth
+        needed = _RECURSION_LIMIT if most is None else max(_RECURSION_LIMIT, most + _SPARE_FRAMES)
+        if sys.getrecursionlimit() < needed:
             # Raised once and left there: lowering it while another thread is deep kills the process.
-            sys.setrecursionlimit(_RECURSION_LIMIT)
-        self._nesting += 1
+            sys.setrecursionlimit(needed)
+        seconds = self._limits.seconds
+        self._deadline = None
+        if seconds is not None:
+            self.watched = seconds > 0 and WATCHDOG.watch(self)
+            if not self.watched:
+                self._deadline = time.monotonic() + seconds
+        self.ready = seconds is None or self.watched
 
     def leave(self) -> None:
         """The call from the host is over."""
-        self._nesting -= 1
-        if self._nesting == 0:
-            self._owner = 0
+        self.nesting -= 1
+        if self.nesting == 0:
             self._big_frames.clear()
+            self.untidy = False
+
+    def expire(self, serial: int) -> None:
+        """The watchdog says that the call with this serial number is out of time."""
+        self._expired = serial
+        self.stop.cell_contents = True
+
+    def unwatched(self) -> None:
+        """The watchdog goes to sleep: the next call has to wake it."""
+        self.ready = self.watched = False
+
+    def halt(self) -> None:
+        """The stop flag was seen. Raises Exhaustion if it is meant for the running call."""
+        self.stop.cell_contents = False
+        if self._expired == self.serial:
+            raise Exhaustion(TrapKind.DEADLINE_EXCEEDED)
 
     def take(self) -> int:
         """Units that may run before the next `poll`; `give_back` returns what was not used."""
@@ -120,6 +160,8 @@ class Store:
 
     def check_deadline(self) -> None:
         """Raise Exhaustion when the outermost call has run out of time."""
+        if self.stop.cell_contents:
+            self.halt()
         if self._deadline is not None and time.monotonic() >= self._deadline:
             raise Exhaustion(TrapKind.DEADLINE_EXCEEDED)
 
@@ -137,6 +179,7 @@ class Store:
         total = slots + (big[-1][3] if big else 0)
         if total > FRAME_SLOTS:
             raise Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
+        self.untidy = True
         big.append((frames, len(frames), frame, total))
 
     def reserve_pages(self, pages: int) -> bool:

@@ -77,8 +77,8 @@ class Body:
         #: Values worth keeping by their text, and the locals they were computed from.
         self._memo: dict[str, tuple[Expr, frozenset[int]]] = {}
         self._unread: tuple[str, int] | None = None
-        #: What the code turned out to do: calls that may lead back here, tail calls; globals it assigns.
-        self.recursive = self.tail_calls = False
+        #: What the code turned out to do: calls that may lead back here; globals it assigns.
+        self.recursive = False
         self.assigned_globals: set[int] = set()
 
     # -- the run -----------------------------------------------------------------------------------------
@@ -477,7 +477,12 @@ class Body:
             else:
                 self.spill(0, local=index)
             unread = self._unread
-            if unread is not None and unread[0] == text and unread[1] == len(self.lines) - 1 and not self._on_stack(text):
+            if (
+                unread is not None
+                and unread[0] == text
+                and unread[1] == len(self.lines) - 1
+                and not self._on_stack(text)
+            ):
                 self.lines[-1] = f"{name}={self.lines[-1][len(text) + 1 :]}"
             else:
                 self.lines.append(f"{name}={text}")
@@ -641,4 +646,3 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 def complete() -> None:
     """Called once all family files have registered their rules."""
     PLAIN.update(_shapes())
-

@@ -30,7 +30,7 @@ def source_of(module: Module, index: int, options: Options, *, marking: bool = F
 
 
 def _written(body: Body, graph: Graph, options: Options) -> str:
-    poll = f"if {body.use('stop')}:halt()" if options.poll and graph.loops else ""
+    poll = f"if {body.use('stop')}:{body.use('I')}.store.halt()" if options.poll and graph.loops else ""
     if graph.regions:
         body.use("I")
     lines: list[str] = []
@@ -54,7 +54,7 @@ def _written(body: Body, graph: Graph, options: Options) -> str:
         zeroes.setdefault(zero, []).append(f"l{local}")
     head += [f"  {'='.join(names)}={zero}" for zero, names in zeroes.items()]
     if options.poll and body.recursive:
-        head.append(f"  if {body.use('stop')}:halt()")
+        head.append(f"  if {body.use('stop')}:{body.use('I')}.store.halt()")
     params = ",".join(f"l{i}" for i in range(len(body.params)))
     free = "".join(f"{name}=" for name in sorted(body.uses))
     declared = [f" {free}None"] if free else []

@@ -87,7 +87,7 @@ def _call_ref(body: Body, type_index: int) -> None:
 
 def _tail(body: Body, type_: FuncType, target: str) -> None:
     arguments = _arguments(body, type_)
-    body.tail_calls = True
+    body.recursive = True  # a cycle of tail calls has no other place to look at the stop flag
     body.statement(body.mark(f"return tail({target},({','.join([*arguments, ''])}))"))
 
 
@@ -128,5 +128,3 @@ def _throw_ref(body: Body, immediate: None) -> None:
 def _unreachable(body: Body, immediate: None) -> None:
     body.spill(TRAPS)
     body.statement(body.mark("unreachable()"))
-
-

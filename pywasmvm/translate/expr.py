@@ -134,7 +134,9 @@ def binary(operator: str, prec: int, left: Expr, right: Expr, lo: int, hi: int) 
 def call(name: str, *arguments: Expr, lo: int = 0, hi: int = 0, effects: int = 0) -> Expr:
     """A call of a pure helper function."""
     locals_, inner, depth = merged(*arguments) if arguments else (NO_LOCALS, 0, 1)
-    return Expr(f"{name}({','.join([a.text for a in arguments])})", ATOM, lo, hi, locals_, inner | effects, depth)
+    return Expr(
+        f"{name}({','.join([a.text for a in arguments])})", ATOM, lo, hi, locals_, inner | effects, depth
+    )
 
 
 def condition(text: str, prec: int, negation: str, *parts: Expr) -> Expr:

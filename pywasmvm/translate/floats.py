@@ -69,7 +69,9 @@ def _quotient(body: Body, a: Expr, b: Expr) -> Expr:
     except ValueError:
         pass
     a, b = body.names(a, b)
-    return Expr(f"{a.text}/{b.text} if {b.text} else f64_div({a.text},{b.text})", TERNARY, 0, 0, *merged(a, b))
+    return Expr(
+        f"{a.text}/{b.text} if {b.text} else f64_div({a.text},{b.text})", TERNARY, 0, 0, *merged(a, b)
+    )
 
 
 def _div(body: Body, a: Expr, b: Expr) -> Expr:
@@ -80,7 +82,13 @@ def _either(name: str, operator: str, body: Body, a: Expr, b: Expr) -> Expr:
     """min and max: the function sees to zeros and NaN."""
     a, b = body.names(a, b)
     x, y = a.text, b.text
-    made = Expr(f"{x} if {x}{operator}{y} else {y} if {y}{operator}{x} else {name}({x},{y})", TERNARY, 0, 0, *merged(a, b))
+    made = Expr(
+        f"{x} if {x}{operator}{y} else {y} if {y}{operator}{x} else {name}({x},{y})",
+        TERNARY,
+        0,
+        0,
+        *merged(a, b),
+    )
     return made
 
 
@@ -224,5 +232,11 @@ for _bits in (32, 64):
                 _truncate, f"i{_bits}_trunc_{_from}_{_sign}", _bits, _low, f"{_top}.0", _lo, (1 << _bits) - 1
             )
             TEMPLATES[f"i{_bits}.trunc_sat_{_from}_{_sign}"] = partial(
-                _truncate, f"i{_bits}_trunc_sat_{_from}_{_sign}", _bits, _low, f"{_top}.0", _lo, (1 << _bits) - 1
+                _truncate,
+                f"i{_bits}_trunc_sat_{_from}_{_sign}",
+                _bits,
+                _low,
+                f"{_top}.0",
+                _lo,
+                (1 << _bits) - 1,
             )

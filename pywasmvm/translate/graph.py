@@ -184,7 +184,9 @@ class Graph:
         if not self.loops and not self.regions:
             return
         for region in self.regions:
-            region.nodes = {n for n in self.nodes if region.first <= n.first < region.last or n is region.entry}
+            region.nodes = {
+                n for n in self.nodes if region.first <= n.first < region.last or n is region.entry
+            }
         self.regions = [region for region in self.regions if region.entry.order >= 0]
         for loop in self.loops.values():
             for region in self.regions:
@@ -216,7 +218,9 @@ _FINAL = frozenset(
 class _Builder:
     """One walk over the instructions."""
 
-    def __init__(self, graph: Graph, code: Code, heights: Sequence[int], results: int, context: Context) -> None:
+    def __init__(
+        self, graph: Graph, code: Code, heights: Sequence[int], results: int, context: Context
+    ) -> None:
         self.graph, self.code, self.heights, self.context = graph, code, heights, context
         self.made = 0
         self.labels = [_Label("function", None, results, 0, results)]

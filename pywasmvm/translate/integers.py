@@ -231,7 +231,11 @@ def _low(e: Expr, bits: int) -> Expr:
     """A shift count modulo the width."""
     if e.value is not None:
         return constant(e.value % bits)
-    return binary("%", MUL, e, constant(bits), 0, bits - 1) if 0 <= e.lo and e.hi < _ONE_DIGIT else _and(e, bits - 1)
+    return (
+        binary("%", MUL, e, constant(bits), 0, bits - 1)
+        if 0 <= e.lo and e.hi < _ONE_DIGIT
+        else _and(e, bits - 1)
+    )
 
 
 def _signed(value: int, bits: int) -> int:
@@ -367,7 +371,15 @@ def xor(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
 
 def clz(bits: int, body: Body, a: Expr) -> Expr:
     a = canonical(a, bits, body)
-    return _like(Expr(f"{bits}-{a.at(ATOM)}.bit_length()" if a.value is None else str(bits - a.value.bit_length()), ADD, 0, bits), a)
+    return _like(
+        Expr(
+            f"{bits}-{a.at(ATOM)}.bit_length()" if a.value is None else str(bits - a.value.bit_length()),
+            ADD,
+            0,
+            bits,
+        ),
+        a,
+    )
 
 
 def ctz(bits: int, body: Body, a: Expr) -> Expr:
@@ -413,13 +425,17 @@ def _positive(e: Expr, bits: int) -> bool:
 def div_s(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
     if _positive(a, bits) and _positive(b, bits):
         return _divide("//", bits, body, a, b)
-    return body.trapping_call(f"i{bits}_div_s", canonical(a, bits, body), canonical(b, bits, body), hi=(1 << bits) - 1)
+    return body.trapping_call(
+        f"i{bits}_div_s", canonical(a, bits, body), canonical(b, bits, body), hi=(1 << bits) - 1
+    )
 
 
 def rem_s(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
     if _positive(a, bits) and _positive(b, bits):
         return _divide("%", bits, body, a, b)
-    return body.trapping_call(f"i{bits}_rem_s", canonical(a, bits, body), canonical(b, bits, body), hi=(1 << bits) - 1)
+    return body.trapping_call(
+        f"i{bits}_rem_s", canonical(a, bits, body), canonical(b, bits, body), hi=(1 << bits) - 1
+    )
 
 
 # -- conversions -----------------------------------------------------------------------------------------------
@@ -595,7 +611,9 @@ def _one_positive(operator: str, bits: int, a: Expr, b: Expr) -> Expr:
     left, right = a.at(COMPARE + 1), b.at(COMPARE + 1)
     if a.hi < half:  # b may be negative
         if operator in ("<", "<="):
-            made = condition(f"{left}{operator}{right}<{half}", COMPARE, f"not {left}{operator}{right}<{half}", a, b)
+            made = condition(
+                f"{left}{operator}{right}<{half}", COMPARE, f"not {left}{operator}{right}<{half}", a, b
+            )
         else:
             text = f"{left}{_OPPOSITE[operator]}{right}<{half}"
             made = condition(f"not {text}", NOT, text, a, b)
@@ -606,7 +624,9 @@ def _one_positive(operator: str, bits: int, a: Expr, b: Expr) -> Expr:
             made.yes, made.no = (known, ()) if rising else ((), known)
         return made
     if operator in (">", ">="):
-        made = condition(f"{half}>{left}{operator}{right}", COMPARE, f"not {half}>{left}{operator}{right}", a, b)
+        made = condition(
+            f"{half}>{left}{operator}{right}", COMPARE, f"not {half}>{left}{operator}{right}", a, b
+        )
     else:
         text = f"{half}>{left}{_OPPOSITE[operator]}{right}"
         made = condition(f"not {text}", NOT, text, a, b)
@@ -641,7 +661,11 @@ def _to_constant(operator: str, bits: int, body: Body, a: Expr, value: int) -> E
         # a < v: half <= a < v + size
         lo, hi = half, value + size - 1
         if hi < lo:
-            return constant(int(at_least)) if not a.effects & TRAPS else _compared(operator, signed(a, bits, body), constant(value))
+            return (
+                constant(int(at_least))
+                if not a.effects & TRAPS
+                else _compared(operator, signed(a, bits, body), constant(value))
+            )
         inside = f"{half}<={a.at(COMPARE + 1)}<={hi}"
         outside = f"not {inside}"
         true_inside = not at_least

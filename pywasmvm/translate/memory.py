@@ -20,7 +20,17 @@ from pywasmvm.translate.integers import canonical
 from pywasmvm.types import F32, F64, I32, I64
 
 #: Letters of the typed views by kind of access, and the bounds of what they give.
-_LETTERS = {"u8": "B", "s8": "b", "u16": "H", "s16": "h", "u32": "I", "s32": "i", "u64": "Q", "f32": "f", "f64": "d"}
+_LETTERS = {
+    "u8": "B",
+    "s8": "b",
+    "u16": "H",
+    "s16": "h",
+    "u32": "I",
+    "s32": "i",
+    "u64": "Q",
+    "f32": "f",
+    "f64": "d",
+}
 
 #: After an access to a 32-bit memory its address is below this: such a memory never has its last page.
 HIGHEST = (1 << 32) - (1 << 16)
@@ -184,7 +194,9 @@ def _store_f32(body: Body, memarg: MemArg) -> None:
     base, offset = address(body, target, memarg, 4)
     arguments = f"({body.use(f'm{memarg.memory}')},{_place(base, offset)},{value.text})"
     x = value.text
-    body.statement(f"{body.mark('store_f32' + arguments)} if {x}=={x} else {body.mark('store_f32_nan' + arguments)}")
+    body.statement(
+        f"{body.mark('store_f32' + arguments)} if {x}=={x} else {body.mark('store_f32_nan' + arguments)}"
+    )
 
 
 def _lane(opcode: Opcode, access: Access) -> Any:
@@ -282,5 +294,3 @@ def _init(body: Body, immediate: tuple[int, int]) -> None:
 def _drop(body: Body, index: int) -> None:
     body.spill(TRAPS)
     body.statement(f"{body.use('I')}.dropped_data.add({index})")
-
-

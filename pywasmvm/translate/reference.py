@@ -171,7 +171,12 @@ def _with_instance(name: str, count: int) -> Callable[[Body, Any], None]:
     return run
 
 
-for _name, _count in (("array.new_data", 2), ("array.new_elem", 2), ("array.init_data", 4), ("array.init_elem", 4)):
+for _name, _count in (
+    ("array.new_data", 2),
+    ("array.new_elem", 2),
+    ("array.init_data", 4),
+    ("array.init_elem", 4),
+):
     rule(_name)(_with_instance(_name.replace(".", "_"), _count))
 
 

@@ -13,7 +13,20 @@ from collections.abc import Callable
 from typing import Any
 
 from pywasmvm.translate.expr import COMPARE
-from pywasmvm.translate.graph import CHECK, FALL, IF, RETURN, STOP, SWITCH, Container, Edge, Graph, Loop, Node, Region
+from pywasmvm.translate.graph import (
+    CHECK,
+    FALL,
+    IF,
+    RETURN,
+    STOP,
+    SWITCH,
+    Container,
+    Edge,
+    Graph,
+    Loop,
+    Node,
+    Region,
+)
 
 #: CPython refuses more than 20 nested loops and `try`, and 100 levels of indentation.
 MOST_LOOPS = 16
@@ -229,7 +242,9 @@ class Structure:
         elif then or otherwise:
             made.add([If(text, negation, then, otherwise)])
 
-    def _cases(self, selector: str, runs: list[tuple[int, int]], edges: list[Edge], follow: Node | None) -> Seq:
+    def _cases(
+        self, selector: str, runs: list[tuple[int, int]], edges: list[Edge], follow: Node | None
+    ) -> Seq:
         """A binary search over the runs of equal targets: (first selector, edge)."""
         if len(runs) == 1:
             return self.branch(edges[runs[0][1]], follow)

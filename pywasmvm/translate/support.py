@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from pywasmvm.errors import Exhaustion, Trap, TrapKind, WasmException
+from pywasmvm.errors import Trap, TrapKind, WasmException
 from pywasmvm.isa import ROWS
 from pywasmvm.numerics import bits, function
 from pywasmvm.runtime import access, gc
@@ -44,11 +44,6 @@ def element(found: Func | None, wanted: DefType, place: int) -> None:
         raise Trap(TrapKind.UNINITIALIZED_ELEMENT, str(place))
     if wanted not in found.deftype.supers:
         raise Trap(TrapKind.INDIRECT_CALL_TYPE_MISMATCH)
-
-
-def halt() -> NoReturn:
-    """The stop flag was set: time is over."""
-    raise Exhaustion(TrapKind.DEADLINE_EXCEEDED)
 
 
 def throw(tag: Tag, values: tuple[Any, ...]) -> NoReturn:
@@ -212,7 +207,7 @@ def _namespace() -> dict[str, Any]:
         "new_fixed_array": gc.new_fixed_array,
     }
     ours: tuple[Callable[..., Any], ...] = (
-        unreachable, null_function, null_reference, cast_failure, element, halt, throw, throw_ref, struct_get,
+        unreachable, null_function, null_reference, cast_failure, element, throw, throw_ref, struct_get,
         struct_get_s, struct_set, array_get, array_get_s, array_set, array_len, array_fill, array_copy,
         array_new_data, array_new_elem, array_init_data, array_init_elem, i31_get_s, i31_get_u,
     )  # fmt: skip

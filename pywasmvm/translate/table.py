@@ -6,7 +6,6 @@ from pywasmvm.translate.body import MASKS, Body, rule
 from pywasmvm.translate.expr import ATOM, READS, READS_TABLES, TRAPS, Expr
 
 
-
 def _bits(body: Body, table: int) -> int:
     return body.context.tables[table].address.bits
 
@@ -28,7 +27,9 @@ def _set(body: Body, table: int) -> None:
 @rule("table.size")
 def _size(body: Body, table: int) -> None:
     bits = _bits(body, table)
-    body.push(Expr(f"len({body.use(f'T{table}')})", ATOM, 0, MASKS[bits], depth=1, effects=READS_TABLES), bits)
+    body.push(
+        Expr(f"len({body.use(f'T{table}')})", ATOM, 0, MASKS[bits], depth=1, effects=READS_TABLES), bits
+    )
 
 
 @rule("table.grow")

@@ -11,7 +11,6 @@ from pywasmvm.translate.floats import CARRIED, clean
 from pywasmvm.translate.integers import canonical
 
 
-
 @rule("local.get")
 def _get(body: Body, index: int) -> None:
     body.stack.append(body.local(index))
@@ -137,5 +136,3 @@ def _select(body: Body, types: Any) -> None:
     made.align = min(a.align, b.align)
     made.nan = CARRIED
     body.push(made, bits)
-
-

@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from pywasmvm.translate.graph import Node
-from pywasmvm.translate.structure import MOST_INDENTS, MOST_LOOPS, Group, If, Jump, Scope, Seq, TooDeep, Try, While
+from pywasmvm.translate.structure import (
+    MOST_INDENTS,
+    MOST_LOOPS,
+    Group,
+    If,
+    Jump,
+    Scope,
+    Seq,
+    TooDeep,
+    Try,
+    While,
+)
 
 #: So many jumps out of a piece of code are turned into nested `if`.
 _MOST_NESTED = 10
@@ -165,14 +176,18 @@ class Writer:
     def group(self, item: Group, indent: int) -> None:
         variable = f"p{self.groups}"
         self.groups += 1
-        nodes: dict[Node, int] = {node: place for place, (node, _) in enumerate(item.pieces) if node is not None}
+        nodes: dict[Node, int] = {
+            node: place for place, (node, _) in enumerate(item.pieces) if node is not None
+        }
         if item.after is not None:
             nodes[item.after] = len(item.pieces)
         self.lines.append(f"{' ' * indent}{variable}=0")
         self.piece(item, 0, variable, nodes, indent)
         self.pieces(item, 1, len(item.pieces) - 1, variable, nodes, indent)
 
-    def pieces(self, item: Group, lo: int, hi: int, variable: str, nodes: dict[Node, int], indent: int) -> None:
+    def pieces(
+        self, item: Group, lo: int, hi: int, variable: str, nodes: dict[Node, int], indent: int
+    ) -> None:
         """The pieces from lo to hi, each behind a test whether it is still to come."""
         if lo == hi:
             self.lines.append(f"{' ' * indent}if {variable}<={lo}:")

@@ -1,0 +1,172 @@
+"""Functions that cross between Python and a guest, generated for each signature.
+
+Every call pays for its crossing, so there is no argument list to build and no conversion to look up: a
+generated function names its parameters, converts each in line in the usual case, and leaves the rest to the
+converters of `values.py`. The source is made of names of ours and nothing else; it is made once per signature.
+"""
+
+from __future__ import annotations
+
+import functools
+from _thread import get_ident
+from collections.abc import Callable
+from typing import Any
+
+from pywasmvm.runtime.values import to_canonical
+from pywasmvm.types import F64, I32, I64, FuncType, ValType
+
+_TOP = {I32: (1 << 32) - 1, I64: (1 << 64) - 1}
+_HALF = {I32: 1 << 31, I64: 1 << 63}
+_SIZE = {I32: 1 << 32, I64: 1 << 64}
+
+
+def _compile(source: str, names: dict[str, Any], name: str) -> Callable[..., Any]:
+    exec(compile(source, "<thunk>", "exec", dont_inherit=True), names)  # noqa: S102 - text of ours
+    made: Callable[..., Any] = names[name]
+    return made
+
+
+def _converted(name: str, type_: ValType, place: int) -> str:
+    """Statement that makes a parameter canonical."""
+    if type_ in _TOP:
+        return f"if {name}.__class__ is not int or not 0<={name}<={_TOP[type_]}:{name}=c{place}({name})"
+    if type_ is F64:
+        return f"if {name}.__class__ is not float:{name}=c{place}({name})"
+    return f"{name}=c{place}({name})"
+
+
+def _shown(name: str, type_: ValType) -> str:
+    """Expression that shows a canonical value to a user: integers signed."""
+    if type_ in _TOP:
+        return f"{name} if {name}<{_HALF[type_]} else {name}-{_SIZE[type_]}"
+    return name
+
+
+def _entry(type_: FuncType, *, convert: bool) -> Callable[..., Any]:
+    names = [f"a{i}" for i in range(len(type_.params))]
+    scope: dict[str, Any] = {"get_ident": get_ident}
+    lines = ["def enter(self,*args):"]
+    if names:
+        lines += [" try:", f"  {','.join(names)},=args", " except ValueError:", "  self.wrong_count(args)"]
+    else:
+        lines += [" if args:self.wrong_count(args)"]
+    if convert:
+        for place, (name, param) in enumerate(zip(names, type_.params, strict=True)):
+            scope[f"c{place}"] = to_canonical(param)
+            lines.append(" " + _converted(name, param, place))
+    call = f"self.code({','.join(names)})"
+    lines += [
+        " store=self.store",
+        " if store.nesting or not store.ready:",
+        "  store.enter()",
+        " else:",
+        "  store.owner=get_ident()",
+        "  store.nesting=1",
+        "  store.serial+=1",
+        " try:",
+        f"  r={call}",
+        " except Exception as error:",
+        "  stopped=store.engine.stopped(error,store)",
+        "  if stopped is error:raise",
+        "  raise stopped from None",
+        " finally:",
+        "  if store.nesting==1 and not store.untidy:",
+        "   store.nesting=0",
+        "  else:",
+        "   store.leave()",
+    ]
+    results = type_.results
+    if not convert:
+        lines.append(" return r")
+    elif len(results) == 1:
+        lines.append(f" return {_shown('r', results[0])}")
+    elif results:
+        parts = [f"r{i}" for i in range(len(results))]
+        lines.append(f" {','.join(parts)},=r")
+        shown = ",".join([f"({_shown(p, t)})" for p, t in zip(parts, results, strict=True)])
+        lines.append(f" return ({shown},)")
+    return _compile("\n".join(lines), scope, "enter")
+
+
+@functools.lru_cache(maxsize=4096)
+def entry(type_: FuncType) -> Callable[..., Any]:
+    """The method that calls a guest function with Python values and gives its results back so."""
+    return _entry(type_, convert=True)
+
+
+@functools.lru_cache(maxsize=4096)
+def raw_entry(type_: FuncType) -> Callable[..., Any]:
+    """The method that calls a guest function with canonical values."""
+    return _entry(type_, convert=False)
+
+
+def _checked(type_: FuncType) -> list[str]:
+    """Statements that check the canonical result `r` of a host function and return it."""
+    if not type_.results:
+        return [" return None"]
+    if len(type_.results) == 1:
+        (result,) = type_.results
+        if result in _TOP:
+            return [f" if r.__class__ is int and 0<=r<={_TOP[result]}:return r", " return func.result(r)"]
+        if result is F64:
+            return [" if r.__class__ is float:return r", " return func.result(r)"]
+    return [" return func.result(r)"]
+
+
+@functools.lru_cache(maxsize=4096)
+def _exit_maker(type_: FuncType, caller: bool) -> Callable[..., Any]:
+    names = [f"a{i}" for i in range(len(type_.params))]
+    given = ",".join((["caller"] if caller else []) + names)
+    lines = [
+        "def make(func,caller):",
+        f" def leave({','.join(names)}):",
+        f"  r=func.callable({given})",
+        *(f" {line}" for line in _checked(type_)),
+        " return leave",
+    ]
+    return _compile("\n".join(lines), {}, "make")
+
+
+def leaving(func: Any, caller: Any) -> Callable[..., Any]:
+    """What guest code calls to run a host function: its result is checked; `caller` is who calls."""
+    made: Callable[..., Any] = _exit_maker(func.type, func.caller)(func, caller)
+    return made
+
+
+def shown_to_python(
+    function: Callable[..., Any], type_: FuncType, signed: tuple[bool, ...], caller: bool
+) -> Callable[..., Any]:
+    """A Python function that wants integers as users see them, as one on canonical values."""
+    made: Callable[..., Any] = _shower(type_, signed, caller)(
+        function, *[to_canonical(t) for t in type_.results]
+    )
+    return made
+
+
+@functools.lru_cache(maxsize=4096)
+def _shower(type_: FuncType, signed: tuple[bool, ...], caller: bool) -> Callable[..., Any]:
+    names = [f"a{i}" for i in range(len(type_.params))]
+    shown = [
+        f"{_shown(name, param)}" if sign else name
+        for name, param, sign in zip(names, type_.params, signed, strict=True)
+    ]
+    head = ["caller"] if caller else []
+    given = [f"g{i}" for i in range(len(type_.results))]
+    lines = [
+        f"def make({','.join(['function', *given])}):",
+        f" def convert({','.join(head + names)}):",
+        f"  r=function({','.join(head + shown)})",
+    ]
+    if not given:
+        lines.append("  return None")
+    elif len(given) == 1:
+        top = _HALF.get(type_.results[0])
+        if top is not None:
+            lines.append(f"  if r.__class__ is int and 0<=r<{top}:return r")
+        lines.append("  return g0(r)")
+    else:
+        parts = [f"r{i}" for i in range(len(given))]
+        lines.append(f"  {','.join(parts)},=r")
+        lines.append(f"  return ({','.join(f'{g}({p})' for g, p in zip(given, parts, strict=True))},)")
+    lines.append(" return convert")
+    return _compile("\n".join(lines), {}, "make")
