@@ -58,13 +58,11 @@ from pywasmvm.isa import Imm, Opcode
 from pywasmvm.module import Module
 from pywasmvm.numerics import function
 from pywasmvm.runtime.access import load_function, packer, store_function, unpacker
+from pywasmvm.runtime.limits import FREE
 from pywasmvm.runtime.values import default
 from pywasmvm.syntax import Catch, Code, MemArg
 from pywasmvm.types import FuncType, RefType
 from pywasmvm.valid.context import Context
-
-#: Instructions that use no fuel (the same as in wasmtime, so that counts agree).
-FREE = frozenset({"nop", "drop", "block", "loop", "unreachable", "return", "else", "end", "try_table"})
 
 #: Instructions whose whole execution is one function `(frame, immediate)`. Those whose work has a size return
 #: it: fuel beyond the one unit of each instruction (a unit per byte, page or element, as in wasmtime).

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: Instructions that use no fuel (the same as in wasmtime, so that counts agree).
+FREE = frozenset({"nop", "drop", "block", "loop", "unreachable", "return", "else", "end", "try_table"})
+
 #: How many units of fuel run between two looks at the clock: a few milliseconds of interpretation.
 QUANTUM = 20_000
 

@@ -52,6 +52,8 @@ class Store:
         self._expired = -1
         #: Set when the running call is out of time: translated code looks at it.
         self.stop = CellType(False)
+        #: Units that translated code may still use before it has to ask; below zero when it owes some.
+        self.fuel_cell = CellType(0)
         self.depth = 0  # frames of activations that wait in a host function
         #: Big frames, outermost first: the stack it is on, its place there, itself, slots of all up to it.
         self._big_frames: list[tuple[list[Any], int, Any, int]] = []
@@ -70,7 +72,7 @@ class Store:
     @property
     def fuel_left(self) -> int | None:
         """Units of fuel left; None when fuel is not limited."""
-        return self._fuel
+        return None if self._fuel is None else max(self._fuel + self.fuel_cell.cell_contents, 0)
 
     def refuel(self, units: int) -> None:
         """Add fuel. Raises ValueError when the store has no fuel limit."""
@@ -106,7 +108,9 @@ class Store:
             self.watched = seconds > 0 and WATCHDOG.watch(self)
             if not self.watched:
                 self._deadline = time.monotonic() + seconds
-        self.ready = seconds is None or self.watched
+        # Fuel is counted and the clock looked at by code that needs its units settled at the end.
+        self.ready = self._fuel is None and (seconds is None or self.watched)
+        self.untidy = not self.ready
 
     def leave(self) -> None:
         """The call from the host is over."""
@@ -114,6 +118,12 @@ class Store:
         if self.nesting == 0:
             self._big_frames.clear()
             self.untidy = False
+            left, self.fuel_cell.cell_contents = self.fuel_cell.cell_contents, 0
+            if self._fuel is not None and left:
+                self._fuel += left
+                if self._fuel < 0:
+                    self._fuel = 0
+                    raise Exhaustion(TrapKind.OUT_OF_FUEL)
 
     def expire(self, serial: int) -> None:
         """The watchdog says that the call with this serial number is out of time."""
@@ -135,6 +145,9 @@ class Store:
         fuel = self._fuel
         if fuel is None:
             return QUANTUM
+        if self.fuel_cell.cell_contents:
+            fuel += self.fuel_cell.cell_contents
+            self.fuel_cell.cell_contents = 0
         units = min(fuel, QUANTUM)
         self._fuel = fuel - units
         return units
@@ -157,6 +170,20 @@ class Store:
             raise Exhaustion(TrapKind.OUT_OF_FUEL)
         self._fuel += units  # pay what is owed
         return self.take()
+
+    def settle(self) -> None:
+        """Translated code has used up its units: look at the limits, and give it more. Raises Exhaustion."""
+        cell = self.fuel_cell
+        if self._fuel is None:
+            cell.cell_contents = QUANTUM
+        else:
+            left = self._fuel + cell.cell_contents
+            self._fuel = cell.cell_contents = 0
+            if left < 0:
+                raise Exhaustion(TrapKind.OUT_OF_FUEL)
+            cell.cell_contents = min(left, QUANTUM)
+            self._fuel = left - cell.cell_contents
+        self.check_deadline()
 
     def check_deadline(self) -> None:
         """Raise Exhaustion when the outermost call has run out of time."""

@@ -21,6 +21,7 @@ from pywasmvm.translate.floats import CARRIED, COMPUTED, clean
 from pywasmvm.translate.graph import CHECK, FALL, IF, RETURN, SWITCH, Edge, Graph, Node
 from pywasmvm.translate.integers import canonical
 from pywasmvm.translate.options import Options
+from pywasmvm.translate.ranges import Steps
 from pywasmvm.types import F64, I32, I64, NumType, RefType, ValType, VecType
 
 #: What is known of a local: bounds of its value, and how many low bits are zero.
@@ -63,6 +64,7 @@ class Body:
         #: f64 locals that may hold NaNs from outside; found out while translating (see `floats.py`).
         self.carrying: set[int] = set(range(len(self.params)))
         self.missed: set[int] = set()
+        self.steps = Steps(graph)
         self._restart()
 
     def _restart(self) -> None:
@@ -74,11 +76,12 @@ class Body:
         #: Locals that need their zero at the entry.
         self.zeroed: set[int] = set()
         self.temps = 0
+        #: An assumption about a loop was not confirmed: all is translated again without it.
+        self._refuted = False
         #: Values worth keeping by their text, and the locals they were computed from.
         self._memo: dict[str, tuple[Expr, frozenset[int]]] = {}
         self._unread: tuple[str, int] | None = None
-        #: What the code turned out to do: calls that may lead back here; globals it assigns.
-        self.recursive = False
+        #: Globals that the code assigns.
         self.assigned_globals: set[int] = set()
 
     # -- the run -----------------------------------------------------------------------------------------
@@ -88,9 +91,10 @@ class Body:
         while True:
             for node in self.graph.nodes:
                 self._node(node)
-            if not self.missed - self.carrying:
+            if not self.missed - self.carrying and not self._refuted:
                 return
             self.carrying |= self.missed
+            self.steps.next_round()
             for node in self.graph.nodes:
                 node.lines = []
                 for edge in node.edges:
@@ -102,6 +106,7 @@ class Body:
         self.lines = node.lines
         self._memo.clear()
         self._unread = None
+        self.calling = False
         ops, immediates = self.code.ops, self.code.immediates
         rules, plain = RULES, PLAIN
         for index in range(node.first, node.last):
@@ -137,10 +142,11 @@ class Body:
         self.facts = dict(facts)
         loop = self.graph.loops.get(node)
         if loop is not None:
+            assumed = self.steps.assume(node, self.facts)
             for inner in loop.nodes:
                 for local in inner.sets:
                     self.facts.pop(local, None)
-            self.facts.update(self.loop_facts(node))
+            self.facts.update(assumed)
         height, arity = first.height, first.arity
         self.stack = state.stack[:height]
         for place in range(arity):
@@ -153,10 +159,6 @@ class Body:
                     made.lo, made.hi = min(s.lo for s in sources), max(s.hi for s in sources)
             made.nan = CARRIED
             self.stack.append(made)
-
-    def loop_facts(self, header: Node) -> dict[int, Fact]:
-        """What can be proven of the locals that a loop changes (`ranges.py`)."""
-        return {}
 
     def _leave(self, node: Node) -> None:
         """The end of a node: test, operands for the targets, states of the edges."""
@@ -187,6 +189,9 @@ class Body:
             facts = self.facts
             if end == IF:
                 facts = self._refined(node.test.yes if place == 0 else node.test.no)
+                if edge.target.order <= node.order:
+                    test = node.test if place == 0 or node.test.value is not None else integers.inverted(node.test)
+                    facts = self._refined(self.steps.refined(edge.target, test), facts)
             self._state(edge, self.stack, facts)
 
     def _return(self, node: Node) -> None:
@@ -275,13 +280,18 @@ class Body:
         else:
             kept = stack[: edge.height]
         edge.state = State(kept, facts, frozenset(self.assigned))
+        if edge.target.order <= edge.source.order and not self.steps.check(edge.target, facts):
+            self._refuted = True
 
-    def _refined(self, known: tuple[tuple[int, int, int], ...]) -> dict[int, Fact]:
-        facts = self.facts
+    def _refined(
+        self, known: tuple[tuple[int, int, int], ...], facts: dict[int, Fact] | None = None
+    ) -> dict[int, Fact]:
+        """The facts with bounds of locals added."""
+        facts = self.facts if facts is None else facts
         if known:
             facts = dict(facts)
             for local, lo, hi in known:
-                before = self.fact(local)
+                before = facts.get(local) or self.fact(local)
                 lo, hi = max(lo, before[0]), min(hi, before[1])
                 if lo <= hi:
                     facts[local] = (lo, hi, before[2])
@@ -514,6 +524,14 @@ class Body:
     def fresh(self) -> str:
         """The variable that holds a value between its test and its use, which follow each other at once."""
         return "w"
+
+    def poll(self) -> None:
+        """A call follows that may lead back here: look at the stop flag, once in each node."""
+        if self.options.poll and not self.calling:
+            self.calling = True
+            self.lines.insert(0, f"if {self.use('stop')}:{self.use('I')}.store.halt()")
+            if self._unread is not None:
+                self._unread = (self._unread[0], self._unread[1] + 1)
 
     def statement(self, text: str) -> None:
         """A statement, now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pywasmvm.module import Module
 from pywasmvm.translate import calls, memory, reference, table, variable, vector
 from pywasmvm.translate.body import Body, complete
+from pywasmvm.translate.fuel import charge
 from pywasmvm.translate.graph import Graph
 from pywasmvm.translate.options import Options
 from pywasmvm.translate.structure import Structure, TooDeep
@@ -26,6 +27,8 @@ def source_of(module: Module, index: int, options: Options, *, marking: bool = F
     graph = Graph(code, facts.heights, len(type_.results), module.context)
     body = Body(module, index, code, graph, options, marking=marking)
     body.run()
+    if options.fuel:
+        charge(body, graph)
     return _written(body, graph, options)
 
 
@@ -37,7 +40,8 @@ def _written(body: Body, graph: Graph, options: Options) -> str:
     try:
         if options.flat:
             raise TooDeep
-        writer = Writer(poll)
+        short = {h for h, loop in graph.loops.items() if body.steps.is_short(h, loop, graph)} if poll else set()
+        writer = Writer(poll, short)
         writer.write(Structure(graph).build(), 2)
         lines = writer.lines
     except (TooDeep, RecursionError):
@@ -45,16 +49,15 @@ def _written(body: Body, graph: Graph, options: Options) -> str:
 
         lines = dispatched(graph, poll)
     head = []
-    if body.assigned_globals:
-        head.append(f"  nonlocal {','.join(f'g{i}' for i in sorted(body.assigned_globals))}")
+    assigned = [f"g{i}" for i in sorted(body.assigned_globals)] + ["fuel"] * options.fuel
+    if assigned:
+        head.append(f"  nonlocal {','.join(assigned)}")
     zeroes: dict[str, list[str]] = {}
     for local in sorted(body.zeroed):
         type_ = body.local_type(local)
         zero = "0.0" if type_ in (F32, F64) else "0" if isinstance(type_, NumType | VecType) else "None"
         zeroes.setdefault(zero, []).append(f"l{local}")
     head += [f"  {'='.join(names)}={zero}" for zero, names in zeroes.items()]
-    if options.poll and body.recursive:
-        head.append(f"  if {body.use('stop')}:{body.use('I')}.store.halt()")
     params = ",".join(f"l{i}" for i in range(len(body.params)))
     free = "".join(f"{name}=" for name in sorted(body.uses))
     declared = [f" {free}None"] if free else []

@@ -21,7 +21,10 @@ class Translator:
 
     def options(self, store: Store) -> Options:
         """The variant of the code that the limits of a store ask for."""
-        return Options(poll=True, flat=self.flat)
+        limits = store.limits
+        timed = limits.seconds is not None
+        by_fuel = limits.fuel is not None or (timed and not store.watched)
+        return Options(poll=timed and not by_fuel, fuel=by_fuel, flat=self.flat)
 
     def prepare(self, func: WasmFunc) -> Callable[..., Any]:
         """The translated function, bound to its instance."""

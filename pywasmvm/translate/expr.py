@@ -48,7 +48,7 @@ class Expr:
     """
 
     __slots__ = (
-        "align", "base", "bits", "depth", "effects", "hi", "lo", "local", "locals", "loose",
+        "align", "base", "bits", "compared", "depth", "effects", "hi", "lo", "local", "locals", "loose",
         "loose_negation", "nan", "negation", "no", "offset", "prec", "scaled", "text", "value", "yes",
     )  # fmt: skip
 
@@ -77,6 +77,8 @@ class Expr:
         self.align = 0
         #: Of an f64: what its NaNs may be, see `floats.py`.
         self.nan = 0
+        #: Of a comparison of integers: the operator and the operands as they were compared.
+        self.compared: tuple[str, Expr, Expr] | None = None
         self.yes: tuple[tuple[int, int, int], ...] = ()
         self.no: tuple[tuple[int, int, int], ...] = ()
 

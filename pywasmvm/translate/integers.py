@@ -512,6 +512,7 @@ def _compared(operator: str, a: Expr, b: Expr) -> Expr:
     opposite = _OPPOSITE[operator]
     made = condition(f"{left}{operator}{right}", COMPARE, f"{left}{opposite}{right}", a, b)
     made.yes, made.no = _facts(operator, a, b), _facts(opposite, a, b)
+    made.compared = (operator, a, b)
     return made
 
 
@@ -560,6 +561,8 @@ def inverted(e: Expr) -> Expr:
     made = Expr(text, prec, 0, 1, e.locals, e.effects, e.depth)
     made.negation = e.text if e.prec >= NOT else f"({e.text})"
     made.loose, made.loose_negation = e.loose_negation, e.loose
+    if e.compared is not None:
+        made.compared = (_OPPOSITE[e.compared[0]], e.compared[1], e.compared[2])
     made.yes, made.no = e.no, e.yes
     return made
 

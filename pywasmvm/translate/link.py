@@ -3,7 +3,8 @@
 Code objects know nothing of instances: what they share with the world are free variables, and each instance
 binds them to closure cells of its own memories, globals and functions. The name of a free variable says what
 it is: `m0` memory 0 as bytes (`m0I` as 32-bit words), `M0` the memory itself, `g3` a global, `f7` what runs
-function 7, `T0` the elements of table 0, `U0` the table, `I` the instance, `stop` the flag of its store.
+function 7, `T0` the elements of table 0, `U0` the table, `I` the instance, `stop` the flag of its store
+and `fuel` its units.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ def bind(name: str, instance: Instance) -> CellType:
         return CellType(instance)
     if name == "stop":
         return instance.store.stop
+    if name == "fuel":
+        return instance.store.fuel_cell
     found = _FREE.fullmatch(name)
     if found is None:
         raise LookupError(f"translated code has no free variable {name!r}")

@@ -18,4 +18,4 @@ class Options:
     flat: bool = False
 
     def __str__(self) -> str:
-        return "".join(name[0] for name in ("poll", "fuel", "flat") if getattr(self, name)) or "-"
+        return "+".join(name for name in ("poll", "fuel", "flat") if getattr(self, name)) or "plain"

@@ -41,7 +41,8 @@ class TooDeep(Exception):
 
 
 class Seq(list[Any]):
-    """Statements in a row: text, or one of the shapes below. `targets` are the nodes jumped to inside."""
+    """Statements in a row: text, or one of the shapes below. `targets` are the nodes outside that are
+    jumped to."""
 
     __slots__ = ("targets",)
 
@@ -105,7 +106,7 @@ class While:
 
     def __init__(self, header: Node, body: Seq, after: Node | None) -> None:
         self.header, self.body, self.after = header, body, after
-        self.targets = body.targets
+        self.targets = body.targets - {header, after}
 
 
 class Scope:
@@ -115,7 +116,7 @@ class Scope:
 
     def __init__(self, body: Seq, after: Node) -> None:
         self.body, self.after = body, after
-        self.targets = body.targets
+        self.targets = body.targets - {after}
 
 
 class Group:
@@ -125,7 +126,7 @@ class Group:
 
     def __init__(self, pieces: list[tuple[Node | None, Seq]], after: Node | None) -> None:
         self.pieces, self.after = pieces, after
-        self.targets = set().union(*(body.targets for _, body in pieces))
+        self.targets = set().union(*(body.targets for _, body in pieces)) - {node for node, _ in pieces} - {after}
 
 
 class Try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pywasmvm.translate.graph import Node
@@ -36,10 +37,10 @@ class _Frame:
 
 
 class Writer:
-    """Writes one function; `poll` is a statement for the start of every loop, or nothing."""
+    """Writes one function; `poll` is a statement for the start of every loop but the `short` ones, or nothing."""
 
-    def __init__(self, poll: str = "") -> None:
-        self.poll = poll
+    def __init__(self, poll: str = "", short: Collection[Node] = ()) -> None:
+        self.poll, self.short = poll, short
         self.lines: list[str] = []
         self.frames: list[_Frame] = []
         self.tries = 0
@@ -155,7 +156,7 @@ class Writer:
                 rest = Seq(body[1:])
                 body = rest
         self.lines.append(space + head)
-        if self.poll:
+        if self.poll and item.header not in self.short:
             self.lines.append(f"{space} {self.poll}")
         self.suite(body, indent + 1)
         self.leave(frame, at, indent)
