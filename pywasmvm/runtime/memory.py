@@ -38,7 +38,7 @@ class Memory:
     store forbids the minimum size.
     """
 
-    __slots__ = ("_array", "_max", "_pages", "_type", "cells", "store", "u8")
+    __slots__ = ("_array", "_max", "_pages", "_type", "cells", "most_pages", "store", "u8")
 
     def __init__(self, type_: MemoryType, store: Store | None = None) -> None:
         self.store = store
@@ -49,6 +49,14 @@ class Memory:
         if store is not None and not store.reserve_pages(pages):
             raise MemoryError(f"{pages} pages of memory are more than the store's limit allows")
         self._pages = pages
+        #: It will never have more pages than this. The limit of the store at its birth is one for life:
+        #: translated code relies on it. Addresses of 32 bits never reach the very last page, so that what has
+        #: been accessed lies far enough below 2^32 for pointers not to wrap behind it.
+        limit = None if store is None else store.limits.memory_pages
+        reach = _REACH[type_.address.bits]
+        self.most_pages = min(
+            max(reach - 1, pages), reach if self._max is None else self._max, reach if limit is None else limit
+        )
         try:
             self._array: npt.NDArray[np.uint8] = np.zeros(max(pages * PAGE, 1), dtype=np.uint8)
         except ValueError as error:  # more than numpy can count
@@ -137,16 +145,9 @@ class Memory:
         return found
 
     def try_grow(self, pages: int) -> int:
-        """The semantics of memory.grow: the previous size in pages, or -1.
-
-        A memory with 32-bit addresses never gets its very last page: so what has been accessed lies so far
-        below 2^32 that translated code need not look whether a pointer wraps behind it.
-        """
+        """The semantics of memory.grow: the previous size in pages, or -1."""
         before = self._pages
-        most = _REACH[self._type.address.bits]
-        if before + pages == most and pages and most == _REACH[32]:
-            return -1
-        if before + pages > (most if self._max is None else min(self._max, most)):
+        if pages and before + pages > self.most_pages:
             return -1
         if self.store is not None and not self.store.reserve_pages(pages):
             return -1

@@ -16,12 +16,13 @@ from pywasmvm.isa import Opcode
 from pywasmvm.module import Module
 from pywasmvm.syntax import Code
 from pywasmvm.translate import floats, integers
-from pywasmvm.translate.expr import ATOM, DEEPEST, TERNARY, TRAPS, Expr, call, merged
+from pywasmvm.translate.expr import ATOM, DEEPEST, TERNARY, TRAPS, Expr, call, constant, merged
 from pywasmvm.translate.floats import CARRIED, COMPUTED, clean
 from pywasmvm.translate.graph import CHECK, FALL, IF, RETURN, SWITCH, Edge, Graph, Node
 from pywasmvm.translate.integers import canonical
 from pywasmvm.translate.options import Options
 from pywasmvm.translate.ranges import Steps
+from pywasmvm.translate.versions import SMALL, Guard
 from pywasmvm.types import F64, I32, I64, NumType, RefType, ValType, VecType
 
 #: What is known of a local: bounds of its value, and how many low bits are zero.
@@ -163,6 +164,10 @@ class Body:
     def _leave(self, node: Node) -> None:
         """The end of a node: test, operands for the targets, states of the edges."""
         end = node.end
+        guard = self.graph.guards.get(node)
+        if guard is not None:
+            self._ask(node, guard)
+            return
         if end == RETURN:
             self._return(node)
             return
@@ -205,6 +210,49 @@ class Body:
             node.results = f"return {texts[0]}"
         else:
             node.results = f"return ({','.join(texts)})"
+
+    def _ask(self, node: Node, guard: Guard) -> None:
+        """The guard in front of a loop with a fast copy: asks what is not known, and tells the copy."""
+        self.settle()
+        facts = dict(self.facts)
+        tests = []
+        wide = []
+        for local in guard.small:
+            lo, hi, align = self.fact(local)
+            if hi >= SMALL:
+                if lo >= SMALL:  # a negative constant as start, for example: never small
+                    continue
+                wide.append(f"l{local}")
+                facts[local] = (lo, SMALL - 1, align)
+                self.local(local)
+        if wide:
+            tests.append(f"{'|'.join(wide)}<{SMALL}")
+        for local, bits in guard.aligned:
+            lo, hi, align = facts.get(local) or self.fact(local)
+            if align < bits:
+                tests.append(f"not l{local}&{(1 << bits) - 1}")
+                facts[local] = (lo, hi, bits)
+                self.local(local)
+        for local in guard.positive:
+            lo, hi, align = facts.get(local) or self.fact(local)
+            if lo == 0:
+                tests.append(f"l{local}")
+                facts[local] = (1, hi, align)
+                self.local(local)
+        for counter, end, step in guard.meets:
+            first, last = facts.get(counter) or self.fact(counter), facts.get(end) or self.fact(end)
+            if first[1] >= last[0]:
+                tests.append(f"l{counter}<l{end}")
+            if step > 1 and not (step & (step - 1) == 0 and min(first[2], last[2]) >= step.bit_length() - 1):
+                tests.append(f"not (l{end}-l{counter})%{step}")
+            self.local(counter)
+            self.local(end)
+        for local in (*guard.small, *(x for counter, end, _ in guard.meets for x in (counter, end))):
+            self.local(local)
+        node.test = _test(" and ".join(tests), f"not({' and '.join(tests)})") if tests else constant(1)
+        fast, slow = node.edges
+        self._state(fast, self.stack, facts)
+        self._state(slow, self.stack, self.facts)
 
     def _switch(self, selector: Expr, node: Node) -> Any:
         depths: tuple[int, ...] = self.code.immediates[node.last - 1]  # type: ignore[assignment]

@@ -8,7 +8,9 @@ from pywasmvm.translate.body import Body, complete
 from pywasmvm.translate.fuel import charge
 from pywasmvm.translate.graph import Graph
 from pywasmvm.translate.options import Options
+from pywasmvm.translate.ranges import MOST_INSTRUCTIONS
 from pywasmvm.translate.structure import Structure, TooDeep
+from pywasmvm.translate.versions import copy_loops
 from pywasmvm.translate.writer import Writer
 from pywasmvm.types import F32, F64, NumType, VecType
 
@@ -25,6 +27,12 @@ def source_of(module: Module, index: int, options: Options, *, marking: bool = F
     code, facts = module.body(index)
     type_ = module.context.functions[index].func
     graph = Graph(code, facts.heights, len(type_.results), module.context)
+    if len(code) <= MOST_INSTRUCTIONS and graph.loops:
+        types = list(type_.params)
+        for count, local_type in code.locals:
+            types += [local_type] * count
+        if copy_loops(graph, types):
+            graph.analyse()
     body = Body(module, index, code, graph, options, marking=marking)
     body.run()
     if options.fuel:

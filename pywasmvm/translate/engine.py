@@ -6,11 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from pywasmvm.runtime.func import WasmFunc
+from pywasmvm.runtime.instance import Instance
+from pywasmvm.runtime.memory import PAGE
 from pywasmvm.runtime.store import Store
 from pywasmvm.translate import faults
 from pywasmvm.translate.link import Translation
 from pywasmvm.translate.options import Options
 from pywasmvm.translate.support import Tail
+from pywasmvm.translate.versions import SMALL
+
+#: Memories that cannot get bigger have small addresses only.
+SMALL_PAGES = SMALL // PAGE
 
 
 class Translator:
@@ -19,17 +25,18 @@ class Translator:
     def __init__(self, name: str, *, flat: bool = False) -> None:
         self.name, self.flat = name, flat
 
-    def options(self, store: Store) -> Options:
-        """The variant of the code that the limits of a store ask for."""
+    def options(self, instance: Instance) -> Options:
+        """The variant of the code that the limits of a store and the memories of an instance ask for."""
+        store = instance.store
         limits = store.limits
         timed = limits.seconds is not None
         by_fuel = limits.fuel is not None or (timed and not store.watched)
-        return Options(poll=timed and not by_fuel, fuel=by_fuel, flat=self.flat)
+        return Options(poll=timed and not by_fuel, fuel=by_fuel, flat=self.flat, small=_small(instance))
 
     def prepare(self, func: WasmFunc) -> Callable[..., Any]:
         """The translated function, bound to its instance."""
         instance = func.instance
-        translation = translation_of(func, self.options(func.store))
+        translation = translation_of(func, self.options(instance))
         made = translation.function(instance, func.index)
         if "tail" not in made.__code__.co_names:
             return made
@@ -38,6 +45,10 @@ class Translator:
     def stopped(self, error: BaseException, store: Store) -> BaseException:
         """Faults of Python as the traps they stand for."""
         return faults.stopped(error, store)
+
+
+def _small(instance: Instance) -> bool:
+    return all(memory.most_pages <= SMALL_PAGES for memory in instance.memories)
 
 
 def translation_of(func: WasmFunc, options: Options) -> Translation:

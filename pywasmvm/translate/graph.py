@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pywasmvm.syntax import Catch, Code
 from pywasmvm.valid.context import Context
+
+if TYPE_CHECKING:
+    from pywasmvm.translate.versions import Guard
 
 #: How a node ends. FALL goes on to its only target; IF takes the first target when its operand is true; CHECK
 #: does so too, but its test is made by the instruction (br_on_null and the like); STOP never goes on.
@@ -124,8 +127,19 @@ class Graph:
         self.loops: dict[Node, Loop] = {}
         self.regions: list[Region] = []
         builder = _Builder(self, code, heights, results, context)
-        entry = builder.run()
-        self._number(entry)
+        #: Guards in front of loops that have a fast copy, and the headers of the copies (`versions.py`).
+        self.guards: dict[Node, Guard] = {}
+        self.fast: set[Node] = set()
+        self._entry = builder.run()
+        self.analyse()
+
+    def analyse(self) -> None:
+        """Order, dominators and containers; once more after nodes were added."""
+        for node in self.nodes:
+            node.order, node.idom, node.container = -1, None, None
+            node.in_edges = []
+        self.loops.clear()
+        self._number(self._entry)
         self._dominators()
         self._containers()
 

@@ -17,6 +17,7 @@ from pywasmvm.translate.body import BITS, MASKS, Body, number, rule
 from pywasmvm.translate.expr import ATOM, READS, READS_MEMORY, TRAPS, Expr, merged
 from pywasmvm.translate.floats import CARRIED, clean
 from pywasmvm.translate.integers import canonical
+from pywasmvm.translate.versions import SMALL
 from pywasmvm.types import F32, F64, I32, I64
 
 #: Letters of the typed views by kind of access, and the bounds of what they give.
@@ -56,7 +57,7 @@ def _learn(body: Body, base: Expr, offset: int, size: int) -> None:
     """Once the access has succeeded, the local it went through is known to be small enough."""
     if base.local is not None:
         lo, hi, align = body.fact(base.local)
-        top = HIGHEST - offset - size
+        top = (SMALL if body.options.small else HIGHEST) - offset - size
         if lo <= top < hi:
             body.facts[base.local] = (lo, top, align)
 

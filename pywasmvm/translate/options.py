@@ -10,12 +10,14 @@ class Options:
     """Variants of the code.
 
     `poll` looks at the stop flag of the store where code may run for long; `fuel` counts units of fuel;
-    `flat` uses the dispatcher instead of Python's own loops (`dispatch.py`).
+    `flat` uses the dispatcher instead of Python's own loops (`dispatch.py`); `small` says that no memory can
+    ever have more than 1 GiB.
     """
 
     poll: bool = False
     fuel: bool = False
     flat: bool = False
+    small: bool = False
 
     def __str__(self) -> str:
-        return "+".join(name for name in ("poll", "fuel", "flat") if getattr(self, name)) or "plain"
+        return "+".join(name for name in ("poll", "fuel", "flat", "small") if getattr(self, name)) or "plain"

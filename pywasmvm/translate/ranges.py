@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pywasmvm.translate.graph import Graph, Loop, Node
 from pywasmvm.translate.integers import is_canonical
+from pywasmvm.translate.versions import SMALL
 
 if TYPE_CHECKING:
     from pywasmvm.translate.body import Fact
@@ -37,6 +38,10 @@ class Step:
     amount: int  # signed
     bits: int
     start: Fact | None = None  # before the first iteration
+    #: In the fast copy of a loop, where everything is assumed to stay small.
+    fast: bool = False
+    #: The end that a counter is known to meet, by a guard.
+    meets: int = -1
     #: Bounds of its value on the ways back.
     back: list[tuple[int, int]] = field(default_factory=list)
     #: How much has been refuted: 0 nothing, 1 the upper (or lower) bound, 2 everything.
@@ -47,6 +52,11 @@ class Step:
         if self.start is None or self.refuted >= 2:
             return None
         lo, hi, align = self.start
+        if self.amount == 0:
+            return (0, SMALL - 1, 0) if hi < SMALL and not self.refuted else None
+        if self.fast and not self.refuted and hi < SMALL:
+            align = min(align, (self.amount & -self.amount).bit_length() - 1)
+            return (lo if self.amount > 0 else min(lo, -self.amount)), SMALL - 1, align
         mask, half = (1 << self.bits) - 1, (1 << (self.bits - 1)) - 1
         align = min(align, (self.amount & -self.amount).bit_length() - 1)
         if self.amount > 0:
@@ -66,6 +76,8 @@ class Steps:
             return
         for header, loop in graph.loops.items():
             found = _steps(graph, header, loop)
+            if header in graph.fast:
+                _hasten(graph, header, loop, found)
             if found:
                 self.loops[header] = found
 
@@ -108,15 +120,19 @@ class Steps:
         steps = self.loops.get(header, {})
         for this, other in ((compared[1], compared[2]), (compared[2], compared[1])):
             step = steps.get(-1 if this.local is None else this.local)
-            if step is None or step.start is None or step.amount < 0 or step.refuted >= 2:
+            if step is None or step.start is None or step.amount <= 0 or step.refuted >= 2:
                 continue
             fixed = other.value is not None or (
                 other.local is not None and not any(other.local in node.sets for node in header_nodes(header, self))
             )
             low, high, align = step.start
-            if not fixed or not is_canonical(other, step.bits) or high >= other.lo:
+            if not fixed or not is_canonical(other, step.bits):
                 continue
             size = step.amount
+            if other.local is not None and other.local == step.meets:
+                return ((step.local, low, other.hi - size),)
+            if high >= other.lo:
+                continue
             meets = size == 1 or (
                 size & (size - 1) == 0 and min(align, other.align) >= size.bit_length() - 1
             ) or (low == high and other.value is not None and (other.value - low) % size == 0)
@@ -133,7 +149,7 @@ class Steps:
             if any("call" in ops[i].name or "memory." in ops[i].name for i in range(node.first, node.last)):
                 return False
         for step in self.loops.get(header, {}).values():
-            if step.refuted < 2 and step.start is not None and step.back:
+            if step.amount and step.refuted < 2 and step.start is not None and step.back:
                 lo = min(step.start[0], *(lo for lo, _ in step.back))
                 hi = max(step.start[1], *(hi for _, hi in step.back))
                 if (hi - lo) // abs(step.amount) < SHORT:
@@ -182,6 +198,18 @@ def _steps(graph: Graph, header: Node, loop: Loop) -> dict[int, Step]:
             if amount:
                 found[local] = Step(local, amount, bits)
     return found
+
+
+def _hasten(graph: Graph, header: Node, loop: Loop, found: dict[int, Step]) -> None:
+    """In a fast copy every sum is assumed to stay small."""
+    (guard,) = (g for asking, g in graph.guards.items() if asking.edges[0].target is header)
+    changed = set().union(*(node.sets for node in loop.nodes))
+    for local in guard.small:
+        if local in changed:
+            found.setdefault(local, Step(local, 0, 32)).fast = True
+    for counter, end, _ in guard.meets:
+        if counter in found and end not in changed:
+            found[counter].meets = end
 
 
 def _once(node: Node, loop: Loop, latches: list[Node]) -> bool:

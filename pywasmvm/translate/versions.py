@@ -1,0 +1,188 @@
+"""Fast copies of inner loops: what cannot be proven before a loop is asked once, at its entry.
+
+A small loop without loops inside is copied. In front of both copies stands a guard that asks what the fast
+one assumes: that the integers it works with are small, that pointers are aligned, that a counter will meet its
+end. In the fast copy nothing wraps, then, as long as `ranges.py` can confirm the same for the next iteration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pywasmvm.syntax import MemArg
+from pywasmvm.translate.graph import IF, Edge, Graph, Loop, Node
+from pywasmvm.types import I32, ValType
+
+#: Loops with more instructions are not copied.
+MOST_INSTRUCTIONS = 160
+
+#: What the fast copy calls small: one digit of a Python integer, and a quarter of the address space.
+SMALL = 1 << 30
+
+
+@dataclass(slots=True)
+class Guard:
+    """What the fast copy of a loop assumes of locals at its entry."""
+
+    small: list[int] = field(default_factory=list)
+    #: (local, number of low bits that are zero)
+    aligned: list[tuple[int, int]] = field(default_factory=list)
+    #: (counter, its end, step): the counter is below its end and meets it.
+    meets: list[tuple[int, int, int]] = field(default_factory=list)
+    #: (counter): not zero, so that it can go down to zero.
+    positive: list[int] = field(default_factory=list)
+
+
+def copy_loops(graph: Graph, types: list[ValType]) -> bool:
+    """Give the innermost loops that are worth it a fast copy; whether there was one.
+
+    `types` are those of the locals.
+    """
+    entries = {loop.entry for loop in graph.loops.values()}
+    made = False
+    for header, loop in list(graph.loops.items()):
+        if any(node is not header and node in entries for node in loop.nodes):
+            continue
+        if any(node.region is not None for node in loop.nodes):
+            continue
+        if sum(node.last - node.first for node in loop.nodes) > MOST_INSTRUCTIONS:
+            continue
+        if any(edge.arity for edge in header.in_edges):
+            continue
+        guard = _guard(graph, header, loop, types)
+        if guard is not None:
+            _copy(graph, header, loop, guard)
+            made = True
+    return made
+
+
+def _copy(graph: Graph, header: Node, loop: Loop, guard: Guard) -> None:
+    count = len(graph.nodes) + len(graph.guards) * (MOST_INSTRUCTIONS + 1)
+    copies: dict[Node, Node] = {}
+    for node in loop.nodes:
+        count += 1
+        made = copies[node] = Node(count, node.first)
+        made.last, made.end, made.sets = node.last, node.end, node.sets
+    for node, made in copies.items():
+        made.edges = [Edge(made, copies.get(e.target, e.target), e.arity, e.height) for e in node.edges]
+    asking = Node(count + 1, header.first)
+    asking.end = IF
+    height = header.in_edges[0].height
+    for edge in header.in_edges:
+        if edge.source not in loop.nodes:
+            edge.target = asking
+    asking.edges = [Edge(asking, copies[header], 0, height), Edge(asking, header, 0, height)]
+    graph.guards[asking] = guard
+    graph.fast.add(copies[header])
+
+
+# -- what is worth asking ----------------------------------------------------------------------------------------
+
+
+def _guard(graph: Graph, header: Node, loop: Loop, types: list[ValType]) -> Guard | None:
+    ops, immediates = graph.code.ops, graph.code.immediates
+    used: set[int] = set()
+    sums: dict[int, bool] = {}
+    steps: dict[int, int] = {}
+    bases: dict[int, int] = {}
+    accesses = False
+    for node in loop.nodes:
+        for index in range(node.first, node.last):
+            name = ops[index].name
+            if name == "local.get":
+                used.add(immediates[index])  # type: ignore[arg-type]
+            elif name in ("local.set", "local.tee"):
+                local: int = immediates[index]  # type: ignore[assignment]
+                before = ops[index - 1].name if index > node.first else ""
+                sums[local] = sums.get(local, True) and before in ("i32.add", "i32.sub", "local.get", "i32.const")
+                step = _step(graph, index)
+                if step:
+                    steps[local] = 0 if local in steps else step
+            elif ops[index].access is not None:
+                accesses = True
+                base = _base(graph, index, node.first)
+                if base is not None:
+                    size = ops[index].access.size  # type: ignore[union-attr]
+                    memarg = immediates[index]
+                    if isinstance(memarg, MemArg) and 1 << memarg.align == size:
+                        bases[base] = max(bases.get(base, 1), size)
+    guard = Guard()
+    for local in sorted(used):
+        if types[local] is I32 and sums.get(local, True):
+            guard.small.append(local)
+    for local, size in bases.items():
+        if size > 1 and local in guard.small and steps.get(local, 0) % size == 0:
+            guard.aligned.append((local, size.bit_length() - 1))
+    for edge in header.in_edges:
+        if edge.source in loop.nodes:
+            _ends(graph, edge.source, steps, sums, types, guard)
+    if not accesses and not guard.meets and not guard.positive:
+        return None
+    return guard if any(local in steps or local in sums for local in guard.small) else None
+
+
+def _step(graph: Graph, index: int) -> int:
+    """The constant by which the assignment at `index` moves its local; 0 if it is something else."""
+    ops, immediates = graph.code.ops, graph.code.immediates
+    if index < 3 or ops[index - 1].name not in ("i32.add", "i32.sub"):
+        return 0
+    if ops[index - 2].name != "i32.const" or ops[index - 3].name not in ("local.get", "local.tee"):
+        return 0
+    if immediates[index - 3] != immediates[index]:
+        return 0
+    amount: int = immediates[index - 2]  # type: ignore[assignment]
+    amount = amount - (1 << 32) if amount >> 31 else amount
+    return -amount if ops[index - 1].name == "i32.sub" else amount
+
+
+def _base(graph: Graph, index: int, first: int) -> int | None:
+    """The local that the address of an access starts with."""
+    heights, ops = graph.heights, graph.code.ops
+    signature = ops[index].signature
+    if signature is None:
+        return None
+    height = heights[index] - len(signature.params)
+    at = index - 1
+    while at >= first and heights[at] != height:
+        at -= 1
+    if at < first or ops[at].name not in ("local.get", "local.tee"):
+        return None
+    return graph.code.immediates[at]  # type: ignore[return-value]
+
+
+def _ends(
+    graph: Graph, latch: Node, steps: dict[int, int], sums: dict[int, bool], types: list[ValType], guard: Guard
+) -> None:
+    """How the loop ends, if its last instructions say that a counter meets something."""
+    ops, immediates = graph.code.ops, graph.code.immediates
+    last = latch.last - 1
+    if last < 4 or ops[last].name != "br_if":
+        return
+    if ops[last - 1].name == "local.tee":  # down to zero
+        local: int = immediates[last - 1]  # type: ignore[assignment]
+        if steps.get(local) == -1 and local in guard.small:
+            guard.positive.append(local)
+        return
+    if ops[last - 1].name != "i32.ne":
+        return
+    found: list[int] = []
+    at = last - 2
+    while at >= latch.first and len(found) < 2:
+        name = ops[at].name
+        if name == "local.tee":
+            found.append(immediates[at])  # type: ignore[arg-type]
+            at -= 4 if _step(graph, at) else 99
+        elif name == "local.get":
+            found.append(immediates[at])  # type: ignore[arg-type]
+            at -= 1
+        else:
+            return
+    if len(found) != 2:
+        return
+    for counter, end in (found, found[::-1]):
+        step = steps.get(counter, 0)
+        if step > 0 and end not in sums and types[end] is I32 and counter in guard.small and end in guard.small:
+            guard.meets.append((counter, end, step))
+            return
+
+
