@@ -54,6 +54,7 @@ class Store:
         self.stop = CellType(False)
         #: Units that translated code may still use before it has to ask; below zero when it owes some.
         self.fuel_cell = CellType(0)
+        self.slots = 0  # variables of the running translated functions that have very many
         self.depth = 0  # frames of activations that wait in a host function
         #: Big frames, outermost first: the stack it is on, its place there, itself, slots of all up to it.
         self._big_frames: list[tuple[list[Any], int, Any, int]] = []

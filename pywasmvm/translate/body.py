@@ -9,7 +9,7 @@ them into a variable, and the order of everything the guest can observe stays Wa
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pywasmvm.isa import Opcode
@@ -30,6 +30,23 @@ Fact = tuple[int, int, int]
 
 BITS: dict[ValType, int] = {I32: 32, I64: 64}
 MASKS = {32: 0xFFFF_FFFF, 64: 0xFFFF_FFFF_FFFF_FFFF}
+
+
+class LocalTypes:
+    """The types of a function's locals, parameters first: a module may declare very many in a few bytes."""
+
+    __slots__ = ("_starts", "_types")
+
+    def __init__(self, params: Sequence[ValType], code: Code) -> None:
+        self._starts = [0]
+        self._types: list[ValType] = []
+        for count, local_type in [*((1, p) for p in params), *code.locals]:
+            if count:
+                self._types.append(local_type)
+                self._starts.append(self._starts[-1] + count)
+
+    def __getitem__(self, local: int) -> ValType:
+        return self._types[bisect_right(self._starts, local) - 1]
 
 
 class State:
@@ -55,12 +72,7 @@ class Body:
         self.code, self.graph, self.options, self.marking = code, graph, options, marking
         type_ = self.context.functions[index].func
         self.params, self.results = type_.params, type_.results
-        self._starts = [0]
-        self._types: list[ValType] = []
-        for count, local_type in [*((1, p) for p in self.params), *code.locals]:
-            if count:
-                self._types.append(local_type)
-                self._starts.append(self._starts[-1] + count)
+        self.types = LocalTypes(type_.params, code)
         self.uses: set[str] = set()
         #: f64 locals that may hold NaNs from outside; found out while translating (see `floats.py`).
         self.carrying: set[int] = set(range(len(self.params)))
@@ -485,8 +497,8 @@ class Body:
     # -- variables -----------------------------------------------------------------------------------------
 
     def local_type(self, local: int) -> ValType:
-        """The type of a local; a module may declare very many in a few bytes."""
-        return self._types[bisect_right(self._starts, local) - 1]
+        """The type of a local."""
+        return self.types[local]
 
     def fact(self, local: int) -> Fact:
         """Bounds and alignment of an integer local."""

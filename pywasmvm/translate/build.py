@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pywasmvm.module import Module
 from pywasmvm.translate import calls, memory, reference, table, variable, vector
-from pywasmvm.translate.body import Body, complete
+from pywasmvm.translate.body import Body, LocalTypes, complete
 from pywasmvm.translate.fuel import charge
 from pywasmvm.translate.graph import Graph
 from pywasmvm.translate.options import Options
@@ -28,10 +28,7 @@ def source_of(module: Module, index: int, options: Options, *, marking: bool = F
     type_ = module.context.functions[index].func
     graph = Graph(code, facts.heights, len(type_.results), module.context)
     if len(code) <= MOST_INSTRUCTIONS and graph.loops:
-        types = list(type_.params)
-        for count, local_type in code.locals:
-            types += [local_type] * count
-        if copy_loops(graph, types):
+        if copy_loops(graph, LocalTypes(type_.params, code)):
             graph.analyse()
     body = Body(module, index, code, graph, options, marking=marking)
     body.run()

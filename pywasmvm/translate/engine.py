@@ -12,8 +12,8 @@ from pywasmvm.runtime.store import Store
 from pywasmvm.translate import faults
 from pywasmvm.translate.link import Translation
 from pywasmvm.translate.options import Options
-from pywasmvm.translate.support import Tail
 from pywasmvm.translate.versions import SMALL
+from pywasmvm.translate.wrappers import wrapped
 
 #: Memories that cannot get bigger have small addresses only.
 SMALL_PAGES = SMALL // PAGE
@@ -37,10 +37,7 @@ class Translator:
         """The translated function, bound to its instance."""
         instance = func.instance
         translation = translation_of(func, self.options(instance))
-        made = translation.function(instance, func.index)
-        if "tail" not in made.__code__.co_names:
-            return made
-        return _trampoline(made)
+        return wrapped(translation.function(instance, func.index), func.store)
 
     def stopped(self, error: BaseException, store: Store) -> BaseException:
         """Faults of Python as the traps they stand for."""
@@ -59,17 +56,3 @@ def translation_of(func: WasmFunc, options: Options) -> Translation:
     if not isinstance(found, Translation):
         found = shared[key] = Translation(func.instance.module, options)
     return found
-
-
-def _trampoline(code: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes the tail calls of a function, and those of what it calls so, when their frames are gone."""
-
-    def run(*arguments: Any) -> Any:
-        result = code(*arguments)
-        while type(result) is Tail:
-            target = result.target.code
-            result = getattr(target, "body", target)(*result.arguments)
-        return result
-
-    run.body = code  # type: ignore[attr-defined]
-    return run

@@ -8,10 +8,14 @@ end. In the fast copy nothing wraps, then, as long as `ranges.py` can confirm th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pywasmvm.syntax import MemArg
 from pywasmvm.translate.graph import IF, Edge, Graph, Loop, Node
-from pywasmvm.types import I32, ValType
+from pywasmvm.types import I32
+
+if TYPE_CHECKING:
+    from pywasmvm.translate.body import LocalTypes
 
 #: Loops with more instructions are not copied.
 MOST_INSTRUCTIONS = 160
@@ -33,7 +37,7 @@ class Guard:
     positive: list[int] = field(default_factory=list)
 
 
-def copy_loops(graph: Graph, types: list[ValType]) -> bool:
+def copy_loops(graph: Graph, types: LocalTypes) -> bool:
     """Give the innermost loops that are worth it a fast copy; whether there was one.
 
     `types` are those of the locals.
@@ -79,7 +83,7 @@ def _copy(graph: Graph, header: Node, loop: Loop, guard: Guard) -> None:
 # -- what is worth asking ----------------------------------------------------------------------------------------
 
 
-def _guard(graph: Graph, header: Node, loop: Loop, types: list[ValType]) -> Guard | None:
+def _guard(graph: Graph, header: Node, loop: Loop, types: LocalTypes) -> Guard | None:
     ops, immediates = graph.code.ops, graph.code.immediates
     used: set[int] = set()
     sums: dict[int, bool] = {}
@@ -151,7 +155,7 @@ def _base(graph: Graph, index: int, first: int) -> int | None:
 
 
 def _ends(
-    graph: Graph, latch: Node, steps: dict[int, int], sums: dict[int, bool], types: list[ValType], guard: Guard
+    graph: Graph, latch: Node, steps: dict[int, int], sums: dict[int, bool], types: LocalTypes, guard: Guard
 ) -> None:
     """How the loop ends, if its last instructions say that a counter meets something."""
     ops, immediates = graph.code.ops, graph.code.immediates
