@@ -138,11 +138,16 @@ class Memory:
     # -- for engines -----------------------------------------------------------------------------------
 
     def cell(self, letter: str) -> CellType:
-        """A closure cell with the bytes seen as `struct` format letter, always of exactly the current size."""
+        """A closure cell with the bytes seen as `struct` format letter (`a`: as the numpy array), always of exactly
+        the current size.
+        """
         found = self.cells.get(letter)
         if found is None:
-            found = self.cells[letter] = CellType(self.u8 if letter == "B" else self.u8.cast(letter))
+            found = self.cells[letter] = CellType(self._seen_as(letter))
         return found
+
+    def _seen_as(self, letter: str) -> Any:
+        return self.u8 if letter == "B" else self.data if letter == "a" else self.u8.cast(letter)
 
     def try_grow(self, pages: int) -> int:
         """The semantics of memory.grow: the previous size in pages, or -1."""
@@ -167,7 +172,7 @@ class Memory:
         self._pages = before + pages
         self.u8 = self._array.data[:size]
         for letter, cell in self.cells.items():
-            cell.cell_contents = self.u8 if letter == "B" else self.u8.cast(letter)
+            cell.cell_contents = self._seen_as(letter)
         return before
 
     def _check(self, address: int, size: int) -> None:

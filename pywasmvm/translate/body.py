@@ -15,11 +15,13 @@ from typing import Any
 from pywasmvm.isa import Opcode
 from pywasmvm.module import Module
 from pywasmvm.syntax import Code
-from pywasmvm.translate import floats, integers
+from pywasmvm.runtime.limits import FREE
+from pywasmvm.translate import floats, idioms, integers
 from pywasmvm.translate.expr import ATOM, DEEPEST, TERNARY, TRAPS, Expr, call, constant, merged
 from pywasmvm.translate.floats import CARRIED, COMPUTED, clean
 from pywasmvm.translate.graph import CHECK, FALL, IF, RETURN, SWITCH, Edge, Graph, Node
 from pywasmvm.translate.integers import canonical
+from pywasmvm.translate.idioms import Bulk
 from pywasmvm.translate.options import Options
 from pywasmvm.translate.ranges import Steps
 from pywasmvm.translate.versions import SMALL, Guard
@@ -94,6 +96,7 @@ class Body:
         #: Values worth keeping by their text, and the locals they were computed from.
         self._memo: dict[str, tuple[Expr, frozenset[int]]] = {}
         self._unread: tuple[str, int] | None = None
+        self.bulk_nodes: set[Node] = set()
         #: Globals that the code assigns.
         self.assigned_globals: set[int] = set()
 
@@ -116,6 +119,9 @@ class Body:
 
     def _node(self, node: Node) -> None:
         self._enter(node)
+        if node in self.bulk_nodes:  # its statements are there already
+            self._leave(node)
+            return
         self.lines = node.lines
         self._memo.clear()
         self._unread = None
@@ -180,6 +186,10 @@ class Body:
         if guard is not None:
             self._ask(node, guard)
             return
+        bulk = self.graph.bulks.get(node)
+        if bulk is not None:
+            self._try_bulk(node, *bulk)
+            return
         if end == RETURN:
             self._return(node)
             return
@@ -197,8 +207,11 @@ class Body:
             return
         if end == FALL:
             # One way on: what a merge is not given stays as it is for those that come from elsewhere, too.
-            if node.edges[0].target.is_merge:
-                self.settle(keep=node.edges[0].arity)
+            edge = node.edges[0]
+            if edge.target.is_merge:
+                self.settle(keep=edge.arity)
+            elif edge.height + edge.arity < len(self.stack):
+                self.spill(TRAPS)  # also of operands that the jump drops
         else:
             self.settle()
         for place, edge in enumerate(node.edges):
@@ -265,6 +278,33 @@ class Body:
         fast, slow = node.edges
         self._state(fast, self.stack, facts)
         self._state(slow, self.stack, self.facts)
+
+    def _try_bulk(self, node: Node, bulk: Bulk, doing: Node) -> None:
+        """All iterations of a loop at once, if generated code finds that this is the same."""
+        for local in sorted(self.steps_of(bulk)):
+            self.local(local)
+        count, asked = idioms.conditions(bulk, self.use("m0"))
+        self.lines.append(f"n={count}")
+        test = " and ".join(asked)
+        node.test = _test(test, f"not({test})")
+        doing.lines = idioms.statements(bulk, self.use("a0"))
+        if self.options.fuel:
+            ops = self.code.ops
+            cost = sum(op.name not in FREE for n in bulk.nodes for op in ops[n.first : n.last])
+            doing.lines.insert(0, f"{self.use('fuel')}-=n*{cost}")
+        self._state(node.edges[0], self.stack, {k: v for k, v in self.facts.items() if k not in bulk.steps})
+        self._state(node.edges[1], self.stack, self.facts)
+        self.bulk_nodes.add(doing)
+
+    @staticmethod
+    def steps_of(bulk: Bulk) -> set[int]:
+        """The locals that a bulk operation reads."""
+        found = {local for a in (bulk.left, bulk.right) for local, _ in a.terms} | set(bulk.steps)
+        for access in (*bulk.loads, *bulk.stores):
+            found |= {local for local, _ in access.address.terms}
+        for store in bulk.stores:
+            found |= idioms.locals_of(store.value)
+        return found
 
     def _switch(self, selector: Expr, node: Node) -> Any:
         depths: tuple[int, ...] = self.code.immediates[node.last - 1]  # type: ignore[assignment]

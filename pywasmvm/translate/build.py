@@ -7,6 +7,7 @@ from pywasmvm.translate import calls, memory, reference, table, variable, vector
 from pywasmvm.translate.body import Body, LocalTypes, complete
 from pywasmvm.translate.fuel import charge
 from pywasmvm.translate.graph import Graph
+from pywasmvm.translate.idioms import insert_bulks
 from pywasmvm.translate.options import Options
 from pywasmvm.translate.ranges import MOST_INSTRUCTIONS
 from pywasmvm.translate.structure import Structure, TooDeep
@@ -30,6 +31,8 @@ def source_of(module: Module, index: int, options: Options, *, marking: bool = F
     if len(code) <= MOST_INSTRUCTIONS and graph.loops:
         if copy_loops(graph, LocalTypes(type_.params, code)):
             graph.analyse()
+            if insert_bulks(graph):
+                graph.analyse()
     body = Body(module, index, code, graph, options, marking=marking)
     body.run()
     if options.fuel:

@@ -14,6 +14,7 @@ from pywasmvm.syntax import Catch, Code
 from pywasmvm.valid.context import Context
 
 if TYPE_CHECKING:
+    from pywasmvm.translate.idioms import Bulk
     from pywasmvm.translate.versions import Guard
 
 #: How a node ends. FALL goes on to its only target; IF takes the first target when its operand is true; CHECK
@@ -129,7 +130,11 @@ class Graph:
         builder = _Builder(self, code, heights, results, context)
         #: Guards in front of loops that have a fast copy, and the headers of the copies (`versions.py`).
         self.guards: dict[Node, Guard] = {}
-        self.fast: set[Node] = set()
+        self.fast: dict[Node, Guard] = {}
+        #: Nodes that try a bulk operation, with what it is and the node that does it (`idioms.py`).
+        self.bulks: dict[Node, tuple[Bulk, Node]] = {}
+        memories = context.memories
+        self.context_memory_bits = memories[0].address.bits if memories else 0
         self._entry = builder.run()
         self.analyse()
 

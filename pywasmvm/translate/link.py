@@ -2,7 +2,7 @@
 
 Code objects know nothing of instances: what they share with the world are free variables, and each instance
 binds them to closure cells of its own memories, globals and functions. The name of a free variable says what
-it is: `m0` memory 0 as bytes (`m0I` as 32-bit words), `M0` the memory itself, `g3` a global, `f7` what runs
+it is: `m0` memory 0 as bytes (`m0I` as 32-bit words), `a0` its numpy array, `M0` the memory itself, `g3` a global, `f7` what runs
 function 7, `T0` the elements of table 0, `U0` the table, `I` the instance, `stop` the flag of its store
 and `fuel` its units.
 """
@@ -20,7 +20,7 @@ from pywasmvm.translate.options import Options
 from pywasmvm.translate.support import NAMES
 from pywasmvm.types import HeapType, ref
 
-_FREE = re.compile(r"([mMgfTU])(\d+)([HIQbhidf]?)")
+_FREE = re.compile(r"([amMgfTU])(\d+)([HIQbhidf]?)")
 _TYPE = re.compile(r"y(\d+)")
 _REFERENCE = re.compile(r"r([01])_(\w+)")
 
@@ -94,6 +94,8 @@ def bind(name: str, instance: Instance) -> CellType:
     kind, index, letter = found[1], int(found[2]), found[3]
     if kind == "m":
         return instance.memories[index].cell(letter or "B")
+    if kind == "a":
+        return instance.memories[index].cell("a")
     if kind == "f":
         return instance.code_cell(index)
     if kind == "g":

@@ -202,7 +202,7 @@ def _steps(graph: Graph, header: Node, loop: Loop) -> dict[int, Step]:
 
 def _hasten(graph: Graph, header: Node, loop: Loop, found: dict[int, Step]) -> None:
     """In a fast copy every sum is assumed to stay small."""
-    (guard,) = (g for asking, g in graph.guards.items() if asking.edges[0].target is header)
+    guard = graph.fast[header]
     changed = set().union(*(node.sets for node in loop.nodes))
     for local in guard.small:
         if local in changed:

@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import numpy as np
+
 from pywasmvm.errors import Trap, TrapKind, WasmException
 from pywasmvm.isa import ROWS
 from pywasmvm.numerics import bits, function
@@ -175,6 +177,24 @@ def i31_get_u(value: Any) -> int:
     return _i31(value).value
 
 
+# -- bulk operations -----------------------------------------------------------------------------------------------
+
+
+def elements(array: Any, count: int, dtype: str, address: int, stride: int) -> Any:
+    """`count` elements of a memory, `stride` bytes apart."""
+    return np.ndarray((count,), dtype, array, address, (stride,))
+
+
+def word(value: int) -> Any:
+    """An i32 as numpy's, shape `(1,)`: arrays wrap silently, where scalars would warn."""
+    return np.array([value & 0xFFFF_FFFF], np.uint32)
+
+
+def words(count: int, first: int, step: int) -> Any:
+    """The i32 values of a counter: shape `(count,)`, uint32."""
+    return (np.arange(count, dtype=np.int64) * step + first).astype(np.uint32)
+
+
 # -- the name space ----------------------------------------------------------------------------------------------
 
 
@@ -209,7 +229,7 @@ def _namespace() -> dict[str, Any]:
     ours: tuple[Callable[..., Any], ...] = (
         unreachable, null_function, null_reference, cast_failure, element, throw, throw_ref, struct_get,
         struct_get_s, struct_set, array_get, array_get_s, array_set, array_len, array_fill, array_copy,
-        array_new_data, array_new_elem, array_init_data, array_init_elem, i31_get_s, i31_get_u,
+        elements, word, words, array_new_data, array_new_elem, array_init_data, array_init_elem, i31_get_s, i31_get_u,
     )  # fmt: skip
     names.update({f.__name__: f for f in ours})
     for opcode in ROWS:

@@ -77,7 +77,7 @@ def _copy(graph: Graph, header: Node, loop: Loop, guard: Guard) -> None:
             edge.target = asking
     asking.edges = [Edge(asking, copies[header], 0, height), Edge(asking, header, 0, height)]
     graph.guards[asking] = guard
-    graph.fast.add(copies[header])
+    graph.fast[copies[header]] = guard
 
 
 # -- what is worth asking ----------------------------------------------------------------------------------------

@@ -60,10 +60,17 @@ def _module(kind: str, seed: int) -> bytes:
     return modules.mutant(seed, [modules.smith(n, run=n % 2 == 1) for n in range(ORIGINALS)])
 
 
-def _run(seed: int) -> tuple[str, int, str]:
+def _run(case: tuple[int, tuple[str, ...]]) -> tuple[str, int, str]:
     from tests.fuzz import execution
 
-    found = list(execution.divergences(modules.smith(seed, run=True), seed, execution.engine()))
+    seed, engines = case
+    data, native = modules.smith(seed, run=True), execution.engine()
+    found: list[str] = []
+    for engine in engines:
+        try:
+            found += [f"{engine}: {line}" for line in execution.divergences(data, seed, native, engine)]
+        except Exception as error:
+            found.append(f"{engine}: {type(error).__name__}: {error}")
     return "run", seed, "; ".join(found)
 
 
@@ -104,6 +111,7 @@ def main() -> int:
     parser.add_argument("--mutants", type=int, default=5000, help="how many damaged ones")
     parser.add_argument("--runs", type=int, default=500, help="how many modules to run")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--engines", default="interp,translate,translate-flat", help="of ours, to run")
     parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
     given = parser.parse_args()
     first = given.first
@@ -111,7 +119,8 @@ def main() -> int:
         pin(200, 500)
         return 0
     if given.what == "run":
-        found = _over(_run, range(first, first + given.runs), given.processes)
+        engines = tuple(given.engines.split(","))
+        found = _over(_run, [(seed, engines) for seed in range(first, first + given.runs)], given.processes)
         print(f"{given.runs} modules run, {found} divergences")
     else:
         cases = [("smith", seed) for seed in range(first, first + given.smith)]

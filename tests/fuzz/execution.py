@@ -140,12 +140,12 @@ def _agree(mine: tuple[str, Any], other: tuple[str, Any]) -> bool:
     return mine == other
 
 
-def divergences(data: bytes, seed: int, native: Any) -> Iterator[str]:
+def divergences(data: bytes, seed: int, native: Any, engine: str = "interp") -> Iterator[str]:
     """Run every exported function once, in order, in both engines, and name what differs."""
     theirs = wasmtime.Store(native)
     theirs.set_fuel(FUEL)
     compiled = wasmtime.Module(native, data)
-    store = Store(limits=StoreLimits(fuel=FUEL, call_depth=500))
+    store = Store(limits=StoreLimits(fuel=FUEL, call_depth=500), engine=engine)
     made: list[Any] = []
     mine = _ours(lambda: made.append(Instance(Module(data), store=store)))
     other = _theirs(lambda: made.append(wasmtime.Instance(theirs, compiled, [])))
