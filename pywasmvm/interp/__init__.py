@@ -5,4 +5,4 @@ from __future__ import annotations
 from pywasmvm.interp import machine
 from pywasmvm.runtime import engine
 
-engine.register(machine.Interpreter(), "interp", "auto")
+engine.register(machine.Interpreter(), "interp")

@@ -47,8 +47,9 @@ from pywasmvm.syntax import Code
     BRANCH_NON_NULL,
     BRANCH_CAST,
     BRANCH_CAST_FAIL,
+    ENTER,
     NOTHING,
-) = range(33)
+) = range(34)
 
 #: Kinds that reach linear memory with an address of the guest's: an IndexError there is the guest's trap.
 MEMORY_KINDS = frozenset({LOAD_DIRECT, STORE_DIRECT, LOAD, STORE})
@@ -84,6 +85,11 @@ class Prepared:
     results: int
     slots: int
     handlers: Sequence[Any] = ()
+    #: Heads of loops that another engine may enter, with the index of the `loop`: no operands are on the stack.
+    loops: Sequence[tuple[Block, int]] = ()
+    #: Calls until the function is hot, and how often it was found running (docs/adr/0012-translator.md).
+    heat: int = 0
+    samples: int = 0
 
     def offset(self, index: int) -> int:
         """Byte offset of an instruction in its module."""

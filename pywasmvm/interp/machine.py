@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from pywasmvm.errors import Exhaustion, Trap, TrapKind, WasmException, format_backtrace
 from pywasmvm.interp.blocks import (
@@ -29,6 +29,7 @@ from pywasmvm.interp.blocks import (
     CALL_REF,
     CONST,
     DROP,
+    ENTER,
     EXECUTE,
     GLOBAL_GET,
     GLOBAL_SET,
@@ -62,6 +63,24 @@ from pywasmvm.runtime.store import Store
 from pywasmvm.types import DefType
 
 
+class Tiers(Protocol):
+    """What a higher tier does for the machine, which asks when code may have got hot."""
+
+    policy: Any
+
+    def promote(self, func: WasmFunc) -> None:
+        """The function has been called often: give it code of its own, in `func.fast`."""
+
+    def sample(self, frames: list[Frame]) -> None:
+        """A quantum of work is over in these frames."""
+
+    def enter(self, func: WasmFunc, loop: int) -> Callable[..., Any] | None:
+        """What goes on from the head of a loop with all locals given, to the end of the function."""
+
+    def stopped(self, error: Exception) -> Exception:
+        """What came out of the code of this tier, as a trap if it was one."""
+
+
 class Machine:
     """Runs one call from the host.
 
@@ -71,6 +90,8 @@ class Machine:
 
     def __init__(self, store: Store, *, single: bool = False) -> None:
         self.store, self.single = store, single
+        #: Where hot code goes, if this is the lower of two tiers.
+        self.tiers: Tiers | None = None if single else getattr(store.engine, "tiers", None)
         self.frames: list[Frame] = []
         self.results: list[Any] = []
 
@@ -84,15 +105,31 @@ class Machine:
 
     def prepared(self, func: WasmFunc) -> Prepared:
         """The blocks of a function; shared by all instances of its module."""
-        key = ("step" if self.single else "interp", func.index)
+        # Tiers change blocks, so they have blocks of their own.
+        key = ("step" if self.single else "interp" if self.tiers is None else "tiered", func.index)
         shared = func.instance.module.prepared
         found = shared.get(key)
         if not isinstance(found, Prepared):
             found = prepare(func.instance.module, func.index, single=self.single)
+            if self.tiers is not None:
+                found.heat = self.tiers.policy.calls
             shared[key] = found
         if not self.single:
             func.prepared = found
         return found
+
+    @classmethod
+    def runner(cls, func: WasmFunc) -> Callable[..., Any]:
+        """A function that makes a machine for each call."""
+        store, count = func.store, len(func.type.results)
+
+        def run(*args: Any) -> Any:
+            machine = cls(store)
+            machine.enter(func, args)
+            results = machine.run()
+            return None if count == 0 else results[0] if count == 1 else tuple(results)
+
+        return run
 
     def run(self) -> list[Any]:
         """Run to the end; the results. Raises Trap, or what a host function raised."""
@@ -124,7 +161,7 @@ class Machine:
 
     def _execute(self, once: bool) -> bool:
         """Whether an exception was caught and there is more to do at once."""
-        store, frames = self.store, self.frames
+        store, frames, tiers = self.store, self.frames, self.tiers
         most = store.limits.call_depth
         depth_left = 1 << 62 if most is None else most - store.depth
         frame = frames[-1]
@@ -134,6 +171,7 @@ class Machine:
         budget = store.take()
         kind = index = 0
         callee: Func | None = None
+        fast: Callable[..., Any] | None = None
         tail = False
         try:
             if len(frames) > depth_left:
@@ -144,6 +182,8 @@ class Machine:
                     index, kind = block.start, NOTHING
                     owed, budget = budget, 0
                     budget = store.poll(owed)
+                    if tiers is not None:
+                        tiers.sample(frames)
                 # `memory` is None only where no operation reaches it, and a block ends in a jump or has a
                 # successor: validation saw to both, which is what the suppressions below rest on.
                 for kind, arg, index in block.ops:  # noqa: B007 - what stopped us, when something does
@@ -264,6 +304,13 @@ class Machine:
                         if not is_instance(stack[-1], arg[1]):
                             block = arg[0]
                             break
+                    elif kind == ENTER:
+                        fast = tiers.enter(frame.func, arg[1])  # type: ignore[union-attr]
+                        if fast is None:
+                            arg[0].ops = arg[0].ops[1:]
+                            continue
+                        callee, tail = frame.func, True
+                        break
                     elif kind != NOTHING:
                         raise LookupError(f"operation of kind {kind}")
                 else:
@@ -280,7 +327,9 @@ class Machine:
                 # A call. The frame waits at this instruction and goes on with the block after it.
                 frame.index, frame.block = index, block.next  # type: ignore[assignment]
                 count = callee.arity
-                if count:
+                if fast is not None:  # this very frame goes on as translated code
+                    args = locals_
+                elif count:
                     args = stack[-count:]
                     del stack[-count:]
                 else:
@@ -288,12 +337,18 @@ class Machine:
                 if tail:
                     # Its frame makes room for that of the callee, whose results are those of the caller.
                     frames.pop()
-                if type(callee) is not HostFunc:
+                if type(callee) is not HostFunc and fast is None:
+                    fast = callee.fast
+                if type(callee) is not HostFunc and fast is None:
                     if len(frames) >= depth_left:
                         raise Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
                     prepared: Prepared | None = None if self.single else callee.prepared
                     if prepared is None:
                         prepared = self.prepared(callee)
+                    if tiers is not None:
+                        prepared.heat -= 1
+                        if prepared.heat <= 0:
+                            tiers.promote(callee)
                     args += prepared.zeros
                     called = Frame(callee, prepared, args)
                     if prepared.slots >= BIG_FRAME:
@@ -308,9 +363,13 @@ class Machine:
                     budget = 0
                     store.depth += len(frames)
                     try:
-                        returned = _call_host(callee, frame, args)
+                        if fast is None:
+                            returned = _call_host(callee, frame, args)
+                        else:
+                            returned = _as_list(fast(*args), len(callee.type.results))
                     finally:
                         store.depth -= len(frames)
+                    fast = None
                     if tail:
                         if not frames:
                             self.results = list(returned)
@@ -353,6 +412,8 @@ class Machine:
             error = Trap(TrapKind.OUT_OF_BOUNDS_MEMORY_ACCESS)
         elif isinstance(error, RecursionError):
             error = Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
+        if self.tiers is not None:
+            error = self.tiers.stopped(error)
         frames = tuple(frame.trace() for frame in reversed(self.frames))
         if isinstance(error, Trap):
             error.frames += frames
@@ -372,6 +433,11 @@ def _element(elements: list[Any], index: int, type_: DefType) -> Func:
     if found.deftype is not type_ and type_ not in found.deftype.supers:
         raise Trap(TrapKind.INDIRECT_CALL_TYPE_MISMATCH)
     return found
+
+
+def _as_list(returned: Any, count: int) -> Sequence[Any]:
+    """What the code of a function returned: None, one value or a tuple."""
+    return () if count == 0 else (returned,) if count == 1 else returned
 
 
 def _call_host(callee: Func, frame: Frame, args: list[Any]) -> Sequence[Any]:
@@ -399,15 +465,7 @@ class Interpreter:
 
     def prepare(self, func: WasmFunc) -> Callable[..., Any]:
         """A machine for each call of the function from outside; inside they are frames of the same machine."""
-        store, count = func.store, len(func.type.results)
-
-        def run(*args: Any) -> Any:
-            machine = Machine(store)
-            machine.enter(func, args)
-            results = machine.run()
-            return None if count == 0 else results[0] if count == 1 else tuple(results)
-
-        return run
+        return Machine.runner(func)
 
     def stopped(self, error: BaseException, store: Store) -> BaseException:
         """The machine has seen to it already."""

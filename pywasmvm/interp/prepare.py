@@ -99,7 +99,7 @@ def prepare(module: Module, index: int, *, single: bool = False) -> Prepared:
         zeros += [default(local_type)] * count
     lowering = _Lowering(code, facts.heights, len(type_.results), module.context, single)
     slots = len(type_.params) + len(zeros) + max(facts.heights)
-    return Prepared(code, lowering.run(), zeros, len(type_.results), slots, lowering.handlers)
+    return Prepared(code, lowering.run(), zeros, len(type_.results), slots, lowering.handlers, lowering.loops)
 
 
 class _Lowering:
@@ -108,6 +108,7 @@ class _Lowering:
     def __init__(self, code: Code, heights: array[int], results: int, context: Context, single: bool) -> None:
         self.code, self.heights, self.context, self.single = code, heights, context, single
         self.handlers: list[exception.Handler] = []
+        self.loops: list[tuple[Block, int]] = []
         entry = Block()
         entry.cost = 1  # a call costs a unit besides its instructions
         self.entry = entry
@@ -224,6 +225,8 @@ class _Lowering:
         if label.live:
             self.marker()
             self.begin(label.target)
+            if self.heights[self.index] == 0:
+                self.loops.append((label.target, self.index))
 
     def if_(self, immediate: object) -> None:
         label = self.open("if", self.context.block_type(immediate), 1)

@@ -40,7 +40,7 @@ _PACKAGES = {
     "interp": "pywasmvm.interp",
     "translate": "pywasmvm.translate",
     "translate-flat": "pywasmvm.translate",
-    "auto": "pywasmvm.interp",
+    "auto": "pywasmvm.translate",
 }
 
 

@@ -30,7 +30,7 @@ class Func(abc.ABC):
     call, inside of an entered store: canonical values in; None, one value or a tuple out.
     """
 
-    __slots__ = ("__weakref__", "arity", "code", "deftype", "name", "type")
+    __slots__ = ("__weakref__", "arity", "code", "deftype", "fast", "name", "type")
 
     code: Callable[..., Any]
 
@@ -71,6 +71,8 @@ class WasmFunc(Func):
         self.arity = len(self.type.params)
         self.instance, self.index, self.store = instance, index, instance.store
         self.prepared: Any = None
+        #: Translated code, when an interpreter runs the rest: it calls this.
+        self.fast: Callable[..., Any] | None = None
         self.code = functools.partial(_first_call, self)
 
     @property

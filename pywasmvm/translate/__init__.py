@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pywasmvm.runtime.engine import register
 from pywasmvm.translate.engine import Translator
+from pywasmvm.translate.tiers import Tiered
 
 register(Translator("translate"), "translate")
+register(Tiered(), "auto")
 register(Translator("translate-flat", flat=True), "translate-flat")

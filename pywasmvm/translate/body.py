@@ -47,6 +47,9 @@ class LocalTypes:
                 self._types.append(local_type)
                 self._starts.append(self._starts[-1] + count)
 
+    def __len__(self) -> int:
+        return self._starts[-1]
+
     def __getitem__(self, local: int) -> ValType:
         return self._types[bisect_right(self._starts, local) - 1]
 
@@ -78,6 +81,8 @@ class Body:
         self.uses: set[str] = set()
         #: f64 locals that may hold NaNs from outside; found out while translating (see `floats.py`).
         self.carrying: set[int] = set(range(len(self.params)))
+        #: How many locals are given from outside.
+        self.given = len(self.params)
         self.missed: set[int] = set()
         self.steps = Steps(graph)
         self._restart()
@@ -87,7 +92,7 @@ class Body:
         self.lines: list[str] = []
         self.stack: list[Expr] = []
         self.facts: dict[int, Fact] = {}
-        self.assigned: set[int] = set(range(len(self.params)))
+        self.assigned: set[int] = set(range(self.given))
         #: Locals that need their zero at the entry.
         self.zeroed: set[int] = set()
         self.temps = 0
@@ -99,6 +104,12 @@ class Body:
         self.bulk_nodes: set[Node] = set()
         #: Globals that the code assigns.
         self.assigned_globals: set[int] = set()
+
+    def enter_with_all(self) -> None:
+        """The code begins inside of the function, and all locals are given."""
+        self.given = len(self.types)
+        self.carrying = set(range(self.given))
+        self._restart()
 
     # -- the run -----------------------------------------------------------------------------------------
 

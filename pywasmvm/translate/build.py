@@ -20,20 +20,34 @@ RULE_FILES = (calls, memory, reference, table, variable, vector)
 complete()
 
 
-def source_of(module: Module, index: int, options: Options, *, marking: bool = False) -> str:
+#: A loop of a function with more locals is not entered from outside.
+MOST_LOCALS = 2_000
+
+
+def source_of(
+    module: Module, index: int, options: Options, *, loop: int = -1, marking: bool = False
+) -> str | None:
     """The Python source of a defined function (index with imports counted).
+
+    With `loop`, the index of a `loop` instruction, that of what is left from its head on, a function of all
+    locals; None where the loop cannot be entered from outside.
 
     Raises MalformedError or InvalidError for a body that was not looked at before (lazy validation).
     """
     code, facts = module.body(index)
     type_ = module.context.functions[index].func
     graph = Graph(code, facts.heights, len(type_.results), module.context)
+    types = LocalTypes(type_.params, code)
+    if loop >= 0 and not (len(types) < MOST_LOCALS and graph.enter_at(loop)):
+        return None
     if len(code) <= MOST_INSTRUCTIONS and graph.loops:
-        if copy_loops(graph, LocalTypes(type_.params, code)):
+        if copy_loops(graph, types):
             graph.analyse()
             if insert_bulks(graph):
                 graph.analyse()
     body = Body(module, index, code, graph, options, marking=marking)
+    if loop >= 0:
+        body.enter_with_all()
     body.run()
     if options.fuel:
         charge(body, graph)
@@ -66,7 +80,7 @@ def _written(body: Body, graph: Graph, options: Options) -> str:
         zero = "0.0" if type_ in (F32, F64) else "0" if isinstance(type_, NumType | VecType) else "None"
         zeroes.setdefault(zero, []).append(f"l{local}")
     head += [f"  {'='.join(names)}={zero}" for zero, names in zeroes.items()]
-    params = ",".join(f"l{i}" for i in range(len(body.params)))
+    params = ",".join(f"l{i}" for i in range(body.given))
     free = "".join(f"{name}=" for name in sorted(body.uses))
     declared = [f" {free}None"] if free else []
     return "\n".join(["def make():", *declared, f" def F({params}):", *head, *lines, " return F", ""])

@@ -36,23 +36,23 @@ class Translator:
     def prepare(self, func: WasmFunc) -> Callable[..., Any]:
         """The translated function, bound to its instance."""
         instance = func.instance
-        translation = translation_of(func, self.options(instance))
+        translation = translation_of(instance, self.options(instance))
         return wrapped(translation.function(instance, func.index), func.store)
 
     def stopped(self, error: BaseException, store: Store) -> BaseException:
         """Faults of Python as the traps they stand for."""
-        return faults.stopped(error, store)
+        return faults.stopped(error)
 
 
 def _small(instance: Instance) -> bool:
     return all(memory.most_pages <= SMALL_PAGES for memory in instance.memories)
 
 
-def translation_of(func: WasmFunc, options: Options) -> Translation:
+def translation_of(instance: Instance, options: Options) -> Translation:
     """The translated functions of its module, shared by all instances."""
-    shared = func.instance.module.prepared
+    shared = instance.module.prepared
     key = (f"translate {options}", -1)
     found = shared.get(key)
     if not isinstance(found, Translation):
-        found = shared[key] = Translation(func.instance.module, options)
+        found = shared[key] = Translation(instance.module, options)
     return found

@@ -17,7 +17,6 @@ from typing import Any
 
 from pywasmvm.errors import Exhaustion, Frame, Trap, TrapKind, WasmException, format_backtrace
 from pywasmvm.runtime import access
-from pywasmvm.runtime.store import Store
 from pywasmvm.translate.build import source_of
 from pywasmvm.translate.link import PREFIX, Translation
 
@@ -30,11 +29,17 @@ _MARK = re.compile("\x01(\\d+)\x02")
 _MOST_FRAMES = 50
 
 
-def stopped(error: BaseException, store: Store) -> BaseException:
+def stopped(error: BaseException) -> BaseException:
     """A Trap with frames for what the guest did wrong; everything else as it is, with a note of the frames."""
     if not isinstance(error, Exception):
         return error
     places, inside = _places(error.__traceback__)
+    # The same exception may pass here again further out: frames are reported once.
+    told: int = getattr(error, "_wasm_frames", 0)
+    if told:
+        places, inside = places[: len(places) - told], False
+    if places:
+        error._wasm_frames = told + len(places)  # type: ignore[attr-defined]
     if isinstance(error, RecursionError):
         found: Exception = Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
     elif inside and places and not isinstance(error, Trap | WasmException):
@@ -51,8 +56,9 @@ def stopped(error: BaseException, store: Store) -> BaseException:
     return found
 
 
-#: A frame of translated code: its translation, the function's index, line and columns of what it was doing.
-Place = tuple[Translation, int, int | None, int | None, int | None]
+#: A frame of translated code: its translation, the indices of the function and of the loop where it was entered
+#: (-1: at its beginning), line and column of what it was doing.
+Place = tuple[Translation, int, int, int | None, int | None]
 
 
 def _places(traceback: TracebackType | None) -> tuple[list[Place], bool]:
@@ -70,9 +76,9 @@ def _places(traceback: TracebackType | None) -> tuple[list[Place], bool]:
         inside = translated or (inside and code.co_filename == access.__file__)
         if translated:
             translation = traceback.tb_frame.f_globals["__wasm__"]
-            index = int(code.co_filename[len(PREFIX) :].split(" ", 1)[0])
-            line, _, column, end = _position(code, traceback.tb_lasti)
-            places.append((translation, index, line, column, end))
+            index, loop = map(int, code.co_filename[len(PREFIX) :].split(" ", 2)[:2])
+            line, _, column, _ = _position(code, traceback.tb_lasti)
+            places.append((translation, index, loop, line, column))
         traceback = traceback.tb_next
     return places, inside
 
@@ -110,11 +116,11 @@ def _frame(place: Place) -> Frame:
 
 
 @functools.lru_cache(maxsize=64)
-def _marked(translation: Translation, index: int) -> list[list[tuple[int, int]]]:
+def _marked(translation: Translation, index: int, loop: int) -> list[list[tuple[int, int]]]:
     """For each line of the source the columns where instructions begin, with their numbers."""
-    text = source_of(translation.module, index, translation.options, marking=True)
+    text = source_of(translation.module, index, translation.options, loop=loop, marking=True)
     lines = []
-    for line in text.split("\n"):
+    for line in (text or "").split("\n"):
         found = []
         cut = 0
         for match in _MARK.finditer(line):
@@ -126,8 +132,8 @@ def _marked(translation: Translation, index: int) -> list[list[tuple[int, int]]]
 
 def _instructions(place: Place) -> list[tuple[int, str, int]]:
     """The instructions that the failing expression may be: (number, name, column), the likeliest first."""
-    translation, index, line, column, _ = place
-    lines = _marked(translation, index)
+    translation, index, loop, line, column = place
+    lines = _marked(translation, index, loop)
     if line is None or line > len(lines):
         return []
     marks = lines[line - 1]

@@ -144,9 +144,44 @@ class Graph:
             node.order, node.idom, node.container = -1, None, None
             node.in_edges = []
         self.loops.clear()
+        self.nodes = []
         self._number(self._entry)
         self._dominators()
         self._containers()
+
+    def enter_at(self, loop: int) -> bool:
+        """Let the function begin at the head of a loop (the index of the `loop`); whether that is possible.
+
+        It is not where that makes a loop with two ways in, or in a try region.
+        """
+        for header in self.loops:
+            if header.first == loop + 1 and self.code.ops[loop].name == "loop":
+                if header.container is None or any(edge.arity for edge in header.in_edges):
+                    return False
+                container: Container | None = header.container
+                while container is not None:
+                    if isinstance(container, Region):
+                        return False
+                    container = container.outer
+                entry = Node(len(self.nodes) + 1_000_000, header.first)
+                entry.end = FALL
+                entry.edges = [Edge(entry, header, 0, 0)]
+                self._entry = entry
+                self.analyse()
+                return self._reducible()
+        return False
+
+    def _reducible(self) -> bool:
+        """Whether every way back leads to a node that dominates where it comes from."""
+        for node in self.nodes:
+            for edge in node.edges:
+                if edge.target.order <= node.order:
+                    above: Node | None = node
+                    while above is not None and above.order > edge.target.order:
+                        above = above.idom
+                    if above is not edge.target:
+                        return False
+        return True
 
     # -- analysis ----------------------------------------------------------------------------------------
 

@@ -28,9 +28,9 @@ _REFERENCE = re.compile(r"r([01])_(\w+)")
 PREFIX = "<wasm "
 
 
-def file_name(module: Module, index: int) -> str:
+def file_name(module: Module, index: int, loop: int = -1) -> str:
     """What Python shows as the file of a translated function."""
-    return f"{PREFIX}{index} {module.name}>"
+    return f"{PREFIX}{index} {loop} {module.name}>"
 
 
 class Translation:
@@ -38,21 +38,25 @@ class Translation:
 
     def __init__(self, module: Module, options: Options) -> None:
         self.module, self.options = module, options
-        self.codes: dict[int, CodeType] = {}
+        self.codes: dict[tuple[int, int], CodeType | None] = {}
         self.globals: dict[str, Any] = dict(NAMES)
         self.globals["__wasm__"] = self
 
-    def code(self, index: int) -> CodeType:
-        """The code object of a function; translated when first asked for."""
-        found = self.codes.get(index)
-        if found is None:
-            source = source_of(self.module, index, self.options)
-            found = self.codes[index] = compiled(source, file_name(self.module, index))
-        return found
+    def code(self, index: int, loop: int = -1) -> CodeType | None:
+        """The code object of a function, or of what is left of it from the head of a loop on (the index of the
+        `loop`; None where that cannot be entered); translated when first asked for.
+        """
+        key = (index, loop)
+        if key not in self.codes:
+            source = source_of(self.module, index, self.options, loop=loop)
+            self.codes[key] = None if source is None else compiled(source, file_name(self.module, index, loop))
+        return self.codes[key]
 
-    def function(self, instance: Instance, index: int) -> FunctionType:
-        """The function bound to an instance."""
-        code = self.code(index)
+    def function(self, instance: Instance, index: int, loop: int = -1) -> FunctionType | None:
+        """The function, or that part of it, bound to an instance."""
+        code = self.code(index, loop)
+        if code is None:
+            return None
         for name in code.co_names:
             if name not in self.globals:
                 self._define(name)
