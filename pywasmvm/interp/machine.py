@@ -63,6 +63,10 @@ from pywasmvm.runtime.store import Store
 from pywasmvm.types import DefType
 
 
+#: Machines that may wait for each other: host or translated code is between them, which needs the C stack.
+MOST_MACHINES = 500
+
+
 class Tiers(Protocol):
     """What a higher tier does for the machine, which asks when code may have got hot."""
 
@@ -124,9 +128,15 @@ class Machine:
         store, count = func.store, len(func.type.results)
 
         def run(*args: Any) -> Any:
-            machine = cls(store)
-            machine.enter(func, args)
-            results = machine.run()
+            if store.machines >= MOST_MACHINES:
+                raise Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
+            store.machines += 1
+            try:
+                machine = cls(store)
+                machine.enter(func, args)
+                results = machine.run()
+            finally:
+                store.machines -= 1
             return None if count == 0 else results[0] if count == 1 else tuple(results)
 
         return run
@@ -310,6 +320,7 @@ class Machine:
                             arg[0].ops = arg[0].ops[1:]
                             continue
                         callee, tail = frame.func, True
+                        budget += block.cost  # translated code pays for the iteration itself
                         break
                     elif kind != NOTHING:
                         raise LookupError(f"operation of kind {kind}")
@@ -408,12 +419,12 @@ class Machine:
 
     def _stopped(self, error: Exception, kind: int) -> Exception:
         """What to raise for an exception that ended the loop: traps get their kind and wasm frames."""
+        if self.tiers is not None:
+            error = self.tiers.stopped(error)
         if kind in MEMORY_KINDS and isinstance(error, IndexError | struct.error | OverflowError):
             error = Trap(TrapKind.OUT_OF_BOUNDS_MEMORY_ACCESS)
         elif isinstance(error, RecursionError):
             error = Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
-        if self.tiers is not None:
-            error = self.tiers.stopped(error)
         frames = tuple(frame.trace() for frame in reversed(self.frames))
         if isinstance(error, Trap):
             error.frames += frames

@@ -18,8 +18,14 @@ from pywasmvm.runtime.engine import Engine, engine_named
 from pywasmvm.runtime.limits import FRAME_SLOTS, QUANTUM, REENTRY_DEPTH, StoreLimits
 from pywasmvm.runtime.watchdog import WATCHDOG
 
+#: What runs functions when nobody says.
+DEFAULT_ENGINE = "auto"
+
 #: Python frames that `REENTRY_DEPTH` turns between host and guest may need.
 _RECURSION_LIMIT = 8_000
+
+#: Calls of translated functions that may nest when no limit is set, or a higher one.
+_MOST_FRAMES = 60_000
 
 #: Python frames for the host itself, besides those of translated functions.
 _SPARE_FRAMES = 2_000
@@ -28,13 +34,14 @@ _SPARE_FRAMES = 2_000
 class Store:
     """Memories, tables, globals and functions share a store with their instances.
 
-    `limits` may be replaced between calls. `engine` names what runs functions: `"interp"`, or `"auto"` for
-    the best there is. Raises ValueError for an unknown engine.
+    `limits` may be replaced between calls; how large a memory may ever get is fixed when it is made. `engine`
+    names what runs functions: `"interp"`, `"translate"`, or `"auto"`, which moves to translated code what gets
+    hot. Raises ValueError for an unknown engine.
     """
 
-    def __init__(self, limits: StoreLimits | None = None, *, engine: str = "auto") -> None:
+    def __init__(self, limits: StoreLimits | None = None, *, engine: str | None = None) -> None:
         self._limits = limits if limits is not None else StoreLimits()
-        self.engine: Engine = engine_named(engine)
+        self.engine: Engine = engine_named(DEFAULT_ENGINE if engine is None else engine)
         self.pages = 0  # of all memories of this store
         self.elements = 0  # of all tables of this store
         self.heap = 0  # fields and elements of all its structs and arrays, and one for each
@@ -55,6 +62,7 @@ class Store:
         #: Units that translated code may still use before it has to ask; below zero when it owes some.
         self.fuel_cell = CellType(0)
         self.slots = 0  # variables of the running translated functions that have very many
+        self.machines = 0  # of the interpreter, that wait for each other
         self.depth = 0  # frames of activations that wait in a host function
         #: Big frames, outermost first: the stack it is on, its place there, itself, slots of all up to it.
         self._big_frames: list[tuple[list[Any], int, Any, int]] = []
@@ -99,7 +107,7 @@ class Store:
     def _prepare(self) -> None:
         """Set up the first call, and every call where no thread watches the time."""
         most = self._limits.call_depth
-        needed = _RECURSION_LIMIT if most is None else max(_RECURSION_LIMIT, most + _SPARE_FRAMES)
+        needed = max(_RECURSION_LIMIT, (_MOST_FRAMES if most is None else min(most, _MOST_FRAMES)) + _SPARE_FRAMES)
         if sys.getrecursionlimit() < needed:
             # Raised once and left there: lowering it while another thread is deep kills the process.
             sys.setrecursionlimit(needed)

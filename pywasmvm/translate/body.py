@@ -85,6 +85,8 @@ class Body:
         self.given = len(self.params)
         self.missed: set[int] = set()
         self.steps = Steps(graph)
+        #: Fuel is paid up to each call, because exceptions may come out of it.
+        self.piecewise = options.fuel and bool(self.context.tags)
         self._restart()
 
     def _restart(self) -> None:
@@ -137,6 +139,7 @@ class Body:
         self._memo.clear()
         self._unread = None
         self.calling = False
+        self._paid = node.first
         ops, immediates = self.code.ops, self.code.immediates
         rules, plain = RULES, PLAIN
         for index in range(node.first, node.last):
@@ -149,6 +152,7 @@ class Body:
             rule = rules.get(opcode.name)
             if rule is not None:
                 rule(self, immediates[index])
+        self.pay()
         self._leave(node)
 
     def _enter(self, node: Node) -> None:
@@ -635,6 +639,29 @@ class Body:
     def fresh(self) -> str:
         """The variable that holds a value between its test and its use, which follow each other at once."""
         return "w"
+
+    def pay(self) -> None:
+        """Pay for the instructions up to this one, in code where exceptions are thrown."""
+        if self.piecewise:
+            here = self.at_instruction + 1
+            cost = sum(op.name not in FREE for op in self.code.ops[self._paid : here])
+            if self._paid == 0 and self.given == len(self.params):
+                cost += 1
+            self._paid = max(here, self._paid)
+            if cost:
+                self.lines.append(f"{self.use('fuel')}-={cost}")
+
+    def sized(self, operands: list[Expr]) -> list[Expr]:
+        """The operands of an instruction whose work has the size that the last one says: fuel is paid for it."""
+        if self.options.fuel and operands:
+            operands[-1] = number(canonical(operands[-1], operands[-1].bits or 32, self))
+            operands = self.names(*operands)
+        return operands
+
+    def pay_for(self, size: str) -> None:
+        """Pay for work of this size, after it was done."""
+        if self.options.fuel:
+            self.lines.append(f"{self.use('fuel')}-={size}")
 
     def poll(self) -> None:
         """A call follows that may lead back here: look at the stop flag, once in each node."""

@@ -17,6 +17,7 @@ def _arguments(body: Body, type_: FuncType) -> list[str]:
     operands = body.pop_many(len(type_.params))
     texts = [body.escaping(e) for e in operands]
     body.spill(READS | TRAPS)
+    body.pay()
     return texts
 
 
@@ -121,6 +122,7 @@ def _throw(body: Body, index: int) -> None:
 def _throw_ref(body: Body, immediate: None) -> None:
     exn = body.pop()
     body.spill(TRAPS)
+    body.pay()
     body.statement(body.mark(f"throw_ref({exn.text})"))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import re
 import struct
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import Any
 
 from pywasmvm.errors import Exhaustion, Frame, Trap, TrapKind, WasmException, format_backtrace
@@ -24,9 +24,6 @@ from pywasmvm.translate.link import PREFIX, Translation
 _OUTSIDE = (IndexError, struct.error, OverflowError)
 
 _MARK = re.compile("\x01(\\d+)\x02")
-
-#: Frames of a backtrace that are kept of a very deep stack: so many of the innermost, and of the outermost.
-_MOST_FRAMES = 50
 
 
 def stopped(error: BaseException) -> BaseException:
@@ -46,9 +43,11 @@ def stopped(error: BaseException) -> BaseException:
         found = _fault(error, places[-1])
     else:
         found = error
-    if len(places) > 2 * _MOST_FRAMES:
-        places = places[:_MOST_FRAMES] + places[-_MOST_FRAMES:]
-    frames = tuple(_frame(place) for place in reversed(places))
+    known: dict[Place, Frame] = {}  # a deep recursion is at one place all the time
+    for place in places:
+        if place not in known:
+            known[place] = _frame(place)
+    frames = tuple(known[place] for place in reversed(places))
     if isinstance(found, Trap):
         found.frames += frames
     elif frames:
@@ -69,6 +68,7 @@ def _places(traceback: TracebackType | None) -> tuple[list[Place], bool]:
     """
     places: list[Place] = []
     inside = False
+    positions: dict[tuple[CodeType, int], tuple[int | None, int | None, int | None, int | None]] = {}
     while traceback is not None:
         code = traceback.tb_frame.f_code
         translated = code.co_filename.startswith(PREFIX)
@@ -77,13 +77,16 @@ def _places(traceback: TracebackType | None) -> tuple[list[Place], bool]:
         if translated:
             translation = traceback.tb_frame.f_globals["__wasm__"]
             index, loop = map(int, code.co_filename[len(PREFIX) :].split(" ", 2)[:2])
-            line, _, column, _ = _position(code, traceback.tb_lasti)
+            at = (code, traceback.tb_lasti)
+            if at not in positions:
+                positions[at] = _position(*at)
+            line, _, column, _ = positions[at]
             places.append((translation, index, loop, line, column))
         traceback = traceback.tb_next
     return places, inside
 
 
-def _position(code: Any, instruction: int) -> tuple[int | None, int | None, int | None, int | None]:
+def _position(code: CodeType, instruction: int) -> tuple[int | None, int | None, int | None, int | None]:
     for place, (line, end_line, column, end_column) in enumerate(code.co_positions()):
         if place == instruction // 2:
             return line, end_line, column, end_column

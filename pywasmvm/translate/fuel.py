@@ -18,9 +18,11 @@ def charge(body: Body, graph: Graph) -> None:
     fuel = body.use("fuel")
     ops = body.code.ops
     costs = {node: sum(op.name not in FREE for op in ops[node.first : node.last]) for node in graph.nodes}
-    costs[graph.nodes[0]] += 1  # a call costs a unit besides its instructions
-    # An exception must not leave behind what was paid for instructions after it.
-    ahead = not body.context.tags
+    if body.given == len(body.params):
+        costs[graph.nodes[0]] += 1  # a call costs a unit besides its instructions
+    # An exception must not leave behind what was paid for instructions after it: then each call comes after
+    # the payment for what is up to it, and nothing is paid in advance.
+    ahead = not body.piecewise
     paid: set[Node] = set()
     settle = f"if {fuel}<0:{body.use('I')}.store.settle()"
     for node in graph.nodes:
@@ -42,9 +44,8 @@ def charge(body: Body, graph: Graph) -> None:
                     place.edges[0].moves.insert(0, f"{fuel}+={total - upto}")
             if total:
                 lines.append(f"{fuel}-={total}")
-        if not ahead:
-            lines = _by_pieces(body, node, costs[node], lines)
-            continue
+        if body.piecewise and lines:
+            lines = lines[:-1] if lines[-1].startswith(f"{fuel}-=") else lines  # `Body.pay` has seen to that
         node.lines[:0] = lines
 
 
@@ -56,9 +57,3 @@ def _next(node: Node, paid: set[Node]) -> Node | None:
     if edge is None or edge.target.is_merge or edge.target in paid:
         return None
     return edge.target
-
-
-def _by_pieces(body: Body, node: Node, cost: int, lines: list[str]) -> list[str]:
-    """In modules with exceptions each piece up to a call is paid for on its own."""
-    node.lines[:0] = lines
-    return lines

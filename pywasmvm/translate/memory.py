@@ -258,17 +258,20 @@ def _size(body: Body, memory: int) -> None:
 @rule("memory.grow")
 def _grow(body: Body, memory: int) -> None:
     bits = _bits(body, memory)
-    pages = body.escaping(body.pop())
+    (operand,) = body.sized([body.pop()])
+    pages = body.escaping(operand)
     body.spill(READS | TRAPS)
     text = f"{body.use(f'M{memory}')}.try_grow({pages})&{MASKS[bits]}"
     made = Expr(body.variable(body.mark(text)), ATOM, 0, MASKS[bits])
+    body.pay_for(f"{pages} if {made.text}!={MASKS[bits]} else 0")
     body.push(made, bits)
 
 
 def _bulk(body: Body, memory: int, method: str, count: int, *more: str) -> None:
-    operands = [body.escaping(e) for e in body.pop_many(count)]
+    operands = [body.escaping(e) for e in body.sized(body.pop_many(count))]
     body.spill(READS | TRAPS)
     body.statement(body.mark(f"{body.use(f'M{memory}')}.{method}({','.join([*operands, *more])})"))
+    body.pay_for(operands[-1])
 
 
 @rule("memory.fill")
@@ -285,10 +288,11 @@ def _copy(body: Body, immediate: tuple[int, int]) -> None:
 @rule("memory.init")
 def _init(body: Body, immediate: tuple[int, int]) -> None:
     data, memory = immediate
-    target, source, size = (body.escaping(e) for e in body.pop_many(3))
+    target, source, size = (body.escaping(e) for e in body.sized(body.pop_many(3)))
     body.spill(READS | TRAPS)
     text = f"{body.use(f'M{memory}')}.init({target},{body.use('I')}.data({data}),{source},{size})"
     body.statement(body.mark(text))
+    body.pay_for(size)
 
 
 @rule("data.drop")

@@ -89,9 +89,32 @@ def _i31_get_u(body: Body, immediate: None) -> None:
 
 def _call(body: Body, name: str, count: int, *first: str, last: str = "") -> str:
     """A call of a helper: constants of the instruction first, then the operands in order; run now."""
-    operands = [body.escaping(e) for e in body.pop_many(count)]
+    return _sized_call(body, name, count, *first, last=last, sized=False)[0]
+
+
+def _sized_call(
+    body: Body, name: str, count: int, *first: str, last: str = "", sized: bool = True
+) -> tuple[str, str]:
+    """The same, and the last operand, which says how much there is to do."""
+    taken = body.pop_many(count)
+    operands = [body.escaping(e) for e in (body.sized(taken) if sized else taken)]
     body.spill(READS | TRAPS)
-    return body.mark(f"{name}({','.join([*first, *operands, *([last] if last else [])])})")
+    text = body.mark(f"{name}({','.join([*first, *operands, *([last] if last else [])])})")
+    return text, operands[-1] if operands else "0"
+
+
+def _push_sized(body: Body, call: tuple[str, str]) -> None:
+    """A new array: its length is paid for."""
+    text, size = call
+    made = Expr(body.variable(text))
+    body.pay_for(size)
+    body.push(made)
+
+
+def _state_sized(body: Body, call: tuple[str, str]) -> None:
+    text, size = call
+    body.statement(text)
+    body.pay_for(size)
 
 
 def _push_result(body: Body, text: str, storage: ValType) -> None:
@@ -140,13 +163,13 @@ def _struct_set(body: Body, immediate: tuple[int, int]) -> None:
 @rule("array.new")
 def _array_new(body: Body, index: int) -> None:
     store = f"{body.use('I')}.store"
-    body.push(Expr(body.variable(_call(body, "new_array", 2, f"y{index}", last=store))))
+    _push_sized(body, _sized_call(body, "new_array", 2, f"y{index}", last=store))
 
 
 @rule("array.new_default")
 def _array_new_default(body: Body, index: int) -> None:
     store = f"{body.use('I')}.store"
-    body.push(Expr(body.variable(_call(body, "new_default_array", 1, f"y{index}", last=store))))
+    _push_sized(body, _sized_call(body, "new_default_array", 1, f"y{index}", last=store))
 
 
 @rule("array.new_fixed")
@@ -155,18 +178,15 @@ def _array_new_fixed(body: Body, immediate: tuple[int, int]) -> None:
     values = [body.escaping(e) for e in body.pop_many(count)]
     body.spill(READS | TRAPS)
     text = body.mark(f"new_fixed_array(y{index},[{','.join(values)}],{body.use('I')}.store)")
-    body.push(Expr(body.variable(text)))
+    _push_sized(body, (text, str(count)))
 
 
 def _with_instance(name: str, count: int) -> Callable[[Body, Any], None]:
     """Helpers that take the instance and the immediates before the operands."""
 
     def run(body: Body, immediate: tuple[int, int]) -> None:
-        text = _call(body, name, count, body.use("I"), f"y{immediate[0]}", str(immediate[1]))
-        if name.startswith("array_new"):
-            body.push(Expr(body.variable(text)))
-        else:
-            body.statement(text)
+        call = _sized_call(body, name, count, body.use("I"), f"y{immediate[0]}", str(immediate[1]))
+        (_push_sized if name.startswith("array_new") else _state_sized)(body, call)
 
     return run
 
@@ -203,9 +223,9 @@ def _array_len(body: Body, immediate: None) -> None:
 
 @rule("array.fill")
 def _array_fill(body: Body, index: int) -> None:
-    body.statement(_call(body, "array_fill", 4, f"y{index}"))
+    _state_sized(body, _sized_call(body, "array_fill", 4, f"y{index}"))
 
 
 @rule("array.copy")
 def _array_copy(body: Body, immediate: tuple[int, int]) -> None:
-    body.statement(_call(body, "array_copy", 5))
+    _state_sized(body, _sized_call(body, "array_copy", 5))

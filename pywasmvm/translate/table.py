@@ -35,16 +35,19 @@ def _size(body: Body, table: int) -> None:
 @rule("table.grow")
 def _grow(body: Body, table: int) -> None:
     bits = _bits(body, table)
-    value, count = (body.escaping(e) for e in body.pop_many(2))
+    value, count = (body.escaping(e) for e in body.sized(body.pop_many(2)))
     body.spill(READS | TRAPS)
     text = f"{body.use(f'U{table}')}.try_grow({count},{value})&{MASKS[bits]}"
-    body.push(Expr(body.variable(body.mark(text)), ATOM, 0, MASKS[bits]), bits)
+    made = Expr(body.variable(body.mark(text)), ATOM, 0, MASKS[bits])
+    body.pay_for(f"{count} if {made.text}!={MASKS[bits]} else 0")
+    body.push(made, bits)
 
 
 def _bulk(body: Body, table: int, method: str, count: int, template: str) -> None:
-    operands = [body.escaping(e) for e in body.pop_many(count)]
+    operands = [body.escaping(e) for e in body.sized(body.pop_many(count))]
     body.spill(READS | TRAPS)
     body.statement(body.mark(f"{body.use(f'U{table}')}.{method}({template.format(*operands)})"))
+    body.pay_for(operands[-1])
 
 
 @rule("table.fill")

@@ -18,6 +18,9 @@ from pywasmvm.runtime.limits import BIG_FRAME, FRAME_SLOTS
 from pywasmvm.runtime.store import Store
 from pywasmvm.translate.support import Tail
 
+#: Calls nested so deep are left to Python's own recursion limit, which costs nothing; lower limits are counted.
+PYTHONS_OWN = 10_000
+
 #: Tail calls with more arguments are made with `*`.
 _MOST_NAMED = 8
 
@@ -42,6 +45,16 @@ def _trampoline_maker(count: int) -> Callable[..., Any]:
 
 
 @functools.lru_cache(maxsize=256)
+def _bounded_maker(count: int) -> Callable[..., Any]:
+    names = ",".join(f"a{i}" for i in range(count))
+    source = (
+        f"def make(code,store):\n def run({names}):\n"
+        f"  deeper(store)\n  try:\n   return code({names})\n  finally:\n   store.depth-=1\n return run\n"
+    )
+    return _made(source, {"deeper": _deeper})
+
+
+@functools.lru_cache(maxsize=256)
 def _counted_maker(count: int) -> Callable[..., Any]:
     names = ",".join(f"a{i}" for i in range(count))
     source = (
@@ -62,6 +75,13 @@ def _body(code: Any, default: Any) -> Any:
     return getattr(code, "body", default)
 
 
+def _deeper(store: Store) -> None:
+    most = store.limits.call_depth
+    if most is not None and store.depth >= most:
+        raise Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
+    store.depth += 1
+
+
 def _reserve(store: Store, size: int) -> None:
     if store.slots + size > FRAME_SLOTS:
         raise Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
@@ -75,6 +95,9 @@ def wrapped(function: FunctionType, store: Store) -> Callable[..., Any]:
     size = code.co_nlocals + code.co_stacksize
     if size >= BIG_FRAME:
         made = _counted_maker(code.co_argcount)(made, store, size)
+    most = store.limits.call_depth
+    if most is not None and most < PYTHONS_OWN:
+        made = _bounded_maker(code.co_argcount)(made, store)
     if "tail" in code.co_names:
         body, made = made, _trampoline_maker(code.co_argcount)(made)
         made.body = body  # type: ignore[attr-defined]

@@ -125,7 +125,11 @@ class TestTime:
         store = Store(limits=StoreLimits(seconds=0.05, call_depth=None if name == "mutual" else 100))
         exports = instance(LOOPS, store=store).exports
         began = time.monotonic()
-        assert trap(exports[name]) is TrapKind.DEADLINE_EXCEEDED
+        # Translated code has Python's stack, which ends: a recursion without a limit may get there first.
+        kinds = {TrapKind.DEADLINE_EXCEEDED}
+        if name == "mutual" and store.engine.name != "interp":
+            kinds.add(TrapKind.CALL_STACK_EXHAUSTED)
+        assert trap(exports[name]) in kinds
         assert time.monotonic() - began < 20
         assert exports.count(3) == 3
 
@@ -196,6 +200,7 @@ class TestDepth:
         assert trap(lambda: made[0].exports.f(2**20)) is TrapKind.CALL_STACK_EXHAUSTED
         assert 8 <= len(deepest) <= 12
 
+    @pytest.mark.interp_only  # translated code has only the variables it needs
     @pytest.mark.parametrize("kind", ["locals", "operands"])
     def test_big_frames_exhaust_the_stack_before_the_memory(self, kind: str) -> None:
         if kind == "locals":
@@ -251,4 +256,4 @@ def test_limits_are_not_negative() -> None:
 def test_unknown_engines_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown engine 'jit'"):
         Store(engine="jit")
-    assert Store(engine="interp").engine is Store(engine="auto").engine
+    assert Store(engine="interp").engine.name == "interp"
