@@ -85,7 +85,8 @@ class Prepared:
     results: int
     slots: int
     handlers: Sequence[Any] = ()
-    #: Heads of loops that another engine may enter, with the index of the `loop`: no operands are on the stack.
+    #: Heads of loops that another engine may enter, with the index of the `loop`: no operands are on the
+    #: stack.
     loops: Sequence[tuple[Block, int]] = ()
     #: Calls until the function is hot, and how often it was found running (docs/adr/0012-translator.md).
     heat: int = 0

@@ -62,7 +62,6 @@ from pywasmvm.runtime.limits import BIG_FRAME
 from pywasmvm.runtime.store import Store
 from pywasmvm.types import DefType
 
-
 #: Machines that may wait for each other: host or translated code is between them, which needs the C stack.
 MOST_MACHINES = 500
 
@@ -350,7 +349,7 @@ class Machine:
                     frames.pop()
                 if type(callee) is not HostFunc and fast is None:
                     fast = callee.fast
-                if type(callee) is not HostFunc and fast is None:
+                if isinstance(callee, WasmFunc) and fast is None:
                     if len(frames) >= depth_left:
                         raise Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
                     prepared: Prepared | None = None if self.single else callee.prepared
@@ -475,7 +474,7 @@ class Interpreter:
     name = "interp"
 
     def prepare(self, func: WasmFunc) -> Callable[..., Any]:
-        """A machine for each call of the function from outside; inside they are frames of the same machine."""
+        """A machine for each call from outside; calls inside are frames of the same machine."""
         return Machine.runner(func)
 
     def stopped(self, error: BaseException, store: Store) -> BaseException:

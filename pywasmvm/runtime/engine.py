@@ -21,8 +21,9 @@ class Engine(Protocol):
     name: str
 
     def prepare(self, func: WasmFunc) -> Callable[..., Any]:
-        """What runs a function from now on, inside of an entered store: canonical values in; None, one value or
-        a tuple out. Asked at the function's first call. Raises InvalidError for a lazily validated body.
+        """What runs a function from now on, inside of an entered store: canonical values in; None, one
+        value or a tuple out. Asked at the function's first call. Raises InvalidError for a lazily validated
+        body.
         """
         ...
 

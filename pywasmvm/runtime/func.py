@@ -33,6 +33,8 @@ class Func(abc.ABC):
     __slots__ = ("__weakref__", "arity", "code", "deftype", "fast", "name", "type")
 
     code: Callable[..., Any]
+    #: Of a guest function: translated code, when an interpreter runs the rest and calls this.
+    fast: Callable[..., Any] | None
 
     def __init__(self, type_: FuncType | DefType, name: str) -> None:
         self.deftype = type_ if isinstance(type_, DefType) else def_type(type_)
@@ -71,8 +73,7 @@ class WasmFunc(Func):
         self.arity = len(self.type.params)
         self.instance, self.index, self.store = instance, index, instance.store
         self.prepared: Any = None
-        #: Translated code, when an interpreter runs the rest: it calls this.
-        self.fast: Callable[..., Any] | None = None
+        self.fast = None
         self.code = functools.partial(_first_call, self)
 
     @property

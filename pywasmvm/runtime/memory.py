@@ -55,7 +55,9 @@ class Memory:
         limit = None if store is None else store.limits.memory_pages
         reach = _REACH[type_.address.bits]
         self.most_pages = min(
-            max(reach - 1, pages), reach if self._max is None else self._max, reach if limit is None else limit
+            max(reach - 1, pages),
+            reach if self._max is None else self._max,
+            reach if limit is None else limit,
         )
         try:
             self._array: npt.NDArray[np.uint8] = np.zeros(max(pages * PAGE, 1), dtype=np.uint8)
@@ -138,8 +140,8 @@ class Memory:
     # -- for engines -----------------------------------------------------------------------------------
 
     def cell(self, letter: str) -> CellType:
-        """A closure cell with the bytes seen as `struct` format letter (`a`: as the numpy array), always of exactly
-        the current size.
+        """A closure cell with the bytes seen as `struct` format letter (`a`: as the numpy array), always of
+        exactly the current size.
         """
         found = self.cells.get(letter)
         if found is None:
@@ -147,7 +149,7 @@ class Memory:
         return found
 
     def _seen_as(self, letter: str) -> Any:
-        return self.u8 if letter == "B" else self.data if letter == "a" else self.u8.cast(letter)
+        return self.u8 if letter == "B" else self.data if letter == "a" else self.u8.cast(letter)  # type: ignore[call-overload]
 
     def try_grow(self, pages: int) -> int:
         """The semantics of memory.grow: the previous size in pages, or -1."""

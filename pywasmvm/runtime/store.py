@@ -34,9 +34,9 @@ _SPARE_FRAMES = 2_000
 class Store:
     """Memories, tables, globals and functions share a store with their instances.
 
-    `limits` may be replaced between calls; how large a memory may ever get is fixed when it is made. `engine`
-    names what runs functions: `"interp"`, `"translate"`, or `"auto"`, which moves to translated code what gets
-    hot. Raises ValueError for an unknown engine.
+    `limits` may be replaced between calls; how large a memory may ever get is fixed when it is made.
+    `engine` names what runs functions: `"interp"`, `"translate"`, or `"auto"`, which moves to translated
+    code what gets hot. Raises ValueError for an unknown engine.
     """
 
     def __init__(self, limits: StoreLimits | None = None, *, engine: str | None = None) -> None:
@@ -107,7 +107,9 @@ class Store:
     def _prepare(self) -> None:
         """Set up the first call, and every call where no thread watches the time."""
         most = self._limits.call_depth
-        needed = max(_RECURSION_LIMIT, (_MOST_FRAMES if most is None else min(most, _MOST_FRAMES)) + _SPARE_FRAMES)
+        needed = max(
+            _RECURSION_LIMIT, (_MOST_FRAMES if most is None else min(most, _MOST_FRAMES)) + _SPARE_FRAMES
+        )
         if sys.getrecursionlimit() < needed:
             # Raised once and left there: lowering it while another thread is deep kills the process.
             sys.setrecursionlimit(needed)

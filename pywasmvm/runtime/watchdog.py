@@ -3,8 +3,8 @@
 A store says with a serial number that a call from the host runs. The thread wakes a hundred times a second
 while anything runs, and raises the stop flag of a store whose call it has seen for too long; it measures from
 when it saw the call first, so it is late by one tick at most and never early. When nothing has run for a
-while it sleeps until somebody calls again. Where no thread can be started, `watch` says so, and engines look at
-the clock themselves.
+while it sleeps until somebody calls again. Where no thread can be started, `watch` says so, and engines
+look at the clock themselves.
 """
 
 from __future__ import annotations

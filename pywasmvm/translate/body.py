@@ -14,14 +14,14 @@ from typing import Any
 
 from pywasmvm.isa import Opcode
 from pywasmvm.module import Module
-from pywasmvm.syntax import Code
 from pywasmvm.runtime.limits import FREE
+from pywasmvm.syntax import Code
 from pywasmvm.translate import floats, idioms, integers
 from pywasmvm.translate.expr import ATOM, DEEPEST, TERNARY, TRAPS, Expr, call, constant, merged
 from pywasmvm.translate.floats import CARRIED, COMPUTED, clean
 from pywasmvm.translate.graph import CHECK, FALL, IF, RETURN, SWITCH, Edge, Graph, Node
+from pywasmvm.translate.idioms import Bulk, Load
 from pywasmvm.translate.integers import canonical
-from pywasmvm.translate.idioms import Bulk
 from pywasmvm.translate.options import Options
 from pywasmvm.translate.ranges import Steps
 from pywasmvm.translate.versions import SMALL, Guard
@@ -235,7 +235,11 @@ class Body:
             if end == IF:
                 facts = self._refined(node.test.yes if place == 0 else node.test.no)
                 if edge.target.order <= node.order:
-                    test = node.test if place == 0 or node.test.value is not None else integers.inverted(node.test)
+                    test = (
+                        node.test
+                        if place == 0 or node.test.value is not None
+                        else integers.inverted(node.test)
+                    )
                     facts = self._refined(self.steps.refined(edge.target, test), facts)
             self._state(edge, self.stack, facts)
 
@@ -315,7 +319,8 @@ class Body:
     def steps_of(bulk: Bulk) -> set[int]:
         """The locals that a bulk operation reads."""
         found = {local for a in (bulk.left, bulk.right) for local, _ in a.terms} | set(bulk.steps)
-        for access in (*bulk.loads, *bulk.stores):
+        accesses: list[Load | idioms.Store] = [*bulk.loads, *bulk.stores]
+        for access in accesses:
             found |= {local for local, _ in access.address.terms}
         for store in bulk.stores:
             found |= idioms.locals_of(store.value)
@@ -652,7 +657,9 @@ class Body:
                 self.lines.append(f"{self.use('fuel')}-={cost}")
 
     def sized(self, operands: list[Expr]) -> list[Expr]:
-        """The operands of an instruction whose work has the size that the last one says: fuel is paid for it."""
+        """The operands of an instruction whose work has the size that the last one says: fuel is paid for
+        it.
+        """
         if self.options.fuel and operands:
             operands[-1] = number(canonical(operands[-1], operands[-1].bits or 32, self))
             operands = self.names(*operands)

@@ -40,11 +40,10 @@ def source_of(
     types = LocalTypes(type_.params, code)
     if loop >= 0 and not (len(types) < MOST_LOCALS and graph.enter_at(loop)):
         return None
-    if len(code) <= MOST_INSTRUCTIONS and graph.loops:
-        if copy_loops(graph, types):
+    if len(code) <= MOST_INSTRUCTIONS and graph.loops and copy_loops(graph, types):
+        graph.analyse()
+        if insert_bulks(graph):
             graph.analyse()
-            if insert_bulks(graph):
-                graph.analyse()
     body = Body(module, index, code, graph, options, marking=marking)
     if loop >= 0:
         body.enter_with_all()
@@ -62,7 +61,9 @@ def _written(body: Body, graph: Graph, options: Options) -> str:
     try:
         if options.flat:
             raise TooDeep
-        short = {h for h, loop in graph.loops.items() if body.steps.is_short(h, loop, graph)} if poll else set()
+        short = (
+            {h for h, loop in graph.loops.items() if body.steps.is_short(h, loop, graph)} if poll else set()
+        )
         writer = Writer(poll, short)
         writer.write(Structure(graph).build(), 2)
         lines = writer.lines

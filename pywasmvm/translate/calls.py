@@ -83,7 +83,7 @@ def _call_ref(body: Body, type_index: int) -> None:
     _results(body, type_, f"{found}.code({','.join(_arguments(body, type_))})")
 
 
-# -- tail calls ------------------------------------------------------------------------------------------------
+# -- tail calls ----------------------------------------------------------------------------------------------
 
 
 def _tail(body: Body, type_: FuncType, target: str) -> None:
@@ -108,7 +108,7 @@ def _return_call_ref(body: Body, type_index: int) -> None:
     _tail(body, body.context.types[type_index].func, _function(body))
 
 
-# -- exceptions ------------------------------------------------------------------------------------------------
+# -- exceptions ----------------------------------------------------------------------------------------------
 
 
 @rule("throw")

@@ -37,7 +37,10 @@ class Translator:
         """The translated function, bound to its instance."""
         instance = func.instance
         translation = translation_of(instance, self.options(instance))
-        return wrapped(translation.function(instance, func.index), func.store)
+        made = translation.function(instance, func.index)
+        if made is None:
+            raise LookupError(f"{func!r} has no beginning")
+        return wrapped(made, func.store)
 
     def stopped(self, error: BaseException, store: Store) -> BaseException:
         """Faults of Python as the traps they stand for."""

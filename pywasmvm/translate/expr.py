@@ -42,9 +42,9 @@ Fact = tuple[int, int, int]
 class Expr:
     """A value: Python text, precedence, bounds of an integer, the locals it reads, its effects.
 
-    `base` and `offset` take a sum with a constant apart; `scaled` is (expression, shift) for a left shift by a
-    constant; `align` is the number of low bits known to be zero. `yes`/`no` of a condition are the facts about
-    locals that hold when it is true or false, and `negation` its opposite as text.
+    `base` and `offset` take a sum with a constant apart; `scaled` is (expression, shift) for a left shift
+    by a constant; `align` is the number of low bits known to be zero. `yes`/`no` of a condition are the
+    facts about locals that hold when it is true or false, and `negation` its opposite as text.
     """
 
     __slots__ = (

@@ -13,7 +13,6 @@ import functools
 import re
 import struct
 from types import CodeType, TracebackType
-from typing import Any
 
 from pywasmvm.errors import Exhaustion, Frame, Trap, TrapKind, WasmException, format_backtrace
 from pywasmvm.runtime import access
@@ -27,7 +26,7 @@ _MARK = re.compile("\x01(\\d+)\x02")
 
 
 def stopped(error: BaseException) -> BaseException:
-    """A Trap with frames for what the guest did wrong; everything else as it is, with a note of the frames."""
+    """A Trap with frames for what the guest did wrong; all else as it is, with a note of the frames."""
     if not isinstance(error, Exception):
         return error
     places, inside = _places(error.__traceback__)
@@ -55,8 +54,8 @@ def stopped(error: BaseException) -> BaseException:
     return found
 
 
-#: A frame of translated code: its translation, the indices of the function and of the loop where it was entered
-#: (-1: at its beginning), line and column of what it was doing.
+#: A frame of translated code: its translation, the indices of the function and of the loop where it was
+#: entered (-1: at its beginning), line and column of what it was doing.
 Place = tuple[Translation, int, int, int | None, int | None]
 
 

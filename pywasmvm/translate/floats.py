@@ -17,10 +17,8 @@ from typing import TYPE_CHECKING
 
 from pywasmvm.translate.expr import (
     ADD,
-    ATOM,
     COMPARE,
     MUL,
-    NOT,
     TERNARY,
     TRAPS,
     UNARY,
@@ -122,7 +120,7 @@ def _compare(operator: str, body: Body, a: Expr, b: Expr) -> Expr:
     return condition(text, COMPARE, negation, a, b)
 
 
-# -- f32 -------------------------------------------------------------------------------------------------------
+# -- f32 -----------------------------------------------------------------------------------------------------
 
 
 def _f32_arithmetic(operator: str, prec: int, body: Body, a: Expr, b: Expr) -> Expr:
@@ -141,7 +139,7 @@ def _helper(name: str, body: Body, *operands: Expr) -> Expr:
     return call(name, *operands)
 
 
-# -- conversions -----------------------------------------------------------------------------------------------
+# -- conversions ---------------------------------------------------------------------------------------------
 
 
 def _demote(body: Body, a: Expr) -> Expr:

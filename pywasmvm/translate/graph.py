@@ -6,7 +6,7 @@ branch leads to counts, and how deep it stood in the source does not. Code that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +44,8 @@ class Node:
     """A basic block: the instructions `[first, last)`, the last of them its jump if it has one."""
 
     __slots__ = (
-        "container", "edges", "end", "first", "idom", "in_edges", "last", "lines", "number", "order", "region",
-        "results", "sets", "test",
+        "container", "edges", "end", "first", "idom", "in_edges", "last", "lines", "number", "order",
+        "region", "results", "sets", "test",
     )  # fmt: skip
 
     def __init__(self, number: int, first: int) -> None:
@@ -470,7 +470,7 @@ class _Builder:
             self.branch(CHECK, immediate[0], self.heights[self.index])
 
 
-_RULES = {
+_RULES: dict[str, Callable[[_Builder, Any], None]] = {
     "block": _Builder.block,
     "loop": _Builder.loop,
     "if": _Builder.if_,

@@ -4,8 +4,9 @@ A loop is recognised by what it means. One iteration is run on symbols: addresse
 stored values as trees over loads, constants and counters. If all locals that change do so in equal steps, the
 number of iterations follows from the test, and what the stores write can be computed for all iterations at
 once, then numpy does that, whether the source said memset, memcpy, or something nobody has a name for. Before
-it does, generated code asks what must hold for the result to be the same: that every access lies inside of the
-memory, that nothing read has been written by an earlier iteration, that no counter wraps. Else the loop runs.
+it does, generated code asks what must hold for the result to be the same: that every access lies inside of
+the memory, that nothing read has been written by an earlier iteration, that no counter wraps. Else the loop
+runs.
 """
 
 from __future__ import annotations
@@ -227,7 +228,8 @@ class _Run:
         left, relation, right = self.test()
         bulk = Bulk(steps, self.stores, self.loads, left, relation, right, [self.node])
         temporary = set(self.locals) - set(steps)
-        for affine in [left, right, *(x.address for x in (*self.loads, *self.stores))]:
+        accesses: list[Load | Store] = [*self.loads, *self.stores]
+        for affine in [left, right, *(access.address for access in accesses)]:
             if any(local in temporary or local not in small for local, _ in affine.terms):
                 raise _Unknown
         for store in self.stores:
@@ -315,7 +317,7 @@ def _is_dead(graph: Graph, node: Node, local: int) -> bool:
     )
 
 
-# -- as Python ---------------------------------------------------------------------------------------------------
+# -- as Python -----------------------------------------------------------------------------------------------
 
 
 def conditions(bulk: Bulk, memory: str) -> tuple[str, list[str]]:
@@ -338,11 +340,15 @@ def conditions(bulk: Bulk, memory: str) -> tuple[str, list[str]]:
         return "0", ["0"]
     for local, by in bulk.steps.items():
         asked.append(f"0<=l{local}+n*({by.text})<4294967296")
-    accesses = [*bulk.loads, *bulk.stores]
+    accesses: list[Load | Store] = [*bulk.loads, *bulk.stores]
     for access in accesses:
         stride, first = bulk.stride(access.address), access.address.text
         if stride.terms:
-            asked += [f"{stride.text}>={access.size}", f"0<={first}", f"{first}+(n-1)*({stride.text})+{access.size}<=len({memory})"]
+            asked += [
+                f"{stride.text}>={access.size}",
+                f"0<={first}",
+                f"{first}+(n-1)*({stride.text})+{access.size}<=len({memory})",
+            ]
         elif stride.constant >= 0:
             asked += [f"0<={first}", f"{first}+(n-1)*{stride.constant}+{access.size}<=len({memory})"]
         else:
@@ -374,7 +380,8 @@ def _apart(bulk: Bulk, store: Store, other: Load | Store) -> list[str]:
 def _never_meet(
     difference: int, step: int, sizes: tuple[int, int], at: int, other_at: int, other: Load | Store
 ) -> bool:
-    """Whether the accesses of different iterations are at different places, or in an order that does not matter.
+    """Whether the accesses of different iterations are at different places, or in an order that does not
+    matter.
 
     `difference` is the store's address less the other's, in one iteration.
     """
@@ -382,7 +389,7 @@ def _never_meet(
     if isinstance(other, Store):
         # Never the same bytes at all: any order will do.
         apart = difference % step
-        return (apart >= its and step - apart >= size)
+        return apart >= its and step - apart >= size
     # A load sees what a store of an earlier iteration wrote if the store runs ahead of it.
     for later in range(1, 1 + (difference + its + size) // step if difference + its + size > 0 else 1):
         if -size < difference - later * step < its:

@@ -1,10 +1,11 @@
-"""Generated source to callables: compile once for a module, bind to each instance (spec: Execution, Invocation).
+"""Generated source to callables: compile once for a module, bind to each instance (spec: Execution,
+Invocation).
 
 Code objects know nothing of instances: what they share with the world are free variables, and each instance
 binds them to closure cells of its own memories, globals and functions. The name of a free variable says what
-it is: `m0` memory 0 as bytes (`m0I` as 32-bit words), `a0` its numpy array, `M0` the memory itself, `g3` a global, `f7` what runs
-function 7, `T0` the elements of table 0, `U0` the table, `I` the instance, `stop` the flag of its store
-and `fuel` its units.
+it is: `m0` memory 0 as bytes (`m0I` as 32-bit words), `a0` its numpy array, `M0` the memory itself, `g3` a
+global, `f7` what runs function 7, `T0` the elements of table 0, `U0` the table, `I` the instance, `stop`
+the flag of its store and `fuel` its units.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def file_name(module: Module, index: int, loop: int = -1) -> str:
 
 
 class Translation:
-    """The translated functions of a module with one set of options: code objects, and the globals they share."""
+    """The translated functions of a module with one set of options: code objects, and the globals they
+    share.
+    """
 
     def __init__(self, module: Module, options: Options) -> None:
         self.module, self.options = module, options
@@ -43,13 +46,15 @@ class Translation:
         self.globals["__wasm__"] = self
 
     def code(self, index: int, loop: int = -1) -> CodeType | None:
-        """The code object of a function, or of what is left of it from the head of a loop on (the index of the
-        `loop`; None where that cannot be entered); translated when first asked for.
+        """The code object of a function, or of what is left of it from the head of a loop on (the index of
+        the `loop`; None where that cannot be entered); translated when first asked for.
         """
         key = (index, loop)
         if key not in self.codes:
             source = source_of(self.module, index, self.options, loop=loop)
-            self.codes[key] = None if source is None else compiled(source, file_name(self.module, index, loop))
+            self.codes[key] = (
+                None if source is None else compiled(source, file_name(self.module, index, loop))
+            )
         return self.codes[key]
 
     def function(self, instance: Instance, index: int, loop: int = -1) -> FunctionType | None:

@@ -113,7 +113,7 @@ class Steps:
             self.loops.clear()
 
     def refined(self, header: Node, test: Expr) -> tuple[tuple[int, int, int], ...]:
-        """What `i != n` says on the way back of a counter that goes up to n in steps that meet it: `i < n`."""
+        """What `i != n` says on the way back of a counter whose steps meet n from below: `i < n`."""
         compared = test.compared
         if compared is None or compared[0] != "!=":
             return ()
@@ -123,7 +123,8 @@ class Steps:
             if step is None or step.start is None or step.amount <= 0 or step.refuted >= 2:
                 continue
             fixed = other.value is not None or (
-                other.local is not None and not any(other.local in node.sets for node in header_nodes(header, self))
+                other.local is not None
+                and not any(other.local in node.sets for node in header_nodes(header, self))
             )
             low, high, align = step.start
             if not fixed or not is_canonical(other, step.bits):
@@ -133,9 +134,11 @@ class Steps:
                 return ((step.local, low, other.hi - size),)
             if high >= other.lo:
                 continue
-            meets = size == 1 or (
-                size & (size - 1) == 0 and min(align, other.align) >= size.bit_length() - 1
-            ) or (low == high and other.value is not None and (other.value - low) % size == 0)
+            meets = (
+                size == 1
+                or (size & (size - 1) == 0 and min(align, other.align) >= size.bit_length() - 1)
+                or (low == high and other.value is not None and (other.value - low) % size == 0)
+            )
             if meets:
                 return ((step.local, low, other.hi - size),)
         return ()
@@ -188,7 +191,11 @@ def _steps(graph: Graph, header: Node, loop: Loop) -> dict[int, Step]:
                 continue
             bits = int(operation[1:3])
             read, value = ops[index - 3].name, ops[index - 2].name
-            if read not in ("local.get", "local.tee") or immediates[index - 3] != local or not value.endswith(".const"):
+            if (
+                read not in ("local.get", "local.tee")
+                or immediates[index - 3] != local
+                or not value.endswith(".const")
+            ):
                 continue
             amount: int = immediates[index - 2]  # type: ignore[assignment]
             if amount >> (bits - 1):

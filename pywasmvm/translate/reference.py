@@ -9,7 +9,7 @@ from pywasmvm.translate.body import BITS, MASKS, Body, rule
 from pywasmvm.translate.expr import ATOM, COMPARE, READS, TRAPS, Expr, condition, merged
 from pywasmvm.types import PackedType, RefType, ValType
 
-# -- references ------------------------------------------------------------------------------------------------
+# -- references ----------------------------------------------------------------------------------------------
 
 
 @rule("ref.null")
@@ -84,7 +84,7 @@ def _i31_get_u(body: Body, immediate: None) -> None:
     body.push(body.trapping_call("i31_get_u", e, hi=MASKS[32]), 32)
 
 
-# -- structs and arrays ----------------------------------------------------------------------------------------
+# -- structs and arrays --------------------------------------------------------------------------------------
 
 
 def _call(body: Body, name: str, count: int, *first: str, last: str = "") -> str:

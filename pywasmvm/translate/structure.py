@@ -120,13 +120,15 @@ class Scope:
 
 
 class Group:
-    """Pieces in a row; `pieces[0]` has no node, and from each one may jump to any later one or behind them."""
+    """Pieces in a row; `pieces[0]` has no node. From each one may jump to any later one or behind them."""
 
     __slots__ = ("after", "pieces", "targets")
 
     def __init__(self, pieces: list[tuple[Node | None, Seq]], after: Node | None) -> None:
         self.pieces, self.after = pieces, after
-        self.targets = set().union(*(body.targets for _, body in pieces)) - {node for node, _ in pieces} - {after}
+        self.targets = (
+            set().union(*(body.targets for _, body in pieces)) - {node for node, _ in pieces} - {after}
+        )
 
 
 class Try:
@@ -285,7 +287,9 @@ class Structure:
 
 
 def _only_returns(node: Node) -> bool:
-    """Whether a node is nothing but a `return` of at most one value, so that it can stand in several places."""
+    """Whether a node is nothing but a `return` of at most one value, so that it can stand in several
+    places.
+    """
     if node.end != RETURN or node.lines or not node.is_merge or "," in node.results:
         return False
     return all(not edge.caught and edge.arity <= 1 and len(edge.moves) <= 1 for edge in node.in_edges)

@@ -21,7 +21,7 @@ from pywasmvm.runtime.func import Func
 from pywasmvm.runtime.tag import Exn, Tag
 from pywasmvm.types import DefType
 
-# -- traps -----------------------------------------------------------------------------------------------------
+# -- traps ---------------------------------------------------------------------------------------------------
 
 
 def unreachable() -> NoReturn:
@@ -74,7 +74,7 @@ class Tail(Exception):
         self.target, self.arguments = target, arguments
 
 
-# -- structs and arrays: null checks around what runtime/gc.py does --------------------------------------------
+# -- structs and arrays: null checks around what runtime/gc.py does ------------------------------------------
 
 
 def struct_get(target: Any, field: int) -> Any:
@@ -177,7 +177,7 @@ def i31_get_u(value: Any) -> int:
     return _i31(value).value
 
 
-# -- bulk operations -----------------------------------------------------------------------------------------------
+# -- bulk operations -----------------------------------------------------------------------------------------
 
 
 def elements(array: Any, count: int, dtype: str, address: int, stride: int) -> Any:
@@ -195,7 +195,7 @@ def words(count: int, first: int, step: int) -> Any:
     return (np.arange(count, dtype=np.int64) * step + first).astype(np.uint32)
 
 
-# -- the name space ----------------------------------------------------------------------------------------------
+# -- the name space ------------------------------------------------------------------------------------------
 
 
 def _namespace() -> dict[str, Any]:
@@ -229,7 +229,8 @@ def _namespace() -> dict[str, Any]:
     ours: tuple[Callable[..., Any], ...] = (
         unreachable, null_function, null_reference, cast_failure, element, throw, throw_ref, struct_get,
         struct_get_s, struct_set, array_get, array_get_s, array_set, array_len, array_fill, array_copy,
-        elements, word, words, array_new_data, array_new_elem, array_init_data, array_init_elem, i31_get_s, i31_get_u,
+        elements, word, words, array_new_data, array_new_elem, array_init_data, array_init_elem, i31_get_s,
+        i31_get_u,
     )  # fmt: skip
     names.update({f.__name__: f for f in ours})
     for opcode in ROWS:

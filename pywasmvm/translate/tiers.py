@@ -82,7 +82,9 @@ class Tiered(Interpreter):
                     block.ops = ((ENTER, (block, loop), loop), *block.ops)
 
     def enter(self, func: WasmFunc, loop: int) -> Callable[..., Any] | None:
-        """What runs the function from the head of a loop on, given all locals; None if it cannot be entered."""
+        """What runs the function from the head of a loop on, given all locals; None if it cannot be
+        entered.
+        """
         return entered(func.instance, func.index, loop, self.translator)
 
 

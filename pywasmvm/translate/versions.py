@@ -1,8 +1,9 @@
 """Fast copies of inner loops: what cannot be proven before a loop is asked once, at its entry.
 
 A small loop without loops inside is copied. In front of both copies stands a guard that asks what the fast
-one assumes: that the integers it works with are small, that pointers are aligned, that a counter will meet its
-end. In the fast copy nothing wraps, then, as long as `ranges.py` can confirm the same for the next iteration.
+one assumes: that the integers it works with are small, that pointers are aligned, that a counter will meet
+its end. In the fast copy nothing wraps, then, as long as `ranges.py` can confirm the same for the next
+iteration.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def _copy(graph: Graph, header: Node, loop: Loop, guard: Guard) -> None:
     graph.fast[copies[header]] = guard
 
 
-# -- what is worth asking ----------------------------------------------------------------------------------------
+# -- what is worth asking ------------------------------------------------------------------------------------
 
 
 def _guard(graph: Graph, header: Node, loop: Loop, types: LocalTypes) -> Guard | None:
@@ -98,7 +99,12 @@ def _guard(graph: Graph, header: Node, loop: Loop, types: LocalTypes) -> Guard |
             elif name in ("local.set", "local.tee"):
                 local: int = immediates[index]  # type: ignore[assignment]
                 before = ops[index - 1].name if index > node.first else ""
-                sums[local] = sums.get(local, True) and before in ("i32.add", "i32.sub", "local.get", "i32.const")
+                sums[local] = sums.get(local, True) and before in (
+                    "i32.add",
+                    "i32.sub",
+                    "local.get",
+                    "i32.const",
+                )
                 step = _step(graph, index)
                 if step:
                     steps[local] = 0 if local in steps else step
@@ -185,8 +191,12 @@ def _ends(
         return
     for counter, end in (found, found[::-1]):
         step = steps.get(counter, 0)
-        if step > 0 and end not in sums and types[end] is I32 and counter in guard.small and end in guard.small:
+        if (
+            step > 0
+            and end not in sums
+            and types[end] is I32
+            and counter in guard.small
+            and end in guard.small
+        ):
             guard.meets.append((counter, end, step))
             return
-
-

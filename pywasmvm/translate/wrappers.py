@@ -1,9 +1,10 @@
 """What stands around a translated function that needs more than a plain call.
 
-A function with tail calls gets a trampoline: it returns the call it wants made, and the frame is gone when that
-call is made. A function with very many variables is counted: without that, a guest that recurses with huge
-frames would fill the memory of the host long before its calls are too deep. Both are written with named
-parameters, because CPython 3.11 runs calls with `*` on the C stack, which a deep guest would overflow.
+A function with tail calls gets a trampoline: it returns the call it wants made, and the frame is gone when
+that call is made. A function with very many variables is counted: without that, a guest that recurses with
+huge frames would fill the memory of the host long before its calls are too deep. Both are written with
+named parameters, because CPython 3.11 runs calls with `*` on the C stack, which a deep guest would
+overflow.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from pywasmvm.runtime.limits import BIG_FRAME, FRAME_SLOTS
 from pywasmvm.runtime.store import Store
 from pywasmvm.translate.support import Tail
 
-#: Calls nested so deep are left to Python's own recursion limit, which costs nothing; lower limits are counted.
+#: Calls nested so deep are left to Python's own recursion limit, which costs nothing; lower limits are
+#: counted.
 PYTHONS_OWN = 10_000
 
 #: Tail calls with more arguments are made with `*`.
@@ -38,8 +40,8 @@ def _resume() -> str:
 def _trampoline_maker(count: int) -> Callable[..., Any]:
     names = ",".join(f"a{i}" for i in range(count))
     source = (
-        f"def make(code):\n def run({names}):\n  r=code({names})\n  while r.__class__ is tail:\n{_resume()}\n  return r\n"
-        " return run\n"
+        f"def make(code):\n def run({names}):\n  r=code({names})\n"
+        f"  while r.__class__ is tail:\n{_resume()}\n  return r\n return run\n"
     )
     return _made(source, {"tail": Tail, "len": len, "body": _body})
 
@@ -59,13 +61,14 @@ def _counted_maker(count: int) -> Callable[..., Any]:
     names = ",".join(f"a{i}" for i in range(count))
     source = (
         f"def make(code,store,size):\n def run({names}):\n"
-        f"  reserve(store,size)\n  try:\n   return code({names})\n  finally:\n   store.slots-=size\n return run\n"
+        f"  reserve(store,size)\n  try:\n   return code({names})\n"
+        "  finally:\n   store.slots-=size\n return run\n"
     )
     return _made(source, {"reserve": _reserve})
 
 
 def _made(source: str, names: dict[str, Any]) -> Callable[..., Any]:
-    exec(compile(source, "<wrapper>", "exec", dont_inherit=True), names)  # noqa: S102 - text of ours
+    exec(compile(source, "<wrapper>", "exec", dont_inherit=True), names)
     made: Callable[..., Any] = names["make"]
     return made
 

@@ -1,4 +1,6 @@
-"""The shapes of `structure.py` as Python source: jumps become `break`, `continue`, flags, or nothing at all."""
+"""The shapes of `structure.py` as Python source: jumps become `break`, `continue`, flags, or nothing at
+all.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class _Frame:
 
 
 class Writer:
-    """Writes one function; `poll` is a statement for the start of every loop but the `short` ones, or nothing."""
+    """Writes one function; `poll` is a statement for the start of every loop but the `short` ones, or
+    nothing.
+    """
 
     def __init__(self, poll: str = "", short: Collection[Node] = ()) -> None:
         self.poll, self.short = poll, short
@@ -123,7 +127,7 @@ class Writer:
         return frame
 
     def leave(self, frame: _Frame, at: int, indent: int) -> None:
-        """Close a Python loop that began at line `at`: reset its flag before it, go on to escapes after it."""
+        """Close a Python loop that began at line `at`: reset its flag before it, and escape after it."""
         self.frames.pop()
         if not frame.escapes:
             return
