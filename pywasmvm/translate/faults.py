@@ -46,11 +46,13 @@ def stopped(error: BaseException) -> BaseException:
     for place in places:
         if place not in known:
             known[place] = _frame(place)
-    frames = tuple(known[place] for place in reversed(places))
+    frames = [known[place] for place in reversed(places)]
+    if inside and isinstance(error, ZeroDivisionError):
+        frames[0] = _frame(places[-1], division=True)
     if isinstance(found, Trap):
-        found.frames += frames
+        found.frames += tuple(frames)
     elif frames:
-        found.add_note(format_backtrace(frames))
+        found.add_note(format_backtrace(tuple(frames)))
     return found
 
 
@@ -106,13 +108,15 @@ def _fault(error: Exception, place: Place) -> Exception:
     return error
 
 
-def _frame(place: Place) -> Frame:
+def _frame(place: Place, *, division: bool = False) -> Frame:
+    """The frame; operands begin where a division begins, so of several it is the innermost, or that one."""
     translation, index = place[0], place[1]
     module = translation.module
     offset = instruction = None
     found = _instructions(place)
     if found:
-        number, instruction, _ = found[0]
+        fitting = [entry for entry in found if division == (".div_" in entry[1] or ".rem_" in entry[1])]
+        number, instruction, _ = (fitting or found)[-1]
         offset = module.body(index)[0].offsets[number]
     return Frame(module.name, module.function_name(index), index, offset, instruction)
 
