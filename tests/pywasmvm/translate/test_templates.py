@@ -21,7 +21,7 @@ from pywasmvm.types import F32, F64, I32, I64
 
 INLINE = [row for row in ROWS if row.name in TEMPLATES]
 
-EDGES = {
+EDGES: dict[Any, list[Any]] = {
     I32: [0, 1, 2, 5, 31, 32, 0x7FFF_FFFF, 0x8000_0000, 0x8000_0001, 0xFFFF_FFFF, 0xFFFF_FFFE, 255, 0xFF80],
     I64: [0, 1, 7, 63, 64, 0x7FFF_FFFF, 0x8000_0000, 2**32, 2**63 - 1, 2**63, 2**63 + 1, 2**64 - 1, 0xFF80],
     F32: [f32_from_bits(b) for b in (
@@ -96,7 +96,7 @@ def test_a_template_computes_what_the_function_does(opcode: Opcode) -> None:
     plain = program(opcode, [f"(local.get {i})" for i in range(len(types))])
     run = Instance(plain, store=Store(engine="translate")).exports["f"]
     for _ in range(120):
-        operands = tuple(source.choice(EDGES[t]) for t in types)  # type: ignore[index]
+        operands = tuple(source.choice(EDGES[t]) for t in types)
         try:
             result = run.raw(*operands)
             assert type(result) is not bool
@@ -106,7 +106,7 @@ def test_a_template_computes_what_the_function_does(opcode: Opcode) -> None:
         assert outcome == expected(opcode, operands), operands
     for place, type_ in enumerate(types):
         for _ in range(4):
-            operands_ = [source.choice(EDGES[t]) for t in types]  # type: ignore[index]
+            operands_ = [source.choice(EDGES[t]) for t in types]
             texts = [f"(local.get {i})" for i in range(len(types))]
             texts[place] = literal(type_, operands_[place])
             module = program(opcode, texts)
@@ -140,7 +140,7 @@ def test_a_comparison_in_every_place(name: str) -> None:
     run = Instance(module, store=Store(engine="translate")).exports["f"]
     source = random.Random(name)
     for _ in range(60):
-        operands = [source.choice(EDGES[t]) for t in opcode.signature.params]  # type: ignore[index]
+        operands = [source.choice(EDGES[t]) for t in opcode.signature.params]
         assert run.raw(*operands) == (2013 if function(name)(*operands) else 0)
 
 
