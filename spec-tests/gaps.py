@@ -15,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 EXPECTED = HERE / "expected.toml"
 
 #: What the scripts are run on.
-ENGINES = ("interp",)
+ENGINES = ("interp", "translate", "translate-flat")
 
 #: Folders of the official suite that belong to the standard. `legacy` does not: it was superseded.
 FOLDERS = ("core", "custom")

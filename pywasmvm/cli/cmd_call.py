@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fuel", type=int, help="stop after this many instructions")
     parser.add_argument("--seconds", type=float, help="stop after this much wall-clock time")
     parser.add_argument("--memory-pages", type=int, help="most pages of 64 KiB the guest may have")
-    parser.add_argument("--engine", default="auto", help="auto (default) or interp")
+    parser.add_argument("--engine", default="auto", help="auto (default), interp, translate, translate-flat")
     parser.add_argument("--json", action="store_true", help="print a JSON object with the list of results")
 
 

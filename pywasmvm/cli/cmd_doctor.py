@@ -59,7 +59,7 @@ def report() -> dict[str, Any]:
         "supported": sys.version_info >= (3, 11),
         "assertions": not sys.flags.optimize,
         "parts": {name: _version(name) for name in PARTS},
-        "engines": ["interp"],
+        "engines": ["interp", "translate"],
         "threads": _threads(),
         "home_writable": os.access(home, os.W_OK),
         "limits": {name: getattr(limits, name) for name in StoreLimits.__slots__},

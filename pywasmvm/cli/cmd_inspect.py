@@ -26,6 +26,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--instructions", action="store_true", help="list the code instead: offset, bytes, instruction"
     )
+    parser.add_argument(
+        "--python", action="store_true", help="list the Python that the translator makes of the code"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -112,6 +115,11 @@ def run(args: argparse.Namespace) -> int:
     module = Module.from_file(args.module, validate="lazy")
     if module.syntax.text is not None:
         module = Module(module.to_bytes(), validate="lazy", name=module.name)
+    if args.python:
+        from pywasmvm.debug import disassemble
+
+        print(disassemble(module, translated=True))
+        return 0
     if args.instructions:
         return _list(module, args.json)
     facts = describe(module) | _more(module)

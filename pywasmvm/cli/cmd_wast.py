@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "paths", nargs="*", metavar="PATH", help=".wast files, or folders of them (default: the suite's core)"
     )
     parser.add_argument("--suite", help="folder of the official suite (default: where find_suite looks)")
-    parser.add_argument("--engine", default="auto", help="auto (default) or interp")
+    parser.add_argument("--engine", default="auto", help="auto (default), interp, translate, translate-flat")
     parser.add_argument(
         "--features", help="which may be used, comma-separated; --features=-simd switches one off"
     )

@@ -124,8 +124,24 @@ def _rows(encoding: bytes) -> list[str]:
     return [encoding[i : i + _BYTES].hex(" ").ljust(width) for i in range(0, len(encoding), _BYTES)]
 
 
-def disassemble(what: Module | Function) -> str:
-    """The listing of a function, or of all functions of a module with an empty line between them."""
+def _translated(module: Module, index: int) -> Iterator[str]:
+    """Title and the Python that a function becomes, with offsets; the title alone of an imported one."""
+    from pywasmvm.translate.listing import listing
+
+    yield Disassembler(module.syntax).title(index)
+    if index >= module.context.imported_functions:
+        yield from listing(module, index)
+
+
+def disassemble(what: Module | Function, *, translated: bool = False) -> str:
+    """The listing of a function, or of all functions of a module with an empty line between them.
+
+    `translated` shows the Python that the translator makes of them instead of their instructions.
+    """
+    if translated:
+        module = what.module if isinstance(what, Function) else what
+        indices = [what.index] if isinstance(what, Function) else range(len(module.context.functions))
+        return "\n\n".join("\n".join(_translated(module, index)) for index in indices)
     if isinstance(what, Function):
         return "\n".join(Disassembler(what.module.syntax).listing(what.index))
     disassembler = Disassembler(what.syntax)

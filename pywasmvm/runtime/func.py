@@ -74,7 +74,7 @@ class WasmFunc(Func):
         self.instance, self.index, self.store = instance, index, instance.store
         self.prepared: Any = None
         self.fast = None
-        self.code = functools.partial(_first_call, self)
+        self.code = self.first_code()
 
     @property
     def name(self) -> str:  # type: ignore[override]
@@ -90,6 +90,10 @@ class WasmFunc(Func):
         """Call with canonical values; several results come back as a tuple."""
         _specialise(type(self), self.type)
         return self.raw(*args)
+
+    def first_code(self) -> Callable[..., Any]:
+        """What asks the engine for its code when the function is called."""
+        return functools.partial(_first_call, self)
 
     def wrong_count(self, args: Sequence[Any]) -> NoReturn:
         """Refuse a call with too many or too few arguments."""

@@ -83,6 +83,7 @@ class Instance:
     def _set_up(self, module: Module, externs: list[Extern], store: Store | None, start: bool) -> None:
         self.module = module
         self.store: Store = instantiate.store_for(externs, store)
+        self.store.instances.add(self)
         self.funcs: list[Func] = []
         self.tables: list[Table] = []
         self.memories: list[Memory] = []
@@ -126,6 +127,13 @@ class Instance:
         cell = self.code_cells.get(index)
         if cell is not None:
             cell.cell_contents = code
+
+    def forget_code(self) -> None:
+        """The engine shall decide anew what runs each function, at its next call."""
+        for func in self.funcs:
+            if isinstance(func, WasmFunc) and func.instance is self:
+                func.fast = None
+                self.set_code(func.index, func.first_code())
 
     def data(self, index: int) -> memoryview:
         """The bytes of a data segment; none once it is dropped."""

@@ -9,14 +9,18 @@ from __future__ import annotations
 import gc
 import sys
 import time
+import weakref
 from _thread import get_ident
 from types import CellType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pywasmvm.errors import Exhaustion, TrapKind
 from pywasmvm.runtime.engine import Engine, engine_named
 from pywasmvm.runtime.limits import FRAME_SLOTS, QUANTUM, REENTRY_DEPTH, StoreLimits
 from pywasmvm.runtime.watchdog import WATCHDOG
+
+if TYPE_CHECKING:
+    from pywasmvm.runtime.instance import Instance
 
 #: What runs functions when nobody says.
 DEFAULT_ENGINE = "auto"
@@ -29,6 +33,11 @@ _MOST_FRAMES = 60_000
 
 #: Python frames for the host itself, besides those of translated functions.
 _SPARE_FRAMES = 2_000
+
+
+def _kinds(limits: StoreLimits) -> tuple[object, ...]:
+    """What of the limits decides which code is made."""
+    return limits.seconds is None, limits.fuel is None, limits.call_depth
 
 
 class Store:
@@ -62,6 +71,8 @@ class Store:
         #: Units that translated code may still use before it has to ask; below zero when it owes some.
         self.fuel_cell = CellType(0)
         self.slots = 0  # variables of the running translated functions that have very many
+        #: Everything that lives here and has code.
+        self.instances: weakref.WeakSet[Instance] = weakref.WeakSet()
         self.machines = 0  # of the interpreter, that wait for each other
         self.depth = 0  # frames of activations that wait in a host function
         #: Big frames, outermost first: the stack it is on, its place there, itself, slots of all up to it.
@@ -74,7 +85,11 @@ class Store:
 
     @limits.setter
     def limits(self, limits: StoreLimits) -> None:
-        self._limits = limits
+        before, self._limits = self._limits, limits
+        if _kinds(before) != _kinds(limits):
+            # Translated code was made for the kinds of limits there were.
+            for instance in list(self.instances):
+                instance.forget_code()
         self._fuel = limits.fuel
         self.ready = self.watched = False
 

@@ -81,6 +81,8 @@ class Body:
         self.uses: set[str] = set()
         #: f64 locals that may hold NaNs from outside; found out while translating (see `floats.py`).
         self.carrying: set[int] = set(range(len(self.params)))
+        #: Whether the text is for people, with instructions beside it.
+        self.listing = False
         #: How many locals are given from outside.
         self.given = len(self.params)
         self.missed: set[int] = set()
@@ -144,6 +146,8 @@ class Body:
         rules, plain = RULES, PLAIN
         for index in range(node.first, node.last):
             opcode = ops[index]
+            if self.listing:
+                self._note_lines()
             self.at_instruction = index
             shape = plain.get(opcode)
             if shape is not None:
@@ -154,6 +158,8 @@ class Body:
                 rule(self, immediates[index])
         self.pay()
         self._leave(node)
+        if self.listing:
+            self._note_lines()
 
     def _enter(self, node: Node) -> None:
         """Set up what holds at the start of a node."""
@@ -644,6 +650,14 @@ class Body:
     def fresh(self) -> str:
         """The variable that holds a value between its test and its use, which follow each other at once."""
         return "w"
+
+    def _note_lines(self) -> None:
+        """In a listing each statement ends with the number of its instruction, as a comment."""
+        lines = self.lines
+        for place in range(len(lines) - 1, -1, -1):
+            if "\t#" in lines[place]:
+                break
+            lines[place] += f"\t#{self.at_instruction}"
 
     def pay(self) -> None:
         """Pay for the instructions up to this one, in code where exceptions are thrown."""

@@ -25,12 +25,19 @@ MOST_LOCALS = 2_000
 
 
 def source_of(
-    module: Module, index: int, options: Options, *, loop: int = -1, marking: bool = False
+    module: Module,
+    index: int,
+    options: Options,
+    *,
+    loop: int = -1,
+    marking: bool = False,
+    listing: bool = False,
 ) -> str | None:
     """The Python source of a defined function (index with imports counted).
 
     With `loop`, the index of a `loop` instruction, that of what is left from its head on, a function of all
-    locals; None where the loop cannot be entered from outside.
+    locals; None where the loop cannot be entered from outside. `marking` is for `faults.py`;
+    `listing` ends statements with a comment: a tab, `#` and the number of the instruction that made them.
 
     Raises MalformedError or InvalidError for a body that was not looked at before (lazy validation).
     """
@@ -45,6 +52,7 @@ def source_of(
         if insert_bulks(graph):
             graph.analyse()
     body = Body(module, index, code, graph, options, marking=marking)
+    body.listing = listing
     if loop >= 0:
         body.enter_with_all()
     body.run()
