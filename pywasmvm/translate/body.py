@@ -141,7 +141,8 @@ class Body:
         self._memo.clear()
         self._unread = None
         self.calling = False
-        self._paid = node.first
+        self._paid, self.at_instruction = node.first, node.first - 1
+        self._owed = int(node.order == 0 and self.given == len(self.params))  # for the call itself
         ops, immediates = self.code.ops, self.code.immediates
         rules, plain = RULES, PLAIN
         for index in range(node.first, node.last):
@@ -277,12 +278,15 @@ class Body:
                 self.local(local)
         if wide:
             tests.append(f"{'|'.join(wide)}<{SMALL}")
+        unaligned: dict[int, list[str]] = {}
         for local, bits in guard.aligned:
             lo, hi, align = facts.get(local) or self.fact(local)
             if align < bits:
-                tests.append(f"not l{local}&{(1 << bits) - 1}")
+                unaligned.setdefault((1 << bits) - 1, []).append(f"l{local}")
                 facts[local] = (lo, hi, bits)
                 self.local(local)
+        for mask, names in unaligned.items():
+            tests.append(f"not {names[0]}&{mask}" if len(names) == 1 else f"not ({'|'.join(names)})&{mask}")
         for local in guard.positive:
             lo, hi, align = facts.get(local) or self.fact(local)
             if lo == 0:
@@ -664,8 +668,7 @@ class Body:
         if self.piecewise:
             here = self.at_instruction + 1
             cost = sum(op.name not in FREE for op in self.code.ops[self._paid : here])
-            if self._paid == 0 and self.given == len(self.params):
-                cost += 1
+            cost, self._owed = cost + self._owed, 0
             self._paid = max(here, self._paid)
             if cost:
                 self.lines.append(f"{self.use('fuel')}-={cost}")

@@ -11,7 +11,7 @@ from pywasmvm.translate.idioms import insert_bulks
 from pywasmvm.translate.options import Options
 from pywasmvm.translate.ranges import MOST_INSTRUCTIONS
 from pywasmvm.translate.structure import Structure, TooDeep
-from pywasmvm.translate.versions import copy_loops
+from pywasmvm.translate.versions import copy_function, copy_loops
 from pywasmvm.translate.writer import Writer
 from pywasmvm.types import F32, F64, NumType, VecType
 
@@ -47,6 +47,8 @@ def source_of(
     types = LocalTypes(type_.params, code)
     if loop >= 0 and not (len(types) < MOST_LOCALS and graph.enter_at(loop)):
         return None
+    if loop < 0 and options.small:
+        copy_function(graph, types, len(type_.params))
     if len(code) <= MOST_INSTRUCTIONS and graph.loops and copy_loops(graph, types):
         graph.analyse()
         if insert_bulks(graph):

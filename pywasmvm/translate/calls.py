@@ -39,7 +39,7 @@ def _results(body: Body, type_: FuncType, text: str) -> None:
 def _call(body: Body, index: int) -> None:
     type_ = body.context.functions[index].func
     arguments = _arguments(body, type_)
-    if index <= body.index:
+    if index >= body.index:  # every cycle of calls has such a one, and most compilers put callees first
         body.poll()
     _results(body, type_, f"{body.use(f'f{index}')}({','.join(arguments)})")
 

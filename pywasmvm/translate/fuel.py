@@ -36,7 +36,7 @@ def charge(body: Body, graph: Graph) -> None:
             while current is not None:
                 total += costs[current]
                 way.append((current, total))
-                current = _next(current, paid) if ahead else None
+                current = _next(graph, current, paid) if ahead else None
                 if current is not None:
                     paid.add(current)
             for place, upto in way[:-1]:
@@ -49,9 +49,9 @@ def charge(body: Body, graph: Graph) -> None:
         node.lines[:0] = lines
 
 
-def _next(node: Node, paid: set[Node]) -> Node | None:
+def _next(graph: Graph, node: Node, paid: set[Node]) -> Node | None:
     """The node that most likely follows and is reached in no other way."""
-    if node.region is not None or not node.edges:
+    if node.region is not None or not node.edges or node in graph.guards or node in graph.bulks:
         return None
     edge = node.edges[0] if node.end == FALL else node.edges[1] if node.end in (IF, CHECK) else None
     if edge is None or edge.target.is_merge or edge.target in paid:

@@ -135,7 +135,14 @@ class Graph:
         self.bulks: dict[Node, tuple[Bulk, Node]] = {}
         memories = context.memories
         self.context_memory_bits = memories[0].address.bits if memories else 0
+        #: The nodes of a function that have a fast copy.
+        self.slow: set[Node] = set()
         self._entry = builder.run()
+        self.analyse()
+
+    def begin_at(self, entry: Node) -> None:
+        """Another entry; everything is looked at again."""
+        self._entry = entry
         self.analyse()
 
     def analyse(self) -> None:

@@ -372,15 +372,10 @@ def xor(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
 
 def clz(bits: int, body: Body, a: Expr) -> Expr:
     a = canonical(a, bits, body)
-    return _like(
-        Expr(
-            f"{bits}-{a.at(ATOM)}.bit_length()" if a.value is None else str(bits - a.value.bit_length()),
-            ADD,
-            0,
-            bits,
-        ),
-        a,
-    )
+    if a.value is not None:
+        return constant(bits - a.value.bit_length())
+    text = f"{bits}-{a.at(ATOM)}.bit_length()"
+    return _like(Expr(text, ADD, bits - a.hi.bit_length(), bits - a.lo.bit_length()), a)
 
 
 def ctz(bits: int, body: Body, a: Expr) -> Expr:
@@ -562,7 +557,13 @@ def inverted(e: Expr) -> Expr:
         raise TypeError(f"{e!r} is no condition")
     text = e.negation
     # Negations are comparisons, or start with `not`, or are conditional expressions.
-    prec = NOT if text.startswith("not ") else TERNARY if " if " in text else COMPARE
+    prec = COMPARE
+    if " if " in text:
+        prec = TERNARY
+    elif " and " in text or " or " in text:
+        prec = TERNARY + 1
+    elif text.startswith("not "):
+        prec = NOT
     made = Expr(text, prec, 0, 1, e.locals, e.effects, e.depth)
     made.negation = e.text if e.prec >= NOT else f"({e.text})"
     made.loose, made.loose_negation = e.loose_negation, e.loose

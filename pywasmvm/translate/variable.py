@@ -6,9 +6,19 @@ import math
 from typing import Any
 
 from pywasmvm.translate.body import BITS, MASKS, Body, number, rule
-from pywasmvm.translate.expr import ATOM, READS_GLOBALS, TERNARY, TRAPS, Expr, constant, merged
+from pywasmvm.translate.expr import (
+    ATOM,
+    COMPARE,
+    READS_GLOBALS,
+    TERNARY,
+    TRAPS,
+    Expr,
+    condition,
+    constant,
+    merged,
+)
 from pywasmvm.translate.floats import CARRIED, clean
-from pywasmvm.translate.integers import canonical
+from pywasmvm.translate.integers import canonical, inverted
 
 
 @rule("local.get")
@@ -106,11 +116,42 @@ def _drop(body: Body, immediate: None) -> None:
         body.statement(e.text)
 
 
+def _junction(chosen: Expr, a: Expr, b: Expr) -> Expr | None:
+    """A choice between a condition and a constant as `and` or `or`."""
+    if chosen.value is not None or (a.effects | b.effects | chosen.effects) & TRAPS:
+        return None
+    if a.is_condition and b.value == 0:
+        word, other, negated = "and", a, "or"
+    elif b.is_condition and a.value == 1:
+        word, other, negated = "or", b, "and"
+    else:
+        return None
+    tests = [e.at(COMPARE) for e in (chosen, other)]
+    opposites = [inverted(e).at(COMPARE) for e in (chosen, other)]
+    made = condition(
+        f"{tests[0]} {word} {tests[1]}", TERNARY + 1, f"{opposites[0]} {negated} {opposites[1]}", a, b
+    )
+    made.locals, made.effects, made.depth = merged(chosen, other)
+    made.loose, made.loose_negation = (
+        chosen.loose or other.loose,
+        chosen.loose_negation or other.loose_negation,
+    )
+    if word == "and":
+        made.yes = (*chosen.yes, *other.yes)
+    else:
+        made.no = (*chosen.no, *other.no)
+    return made
+
+
 @rule("select")
 def _select(body: Body, types: Any) -> None:
     chosen = body.condition(body.pop())
     b, a = body.pop(), body.pop()
     bits = a.bits or b.bits
+    both = _junction(chosen, a, b)
+    if both is not None:
+        body.push(both, bits)
+        return
     if bits:
         a, b = number(canonical(a, bits, body)), number(canonical(b, bits, body))
     else:

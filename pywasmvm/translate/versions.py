@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 #: Loops with more instructions are not copied.
 MOST_INSTRUCTIONS = 160
 
+#: Functions with more are not copied; nor are those with fewer accesses through their parameters.
+MOST_IN_FUNCTION = 400
+FEWEST_ACCESSES = 2
+
 #: What the fast copy calls small: one digit of a Python integer, and a quarter of the address space.
 SMALL = 1 << 30
 
@@ -46,7 +50,7 @@ def copy_loops(graph: Graph, types: LocalTypes) -> bool:
     entries = {loop.entry for loop in graph.loops.values()}
     made = False
     for header, loop in list(graph.loops.items()):
-        if any(node is not header and node in entries for node in loop.nodes):
+        if header in graph.slow or any(node is not header and node in entries for node in loop.nodes):
             continue
         if any(node.region is not None for node in loop.nodes):
             continue
@@ -61,13 +65,84 @@ def copy_loops(graph: Graph, types: LocalTypes) -> bool:
     return made
 
 
+def copy_function(graph: Graph, types: LocalTypes, params: int) -> bool:
+    """Give a function that works through pointers among its parameters a copy in which they are aligned and
+    small; whether it was worth it.
+    """
+    ops, immediates = graph.code.ops, graph.code.immediates
+    if sum(node.last - node.first for node in graph.nodes) > MOST_IN_FUNCTION or graph.regions:
+        return False
+    bases: dict[int, int] = {}
+    accesses = 0
+    stands_for = _derived(graph, params)
+    for node in graph.nodes:
+        for index in range(node.first, node.last):
+            access = ops[index].access
+            memarg = immediates[index]
+            if access is None or not isinstance(memarg, MemArg) or access.size == 1:
+                continue
+            base = _base(graph, index, node.first)
+            base = stands_for.get(base, base)  # type: ignore[arg-type]  # None is no key
+            if base is not None and base < params and types[base] is I32 and 1 << memarg.align == access.size:
+                accesses += 1
+                bases[base] = max(bases.get(base, 1), access.size)
+    if accesses < FEWEST_ACCESSES:
+        return False
+    guard = Guard(sorted(bases), [(base, size.bit_length() - 1) for base, size in sorted(bases.items())])
+    copies = {node: _twin(node, len(graph.nodes) + node.number + 1) for node in graph.nodes}
+    for node, made in copies.items():
+        made.edges = [Edge(made, copies[e.target], e.arity, e.height) for e in node.edges]
+    entry = graph.nodes[0]
+    asking = Node(2 * len(graph.nodes) + 2, 0)
+    asking.end = IF
+    asking.edges = [Edge(asking, copies[entry], 0, 0), Edge(asking, entry, 0, 0)]
+    graph.guards[asking] = guard
+    graph.slow = set(graph.nodes)
+    graph.begin_at(asking)
+    return True
+
+
+def _derived(graph: Graph, params: int) -> dict[int, int]:
+    """Locals that are a parameter plus or minus a multiple of eight, and nothing else."""
+    ops, immediates = graph.code.ops, graph.code.immediates
+    found: dict[int, int] = {}
+    seen: set[int] = set()
+    for index, opcode in enumerate(ops):
+        if opcode.name not in ("local.set", "local.tee"):
+            continue
+        local: int = immediates[index]  # type: ignore[assignment]
+        if local in seen:
+            found.pop(local, None)
+        elif local >= params and index >= 3 and _adds(graph, index):
+            found[local] = immediates[index - 3]  # type: ignore[assignment]
+        seen.add(local)
+    return found
+
+
+def _adds(graph: Graph, index: int) -> bool:
+    """Whether the instruction at `index` assigns a local plus or minus a multiple of eight."""
+    ops, amount = graph.code.ops, graph.code.immediates[index - 2]
+    names = [opcode.name for opcode in ops[index - 3 : index]]
+    return (
+        names[:2] == ["local.get", "i32.const"]
+        and names[2] in ("i32.add", "i32.sub")
+        and isinstance(amount, int)
+        and amount % 8 == 0
+    )
+
+
+def _twin(node: Node, number: int) -> Node:
+    made = Node(number, node.first)
+    made.last, made.end, made.sets = node.last, node.end, node.sets
+    return made
+
+
 def _copy(graph: Graph, header: Node, loop: Loop, guard: Guard) -> None:
     count = len(graph.nodes) + len(graph.guards) * (MOST_INSTRUCTIONS + 1)
     copies: dict[Node, Node] = {}
     for node in loop.nodes:
         count += 1
-        made = copies[node] = Node(count, node.first)
-        made.last, made.end, made.sets = node.last, node.end, node.sets
+        copies[node] = _twin(node, count)
     for node, made in copies.items():
         made.edges = [Edge(made, copies.get(e.target, e.target), e.arity, e.height) for e in node.edges]
     asking = Node(count + 1, header.first)
