@@ -48,12 +48,13 @@ layers: $(VENV)/.with-proxy,fast,dev  ## imports go one way: pywasmvm <- abi <- 
 mutants: $(VENV)/.with-proxy,fast,dev  ## seeded faults in the validator and the numerics: all must be noticed
 	@$(BIN)/python scripts/mutants.py
 
-bench: $(VENV)/.with-proxy,fast,dev,oracle  ## speed of the interpreter beside the one of pwasm
-	@$(BIN)/python benchmarks/interpreter.py $(ARGS)
+bench: $(VENV)/.with-proxy,fast,dev,oracle  ## speed of both tiers beside pwasm
+	@$(BIN)/python benchmarks/tiers.py $(ARGS)
 
 docs: $(VENV)/.with-proxy,fast,dev  ## check links and generated pages
 	@$(BIN)/python scripts/check_links.py
 	@$(BIN)/python scripts/instruction_reference.py --check
+	@$(BIN)/python benchmarks/report.py --check
 
 clean:  ## remove what can be made again, the environment included
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* dist build
