@@ -24,6 +24,9 @@ from pywasmvm.valid.context import Context
 from pywasmvm.valid.facts import CodeFacts
 from pywasmvm.valid.module import validate_module
 
+#: Modules up to this many bytes keep the bodies that were validated, because most of them will be run.
+_KEPT = 1 << 18
+
 
 @dataclass(frozen=True, slots=True)
 class ImportType:
@@ -120,6 +123,8 @@ class Module:
         self._name = name
         #: Prepared code, by (engine, function index): shared by all instances of this module.
         self.prepared: dict[tuple[str, int], object] = {}
+        #: Bodies that were asked for, decoded and validated.
+        self._bodies: dict[int, tuple[Code, CodeFacts]] = {}
         try:
             self.context: Context = validate_module(syntax)
             if eager:
@@ -189,11 +194,22 @@ class Module:
 
     def validate_bodies(self) -> None:
         """Validate every function body now. Raises InvalidError."""
-        for index in range(len(self.syntax.functions)):
-            self.body(self.context.imported_functions + index)
+        first, count = self.context.imported_functions, len(self.syntax.functions)
+        small = len(self.syntax.source) <= _KEPT
+        for index in range(first, first + count):
+            if small:
+                self.body(index)
+            else:
+                self._body(index)
 
     def body(self, index: int) -> tuple[Code, CodeFacts]:
-        """Decode and validate the body of a defined function (index with imports counted)."""
+        """Decode and validate the body of a defined function (index with imports counted), once."""
+        found = self._bodies.get(index)
+        if found is None:
+            found = self._bodies[index] = self._body(index)
+        return found
+
+    def _body(self, index: int) -> tuple[Code, CodeFacts]:
         code = binary_code.body(self.syntax, index - self.context.imported_functions)
         return code, validate_function(self.context, index, code)
 

@@ -19,7 +19,7 @@ from pywasmvm.syntax import Code
 from pywasmvm.translate import floats, idioms, integers
 from pywasmvm.translate.expr import ATOM, DEEPEST, TERNARY, TRAPS, Expr, call, constant, merged
 from pywasmvm.translate.floats import CARRIED, COMPUTED, clean
-from pywasmvm.translate.graph import CHECK, FALL, IF, RETURN, SWITCH, Edge, Graph, Node
+from pywasmvm.translate.graph import CHECK, FALL, IF, RETURN, SWITCH, Edge, Graph, Loop, Node
 from pywasmvm.translate.idioms import Bulk, Load
 from pywasmvm.translate.integers import canonical
 from pywasmvm.translate.options import Options
@@ -141,6 +141,10 @@ class Body:
         self._memo.clear()
         self._unread = None
         self.calling = False
+        container = node.container
+        while container is not None and not isinstance(container, Loop):
+            container = container.outer
+        self.in_loop = container is not None
         self._paid, self.at_instruction = node.first, node.first - 1
         self._owed = int(node.order == 0 and self.given == len(self.params))  # for the call itself
         ops, immediates = self.code.ops, self.code.immediates
@@ -688,8 +692,11 @@ class Body:
             self.lines.append(f"{self.use('fuel')}-={size}")
 
     def poll(self) -> None:
-        """A call follows that may lead back here: look at the stop flag, once in each node."""
-        if self.options.poll and not self.calling:
+        """A call follows that may lead back here: look at the stop flag, once in each node.
+
+        Who is inside of a loop has passed its head, where that has been done.
+        """
+        if self.options.poll and not self.calling and not self.in_loop:
             self.calling = True
             self.lines.insert(0, f"if {self.use('stop')}:{self.use('I')}.store.halt()")
             if self._unread is not None:

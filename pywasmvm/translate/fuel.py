@@ -1,59 +1,41 @@
 """Fuel in translated code: who pays for which instructions (the counts are wasmtime's, as the interpreter's).
 
-A node pays when it is entered. What will most likely be run next is paid with it: along the ways that go on
-without a jump, and whoever leaves that way gets the rest back. So the body of a loop pays once, at its head.
-Whether anything is left is looked at before paying, at entries of functions and heads of loops: by then what
-was paid in advance and not used has been given back.
+What a straight way costs is added up here, and paid in one statement where ways meet, where a loop goes back,
+before a call, and at the end. So the body of a loop pays once for an iteration, and who leaves it pays on
+the way out. Whether anything is left is looked at where code may go on for long: at the heads of loops, and
+before calls. A fault in the middle of a way leaves that way unpaid.
 """
 
 from __future__ import annotations
 
 from pywasmvm.runtime.limits import FREE
 from pywasmvm.translate.body import Body
-from pywasmvm.translate.graph import CHECK, FALL, IF, Graph, Node
+from pywasmvm.translate.graph import RETURN, STOP, Graph, Node
 
 
 def charge(body: Body, graph: Graph) -> None:
-    """Put the statements that count into the nodes."""
+    """Put the statements that count into the nodes and their edges."""
     fuel = body.use("fuel")
     ops = body.code.ops
-    costs = {node: sum(op.name not in FREE for op in ops[node.first : node.last]) for node in graph.nodes}
-    if body.given == len(body.params):
-        costs[graph.nodes[0]] += 1  # a call costs a unit besides its instructions
-    # An exception must not leave behind what was paid for instructions after it: then each call comes after
-    # the payment for what is up to it, and nothing is paid in advance.
-    ahead = not body.piecewise
-    paid: set[Node] = set()
     settle = f"if {fuel}<0:{body.use('I')}.store.settle()"
+    calling = {node for node in graph.nodes if any("call" in op.name for op in ops[node.first : node.last])}
+    for header in graph.loops:
+        header.lines.insert(0, settle)
+    entry = graph.nodes[0]
+    for node in calling:  # in a loop the head has done it
+        if node not in graph.loops and node.container is None:
+            node.lines.insert(0, settle)
+    if body.piecewise:  # `Body.pay` has seen to the rest
+        return
+    #: What has been run on the way to a node and is not yet paid for; a call of the function is one unit.
+    owed: dict[Node, int] = {entry: 1 if body.given == len(body.params) else 0}
     for node in graph.nodes:
-        lines = []
-        if node.order == 0 or node in graph.loops:
-            lines.append(settle)
-        if node not in paid:
-            total = 0
-            current: Node | None = node
-            way: list[tuple[Node, int]] = []
-            while current is not None:
-                total += costs[current]
-                way.append((current, total))
-                current = _next(graph, current, paid) if ahead else None
-                if current is not None:
-                    paid.add(current)
-            for place, upto in way[:-1]:
-                if place.end in (IF, CHECK) and total > upto:
-                    place.edges[0].moves.insert(0, f"{fuel}+={total - upto}")
-            if total:
-                lines.append(f"{fuel}-={total}")
-        if body.piecewise and lines:
-            lines = lines[:-1] if lines[-1].startswith(f"{fuel}-=") else lines  # `Body.pay` has seen to that
-        node.lines[:0] = lines
-
-
-def _next(graph: Graph, node: Node, paid: set[Node]) -> Node | None:
-    """The node that most likely follows and is reached in no other way."""
-    if node.region is not None or not node.edges or node in graph.guards or node in graph.bulks:
-        return None
-    edge = node.edges[0] if node.end == FALL else node.edges[1] if node.end in (IF, CHECK) else None
-    if edge is None or edge.target.is_merge or edge.target in paid:
-        return None
-    return edge.target
+        debt = owed.get(node, 0) + sum(op.name not in FREE for op in ops[node.first : node.last])
+        if debt and (node in calling or node.end in (RETURN, STOP)):
+            node.lines.insert(1 if node.lines[:1] == [settle] else 0, f"{fuel}-={debt}")
+            debt = 0
+        for edge in node.edges:
+            if not edge.target.is_merge:
+                owed[edge.target] = debt
+            elif debt:
+                edge.moves.insert(0, f"{fuel}-={debt}")

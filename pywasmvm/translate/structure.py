@@ -292,16 +292,16 @@ def _only_returns(node: Node) -> bool:
     """
     if node.end != RETURN or node.lines or not node.is_merge or "," in node.results:
         return False
-    return all(not edge.caught and edge.arity <= 1 and len(edge.moves) <= 1 for edge in node.in_edges)
+    return all(not edge.caught and edge.arity <= 1 for edge in node.in_edges)
 
 
 def _returned(edge: Edge) -> list[str]:
     """The `return` at the end of an edge to such a node."""
     result = edge.target.results
     if edge.moves:
-        name, _, text = edge.moves[0].partition("=")
+        name, _, text = edge.moves[-1].partition("=")
         if result == f"return {name}":
-            return [f"return {text}"]
+            return [*edge.moves[:-1], f"return {text}"]
     return [*edge.moves, result]
 
 

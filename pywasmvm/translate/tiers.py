@@ -25,11 +25,12 @@ from pywasmvm.translate.wrappers import wrapped
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When code moves: after `calls` calls of a function, or at the `samples`-th time that the interpreter is
-    found in it when a quantum of work is over; `callers` is how many frames up are looked at then.
+    """When code moves: a function after `calls` calls; its loops at the `samples`-th time that the interpreter
+    is found in it when a quantum of work is over, and two times later when it only waits for a call. `callers`
+    is how many frames are looked at then.
     """
 
-    calls: int = 16
+    calls: int = 30
     samples: int = 1
     callers: int = 4
 
@@ -73,13 +74,14 @@ class Tiered(Interpreter):
 
     def sample(self, frames: list[Any]) -> None:
         """A quantum of work is over: whose loops are running?"""
-        for frame in frames[-self.policy.callers :]:
+        policy = self.policy
+        for above, frame in enumerate(reversed(frames[-policy.callers :])):
             prepared: Prepared = frame.prepared
             prepared.samples += 1
-            if prepared.samples == self.policy.samples:
-                prepared.heat = 0  # the next call is of translated code
+            if prepared.loops and prepared.samples >= policy.samples + 2 * (above > 0):
                 for block, loop in prepared.loops:
                     block.ops = ((ENTER, (block, loop), loop), *block.ops)
+                prepared.loops = ()
 
     def enter(self, func: WasmFunc, loop: int) -> Callable[..., Any] | None:
         """What runs the function from the head of a loop on, given all locals; None if it cannot be
