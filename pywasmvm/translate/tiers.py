@@ -25,9 +25,11 @@ from pywasmvm.translate.wrappers import wrapped
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When code moves: a function after `calls` calls; its loops at the `samples`-th time that the interpreter
-    is found in it when a quantum of work is over, and two times later when it only waits for a call. `callers`
-    is how many frames are looked at then.
+    """When code moves.
+
+    A function after `calls` calls; its loops at the `samples`-th time that the interpreter is found in it
+    when a quantum of work is over, and two times later when it only waits for a call. `callers` is how many
+    frames are looked at then.
     """
 
     calls: int = 30
