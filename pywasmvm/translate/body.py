@@ -19,7 +19,18 @@ from pywasmvm.syntax import Code
 from pywasmvm.translate import floats, idioms, integers
 from pywasmvm.translate.expr import ATOM, DEEPEST, TERNARY, TRAPS, Expr, call, constant, merged
 from pywasmvm.translate.floats import CARRIED, COMPUTED, clean
-from pywasmvm.translate.graph import CHECK, FALL, IF, RETURN, SWITCH, Edge, Graph, Loop, Node
+from pywasmvm.translate.graph import (
+    CHECK,
+    FALL,
+    IF,
+    RETURN,
+    STRUCTURE,
+    SWITCH,
+    Edge,
+    Graph,
+    Loop,
+    Node,
+)
 from pywasmvm.translate.idioms import Bulk, Load
 from pywasmvm.translate.integers import canonical
 from pywasmvm.translate.options import Options
@@ -161,6 +172,8 @@ class Body:
             rule = rules.get(opcode.name)
             if rule is not None:
                 rule(self, immediates[index])
+            elif opcode.name not in STRUCTURE:
+                raise LookupError(f"the translator has no rule for {opcode.name}")
         self.pay()
         self._leave(node)
         if self.listing:
@@ -828,6 +841,11 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
         return function
 
     return register
+
+
+def has_rule(opcode: Opcode) -> bool:
+    """Whether a row can be translated; the completeness test asks."""
+    return opcode in PLAIN or opcode.name in RULES or opcode.name in STRUCTURE
 
 
 def complete() -> None:

@@ -477,6 +477,14 @@ class _Builder:
             self.branch(CHECK, immediate[0], self.heights[self.index])
 
 
+#: What only shapes the graph, and has no statement of its own.
+STRUCTURE = frozenset(
+    {
+        "block", "loop", "if", "else", "end", "try_table", "br", "br_if", "br_table", "return",
+        "br_on_null", "br_on_non_null", "br_on_cast", "br_on_cast_fail",
+    }
+)  # fmt: skip
+
 _RULES: dict[str, Callable[[_Builder, Any], None]] = {
     "block": _Builder.block,
     "loop": _Builder.loop,
