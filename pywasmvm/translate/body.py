@@ -200,7 +200,9 @@ class Body:
         self.facts = dict(facts)
         loop = self.graph.loops.get(node)
         if loop is not None:
-            assumed = self.steps.assume(node, self.facts)
+            assumed = {} if self.graph.tangled else self.steps.assume(node, self.facts)
+            if self.graph.tangled:
+                self.facts = {}
             for inner in loop.nodes:
                 for local in inner.sets:
                     self.facts.pop(local, None)

@@ -45,11 +45,11 @@ def source_of(
     type_ = module.context.functions[index].func
     graph = Graph(code, facts.heights, len(type_.results), module.context)
     types = LocalTypes(type_.params, code)
-    if loop >= 0 and not (len(types) < MOST_LOCALS and graph.enter_at(loop)):
+    if loop >= 0 and (graph.tangled or len(types) >= MOST_LOCALS or not graph.enter_at(loop)):
         return None
-    if loop < 0 and options.small:
+    if loop < 0 and options.small and not graph.tangled:
         copy_function(graph, types, len(type_.params))
-    if len(code) <= MOST_INSTRUCTIONS and graph.loops and copy_loops(graph, types):
+    if len(code) <= MOST_INSTRUCTIONS and graph.loops and not graph.tangled and copy_loops(graph, types):
         graph.analyse()
         if insert_bulks(graph):
             graph.analyse()
@@ -69,7 +69,7 @@ def _written(body: Body, graph: Graph, options: Options) -> str:
         body.use("I")
     lines: list[str] = []
     try:
-        if options.flat:
+        if options.flat or graph.tangled:
             raise TooDeep
         short = (
             {h for h, loop in graph.loops.items() if body.steps.is_short(h, loop, graph)} if poll else set()

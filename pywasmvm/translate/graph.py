@@ -119,6 +119,11 @@ class _Label:
     region: Region | None = None
 
 
+#: Loops so deep in each other that they have more members together are not looked into: the work would grow
+#: with the square of the code.
+MOST_MEMBERS = 200_000
+
+
 class Graph:
     """All nodes of a function that can be reached, in reverse postorder (`nodes[0]` is the entry)."""
 
@@ -128,6 +133,8 @@ class Graph:
         self.loops: dict[Node, Loop] = {}
         self.regions: list[Region] = []
         builder = _Builder(self, code, heights, results, context)
+        #: Too deep a nest of loops to know what lies in which.
+        self.tangled = False
         #: Guards in front of loops that have a fast copy, and the headers of the copies (`versions.py`).
         self.guards: dict[Node, Guard] = {}
         self.fast: dict[Node, Guard] = {}
@@ -235,13 +242,22 @@ class Graph:
             node.idom = best
 
     def _containers(self) -> None:
+        left = MOST_MEMBERS
         for node in self.nodes:
             for edge in node.in_edges:
                 if edge.source.order >= node.order:
                     loop = self.loops.get(node)
                     if loop is None:
                         loop = self.loops[node] = Loop(node, {node})
-                    self._reach_back(loop, edge.source)
+                    if left > 0:
+                        before = len(loop.nodes)
+                        self._reach_back(loop, edge.source)
+                        left -= len(loop.nodes) - before
+        self.tangled = left <= 0
+        if self.tangled:
+            # Nothing is known of what lies in which loop: only regions are containers.
+            for loop in self.loops.values():
+                loop.nodes = set()
         if not self.loops and not self.regions:
             return
         for region in self.regions:
@@ -253,7 +269,7 @@ class Graph:
             for region in self.regions:
                 if region.entry in loop.nodes and loop.entry not in region.nodes:
                     loop.nodes |= region.nodes
-        every: list[Container] = [*self.loops.values(), *self.regions]
+        every: list[Container] = [*(() if self.tangled else self.loops.values()), *self.regions]
         every.sort(key=lambda c: -len(c.nodes))
         for container in every:
             container.outer = container.entry.container

@@ -72,7 +72,7 @@ class Steps:
     def __init__(self, graph: Graph) -> None:
         self.loops: dict[Node, dict[int, Step]] = {}
         self.rounds = 0
-        if len(graph.code) > MOST_INSTRUCTIONS:
+        if len(graph.code) > MOST_INSTRUCTIONS or graph.tangled:
             return
         for header, loop in graph.loops.items():
             found = _steps(graph, header, loop)

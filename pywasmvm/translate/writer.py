@@ -101,7 +101,9 @@ class Writer:
         number = frame.escapes.setdefault(target, len(frame.escapes) + 1)
         self.lines += [f"{space}{frame.flag}={number}", f"{space}break"]
 
-    def if_(self, item: If, indent: int) -> None:
+    def if_(self, item: If, indent: int, chained: int = 0) -> None:
+        if chained > MOST_INDENTS:  # Python's compiler recurses for every `elif`, too
+            raise TooDeep
         space = " " * indent
         test, then, otherwise = item.test, item.then, item.otherwise
         if not then and otherwise:
@@ -111,7 +113,7 @@ class Writer:
         if otherwise:
             if len(otherwise) == 1 and isinstance(otherwise[0], If):
                 at = len(self.lines)
-                self.if_(otherwise[0], indent)
+                self.if_(otherwise[0], indent, chained + 1)
                 self.lines[at] = f"{space}el{self.lines[at][indent:]}"
             else:
                 self.lines.append(f"{space}else:")
