@@ -88,10 +88,13 @@ class Store:
         before, self._limits = self._limits, limits
         if _kinds(before) != _kinds(limits):
             # Translated code was made for the kinds of limits there were.
-            for instance in list(self.instances):
-                instance.forget_code()
+            self._forget_code()
         self._fuel = limits.fuel
-        self.ready = self.watched = False
+        self.ready = False
+
+    def _forget_code(self) -> None:
+        for instance in list(self.instances):
+            instance.forget_code()
 
     @property
     def fuel_left(self) -> int | None:
@@ -131,9 +134,11 @@ class Store:
         seconds = self._limits.seconds
         self._deadline = None
         if seconds is not None:
-            self.watched = seconds > 0 and WATCHDOG.watch(self)
+            relied, self.watched = self.watched, seconds > 0 and WATCHDOG.watch(self)
             if not self.watched:
                 self._deadline = time.monotonic() + seconds
+                if relied:
+                    self._forget_code()  # made without a look at the clock
         # Fuel is counted and the clock looked at by code that needs its units settled at the end.
         self.ready = self._fuel is None and (seconds is None or self.watched)
         self.untidy = not self.ready
@@ -144,6 +149,7 @@ class Store:
         if self.nesting == 0:
             self._big_frames.clear()
             self.untidy = False
+            self._deadline = None  # the host may use memories between calls
             left, self.fuel_cell.cell_contents = self.fuel_cell.cell_contents, 0
             if self._fuel is not None and left:
                 self._fuel += left
@@ -155,15 +161,18 @@ class Store:
         """The watchdog says that the call with this serial number is out of time."""
         self._expired = serial
         self.stop.cell_contents = True
+        interrupt = getattr(self.engine, "interrupt", None)
+        if interrupt is not None:
+            interrupt(self)
 
     def unwatched(self) -> None:
         """The watchdog goes to sleep: the next call has to wake it."""
-        self.ready = self.watched = False
+        self.ready = False
 
     def halt(self) -> None:
         """The stop flag was seen. Raises Exhaustion if it is meant for the running call."""
         self.stop.cell_contents = False
-        if self._expired == self.serial:
+        if self.nesting and self._expired == self.serial:
             raise Exhaustion(TrapKind.DEADLINE_EXCEEDED)
 
     def take(self) -> int:
