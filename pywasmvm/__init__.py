@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         InvalidError,
         LinkError,
         MalformedError,
+        SnapshotError,
         Trap,
         TrapKind,
         WasmError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pywasmvm.runtime.limits import StoreLimits
     from pywasmvm.runtime.linker import Linker, export, host_module
     from pywasmvm.runtime.memory import Memory
+    from pywasmvm.runtime.snapshot import Snapshot
     from pywasmvm.runtime.store import Store
     from pywasmvm.runtime.table import Table
     from pywasmvm.types import (
@@ -57,6 +59,7 @@ _HOMES: dict[str, str] = {
             "InvalidError",
             "LinkError",
             "MalformedError",
+            "SnapshotError",
             "Trap",
             "TrapKind",
             "WasmError",
@@ -71,6 +74,7 @@ _HOMES: dict[str, str] = {
     "StoreLimits": "runtime.limits",
     **dict.fromkeys(("Linker", "export", "host_module"), "runtime.linker"),
     "Memory": "runtime.memory",
+    "Snapshot": "runtime.snapshot",
     "Store": "runtime.store",
     "Table": "runtime.table",
     **dict.fromkeys(
@@ -110,6 +114,8 @@ __all__ = [
     "Memory",
     "MemoryType",
     "Module",
+    "Snapshot",
+    "SnapshotError",
     "Store",
     "StoreLimits",
     "Table",

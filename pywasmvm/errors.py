@@ -4,6 +4,7 @@
     |- MalformedError    bytes or text are not a module         (spec: Binary Format, Text Format)
     |- InvalidError      a typing rule is broken                (spec: Validation)
     |- LinkError         an import is missing or mismatched     (spec: Execution, Instantiation)
+    |- SnapshotError     a snapshot cannot be taken, or does not fit
     |- Trap              execution stopped                      (spec: Execution)
     |  `- Exhaustion     a resource ran out
     `- WasmException     a Wasm exception nobody caught         (spec: Execution, Exceptions)
@@ -86,6 +87,10 @@ class LinkError(WasmError):
         if expected is not None:
             text += f" (the module wants {expected}" + (f", found {found})" if found is not None else ")")
         super().__init__(text)
+
+
+class SnapshotError(WasmError):
+    """A snapshot cannot be taken, or brought back; the message says what is in the way, and where."""
 
 
 class TrapKind(Enum):

@@ -20,7 +20,8 @@ from abi.proxy_wasm.types import MetricType
 from abi.proxy_wasm.vm import Vm
 
 if TYPE_CHECKING:
-    from pywasmvm import Module, StoreLimits
+    from abi.proxy_wasm.snapshots import Snapshots
+    from pywasmvm import Module, Snapshot, StoreLimits
 
 
 class Plugin:
@@ -31,7 +32,8 @@ class Plugin:
     hold the headers only, as Envoy's option of that name does. `fail_open`, the deprecated boolean, only
     changes the last line of a refused start.
 
-    Raises `PluginStartError` when the module cannot run or the guest refuses.
+    Raises `PluginStartError` when the module cannot run or the guest refuses, `SnapshotError` for a
+    `snapshot` that is not of this module and environment.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class Plugin:
         allow_on_headers_stop_iteration: bool = False,
         capabilities: frozenset[str] | None = None,
         services: Services | None = None,
+        snapshot: Snapshot | None = None,
+        snapshots: Snapshots | None = None,
         fail_open: bool = False,
     ) -> None:
         self.name, self.root_id, self.config = name, root_id, config
@@ -61,7 +65,7 @@ class Plugin:
         try:
             if isinstance(module_or_vm, Vm):
                 own = (vm_id, vm_config, environment, host, limits, start_limits, capabilities, services)
-                if any(own):
+                if any(own) or snapshot is not None or snapshots is not None:
                     raise TypeError("a shared Vm was given: its own settings cannot be given again")
                 self.vm = module_or_vm
             else:
@@ -75,6 +79,8 @@ class Plugin:
                     start_limits=start_limits,
                     capabilities=capabilities,
                     services=services,
+                    snapshot=snapshot,
+                    snapshots=snapshots,
                 )
             self.stream_log_prefix = " ".join(filter(None, (name, root_id, self.vm.vm_id)))
             with self.vm.starting():
@@ -99,6 +105,7 @@ class Plugin:
         start_limits: StoreLimits | None = None,
         allow_on_headers_stop_iteration: bool = False,
         capabilities: frozenset[str] | None = None,
+        snapshot: Snapshot | None = None,
     ) -> Plugin:
         """A plugin from a `.wasm` file. Raises OSError when it cannot be read."""
         return cls(
@@ -114,6 +121,7 @@ class Plugin:
             start_limits=start_limits,
             allow_on_headers_stop_iteration=allow_on_headers_stop_iteration,
             capabilities=capabilities,
+            snapshot=snapshot,
         )
 
     # --- start ----------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from abi.proxy_wasm.host import Host
 from abi.proxy_wasm.plugin import Plugin
 from abi.proxy_wasm.services import Services
+from abi.proxy_wasm.snapshots import Snapshots
 from abi.proxy_wasm.vm import Vm
 
 if TYPE_CHECKING:
@@ -25,12 +26,14 @@ PluginKey = tuple[VmKey, str, bytes, str, bool]
 class VmRegistry:
     """The living VMs of one worker. `plugin(...)` gives an existing plugin or starts what is missing.
 
-    All of them share `services`; call `services.queues.deliver()` after guest code ran, outside of it.
+    All of them share `services`, and start from `snapshots` where they are given. Call
+    `services.queues.deliver()` after guest code ran, outside of it.
 
     A dead VM is forgotten at the next request for it, so that asking again starts a fresh one.
     """
 
-    def __init__(self, services: Services | None = None) -> None:
+    def __init__(self, services: Services | None = None, snapshots: Snapshots | None = None) -> None:
+        self.snapshots = snapshots
         self.services = services if services is not None else Services()
         self._vms: dict[VmKey, Vm] = {}
         self._plugins: dict[PluginKey, Plugin] = {}
@@ -77,6 +80,7 @@ class VmRegistry:
                 allow_on_headers_stop_iteration=allow_on_headers_stop_iteration,
                 capabilities=capabilities,
                 services=self.services,
+                snapshots=self.snapshots,
                 fail_open=fail_open,
             )
             self._vms[vm_key] = plugin.vm

@@ -224,6 +224,9 @@ class MetricIds:
     def get(self, number: int) -> Metric | None:
         return self._metrics.get(number)
 
+    def __len__(self) -> int:
+        return len(self._metrics)
+
 
 class Services:
     """Everything that VMs share."""

@@ -19,9 +19,22 @@ from abi.proxy_wasm.failures import PluginFailure, PluginStartError
 from abi.proxy_wasm.host import Host, MemoryHost
 from abi.proxy_wasm.linking import Bindings, export_errors, import_errors, version_of
 from abi.proxy_wasm.services import MetricIds, Services
+from abi.proxy_wasm.snapshots import Snapshots, key_of
 from abi.proxy_wasm.types import LogLevel
 from abi.proxy_wasm.versions import callbacks
-from pywasmvm import Func, InvalidError, MalformedError, Memory, Module, Store, StoreLimits, Trap
+from pywasmvm import (
+    Func,
+    InvalidError,
+    MalformedError,
+    Memory,
+    Module,
+    Snapshot,
+    SnapshotError,
+    Store,
+    StoreLimits,
+    Trap,
+)
+from pywasmvm.runtime.snapshot import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,12 +57,15 @@ class Vm:
     `limits` hold for every call into it; `start_limits` (by default the same) until the first plugin is
     configured, because large modules need much longer to initialise than to handle a request. Fuel counts per
     call, too. `capabilities` names what the guest may call and be called with; None is no restriction.
-    `services` holds what VMs share (data, queues, metrics); without it the VM has its own.
+    `services` holds what VMs share (data, queues, metrics); without it the VM has its own. With a `snapshot`
+    the VM begins as the one it was taken of was after its initialisation, which does not run again;
+    `snapshots` brings such snapshots, and takes those that are missing.
 
     `failure` is None while the VM lives and the exception that ended it afterwards. `deferred` holds what
     the guest asked for, for whoever entered it.
 
-    Raises `PluginStartError` when the module is not one this host can run.
+    Raises `PluginStartError` when the module is not one this host can run, `SnapshotError` when it is not the
+    one of `snapshot`, or the environment or the capabilities are not.
     """
 
     def __init__(
@@ -64,6 +80,8 @@ class Vm:
         start_limits: StoreLimits | None = None,
         capabilities: frozenset[str] | None = None,
         services: Services | None = None,
+        snapshot: Snapshot | None = None,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self.vm_id, self.configuration = vm_id, configuration
         self.environment: dict[str, str] = dict(environment or {})
@@ -93,7 +111,7 @@ class Vm:
         self.store = Store(limits=self.start_limits)
         self.guest = GuestMemory()
         self.module = self._decoded(module)
-        self._load()
+        self._load(snapshot, snapshots)
 
     # --- start ----------------------------------------------------------------------------------------------
 
@@ -107,7 +125,7 @@ class Vm:
         except (MalformedError, InvalidError) as error:
             raise self.refused(failures.LOAD_FAILED, failures.vm_failed(failures.CORRUPTED)) from error
 
-    def _load(self) -> None:
+    def _load(self, snapshot: Snapshot | None, snapshots: Snapshots | None) -> None:
         version = version_of(self.module)
         if version is None:
             raise self.refused(failures.LOAD_FAILED, failures.vm_failed(failures.MISSING_MARKER))
@@ -121,11 +139,13 @@ class Vm:
             raise self.refused(failures.INITIALIZE_FAILED, *errors)
 
         self._bindings = Bindings(self, self.module)
-        try:
-            self.instance = self._bindings.linker.instantiate(self.module, self.store)
-        except Exception as error:
-            self.fail("start", error)
-            raise self.refused(failures.INITIALIZE_FAILED) from error
+        restored = self._restored(snapshot, snapshots)
+        if not restored:
+            try:
+                self.instance = self._bindings.linker.instantiate(self.module, self.store)
+            except Exception as error:
+                self.fail("start", error)
+                raise self.refused(failures.INITIALIZE_FAILED) from error
         self.guest.memory = self._memory_of(self.instance.exports)
         self.guest.allocate = self._allocate
         self._allocator_name = allocator
@@ -136,9 +156,54 @@ class Vm:
             and (self.capabilities is None or not row.capability or name in self.capabilities)
         }
         self._allocator = self._functions[allocator]
-        self._bindings.enter_initialize()
-        self._initialize()
+        if not restored:
+            self._bindings.enter_initialize()
+            self._initialize()
         self._bindings.leave_initialize()
+        if snapshots is not None and not restored:
+            snapshots.keep(self, digest(self.module))
+
+    def _restored(self, snapshot: Snapshot | None, snapshots: Snapshots | None) -> bool:
+        """Whether the instance could be had from a snapshot: the one that was given, or one that is there."""
+        if snapshot is not None:
+            if snapshot.key != self.snapshot_key:
+                raise SnapshotError("it was taken with another environment, or with other capabilities")
+            self.instance = self._bindings.linker.instantiate(self.module, self.store, snapshot=snapshot)
+            return True
+        found = None if snapshots is None else snapshots.find(digest(self.module), self.snapshot_key)
+        if found is None or snapshots is None:
+            return False
+        try:
+            self.instance = self._bindings.linker.instantiate(self.module, self.store, snapshot=found)
+        except SnapshotError as error:
+            snapshots.misfit(found, error)
+            self.store = Store(
+                limits=self.start_limits
+            )  # what was made half-way counts as used in the old one
+            return False
+        return True
+
+    @property
+    def snapshot_key(self) -> bytes:
+        """What a snapshot of this VM depends on besides the module: see `snapshots.key_of`."""
+        return key_of(self.environment, self.capabilities)
+
+    def snapshot(self) -> Snapshot:
+        """The VM as its initialisation left it, to start others from.
+
+        Its log lines are not part of it; what it was told of time and randomness is. Raises `SnapshotError`
+        once there has been a context: the host knows things about the guest then that a snapshot does not
+        have. Before that the ABI lets guests log, and ask questions, but change nothing outside.
+        """
+        if self.failure is not None:
+            raise SnapshotError(f"the VM is dead: {self.failure}")
+        if self._last_id:
+            raise SnapshotError("a context has been made in the VM: snapshots are taken before")
+        if self.deferred or self._after_callback:
+            raise SnapshotError("the guest has asked the host for something that waits to be done")
+        if len(self.metric_ids):
+            raise SnapshotError("the guest has defined metrics")
+        return Snapshot.take(self.instance, key=self.snapshot_key)
 
     def _initialize(self) -> None:
         """The first entry points: reactors have `_initialize` (and perhaps `main`), commands `_start`."""

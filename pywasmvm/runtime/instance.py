@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import CellType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pywasmvm.module import Module
 from pywasmvm.runtime import instantiate
@@ -14,6 +14,9 @@ from pywasmvm.runtime.memory import Memory
 from pywasmvm.runtime.store import Store
 from pywasmvm.runtime.table import Table
 from pywasmvm.runtime.tag import Tag
+
+if TYPE_CHECKING:
+    from pywasmvm.runtime.snapshot import Snapshot
 
 Extern = Func | Memory | Table | Global | Tag
 
@@ -55,8 +58,11 @@ class Instance:
     another instance, or a Python function). `store` owns everything; without one the store of the first
     import that has one is taken, else a fresh one is made.
 
+    With a `snapshot` of an earlier instance of the module it begins as that one was: neither segments nor the
+    start function run.
+
     Raises LinkError for imports, Trap where a segment does not fit or the start function traps, MemoryError
-    where a limit forbids a declared minimum.
+    where a limit forbids a declared minimum, SnapshotError for a snapshot that does not fit.
     """
 
     def __init__(
@@ -66,21 +72,35 @@ class Instance:
         *,
         store: Store | None = None,
         start: bool = True,
+        snapshot: Snapshot | None = None,
     ) -> None:
         given = {} if imports is None else imports
         externs = instantiate.resolve(module, lambda i: given.get(i.module, {}).get(i.name))
-        self._set_up(module, externs, store, start)
+        self._set_up(module, externs, store, start, snapshot)
 
     @classmethod
     def from_externs(
-        cls, module: Module, externs: list[Extern], *, store: Store | None = None, start: bool = True
+        cls,
+        module: Module,
+        externs: list[Extern],
+        *,
+        store: Store | None = None,
+        start: bool = True,
+        snapshot: Snapshot | None = None,
     ) -> Instance:
         """An instance whose imports have been resolved, in the order of the import section."""
         made = cls.__new__(cls)
-        made._set_up(module, externs, store, start)
+        made._set_up(module, externs, store, start, snapshot)
         return made
 
-    def _set_up(self, module: Module, externs: list[Extern], store: Store | None, start: bool) -> None:
+    def _set_up(
+        self,
+        module: Module,
+        externs: list[Extern],
+        store: Store | None,
+        start: bool,
+        snapshot: Snapshot | None,
+    ) -> None:
         self.module = module
         self.store: Store = instantiate.store_for(externs, store)
         self.store.instances.add(self)
@@ -95,15 +115,19 @@ class Instance:
         self.caller = Caller(self)
         #: Closure cells of translated code with what runs a function, by index; made when first needed.
         self.code_cells: dict[int, CellType] = {}
-        instantiate.allocate(self, externs)
+        if snapshot is None:
+            instantiate.allocate(self, externs)
+        else:
+            snapshot.restore(self, externs)
         #: What loads and stores without a memory index use.
         self.memory0 = self.memories[0] if self.memories else None
         #: What global.get and global.set of the engines use.
         self.global_cells = [entry.cell for entry in self.globals]
         self.exports = Exports(instantiate.exports(self))
-        instantiate.initialise(self)
-        if start:
-            self.start()
+        if snapshot is None:
+            instantiate.initialise(self)
+            if start:
+                self.start()
 
     def start(self) -> None:
         """Run the start function, if there is one. The constructor does, unless told not to."""

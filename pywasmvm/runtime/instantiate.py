@@ -19,6 +19,7 @@ from pywasmvm.runtime.memory import Memory
 from pywasmvm.runtime.store import Store
 from pywasmvm.runtime.table import Table
 from pywasmvm.runtime.tag import Tag
+from pywasmvm.syntax import Elem
 from pywasmvm.types import EXTERN_KINDS, ExternType, FuncType
 
 if TYPE_CHECKING:
@@ -83,9 +84,9 @@ def store_for(externs: list[Extern], store: Store | None) -> Store:
     return Store() if store is None else store
 
 
-def allocate(instance: Instance, externs: list[Extern]) -> None:
-    """Fill the index spaces: imports first, then what the module defines."""
-    syntax, context, store = instance.module.syntax, instance.module.context, instance.store
+def link(instance: Instance, externs: list[Extern]) -> None:
+    """Begin the index spaces: all imports, and what the module defines of functions and tags."""
+    context = instance.module.context
     for extern in externs:
         if isinstance(extern, Func):
             instance.funcs.append(extern)
@@ -101,19 +102,28 @@ def allocate(instance: Instance, externs: list[Extern]) -> None:
         instance.funcs.append(
             guest_function(context.functions[index].func)(instance, index, context.functions[index])
         )
+    for tag_type in context.tags[context.imported_tags :]:
+        instance.tags.append(Tag(tag_type, instance.store))
+
+
+def allocate(instance: Instance, externs: list[Extern]) -> None:
+    """Fill the index spaces: imports first, then what the module defines."""
+    link(instance, externs)
+    syntax, context, store = instance.module.syntax, instance.module.context, instance.store
     for memory_type in syntax.memories:
         instance.memories.append(Memory(memory_type, store))
-    for tag_type in context.tags[context.imported_tags :]:
-        instance.tags.append(Tag(tag_type, store))
     for entry, global_type in zip(syntax.globals, context.globals[context.imported_globals :], strict=True):
         instance.globals.append(Global.from_raw(global_type, evaluate(instance, entry.init), store))
     for table, table_type in zip(syntax.tables, context.tables[context.imported_tables :], strict=True):
         init = None if table.init is None else evaluate(instance, table.init)
         instance.tables.append(Table(table_type, init, store))
     for elem in syntax.elems:
-        instance.elems.append(
-            [instance.funcs[i] if isinstance(i, int) else evaluate(instance, i) for i in elem.items]
-        )
+        instance.elems.append(items(instance, elem))
+
+
+def items(instance: Instance, elem: Elem) -> list[Any]:
+    """The references of an element segment."""
+    return [instance.funcs[i] if isinstance(i, int) else evaluate(instance, i) for i in elem.items]
 
 
 def exports(instance: Instance) -> dict[str, Extern]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pywasmvm.errors import LinkError
 from pywasmvm.module import ImportType, Module
@@ -12,6 +12,9 @@ from pywasmvm.runtime.func import HostFunc, from_python, unknown_import
 from pywasmvm.runtime.instance import Extern, Instance
 from pywasmvm.runtime.store import Store
 from pywasmvm.types import FuncType
+
+if TYPE_CHECKING:
+    from pywasmvm.runtime.snapshot import Snapshot
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)
@@ -87,8 +90,17 @@ class Linker:
         """What a name is defined as."""
         return self._entries.get((module, name))
 
-    def instantiate(self, module: Module, store: Store | None = None, *, start: bool = True) -> Instance:
-        """Make an instance. Raises LinkError, Trap, MemoryError."""
+    def instantiate(
+        self,
+        module: Module,
+        store: Store | None = None,
+        *,
+        start: bool = True,
+        snapshot: Snapshot | None = None,
+    ) -> Instance:
+        """Make an instance, or one that begins as a snapshot says. Raises LinkError, Trap, MemoryError,
+        SnapshotError.
+        """
 
         def lookup(wanted: ImportType) -> Extern | None:
             found = self._entries.get((wanted.module, wanted.name))
@@ -97,7 +109,7 @@ class Linker:
             return found
 
         externs = instantiate.resolve(module, lookup)
-        return Instance.from_externs(module, externs, store=store, start=start)
+        return Instance.from_externs(module, externs, store=store, start=start, snapshot=snapshot)
 
 
 def host_module(name: str) -> Callable[[C], C]:

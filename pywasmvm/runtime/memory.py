@@ -34,18 +34,20 @@ class Memory:
     """A linear memory.
 
     `data` is a numpy `uint8` array of `nbytes` bytes that shares its bytes with the guest; views taken before
-    a `grow` may be stale afterwards (`data` itself is always current). Raises MemoryError when a limit of the
-    store forbids the minimum size.
+    a `grow` may be stale afterwards (`data` itself is always current). It begins with `pages` pages, by
+    default the minimum of its type. Raises MemoryError when a limit of the store, or its type, forbids that.
     """
 
     __slots__ = ("_array", "_max", "_pages", "_type", "cells", "most_pages", "store", "u8")
 
-    def __init__(self, type_: MemoryType, store: Store | None = None) -> None:
+    def __init__(self, type_: MemoryType, store: Store | None = None, *, pages: int | None = None) -> None:
         self.store = store
         self._pages = 0
         self._type = type_
         self._max = type_.limits.max
-        pages = type_.limits.min
+        pages = type_.limits.min if pages is None else pages
+        if pages > (_REACH[type_.address.bits] if self._max is None else self._max):
+            raise MemoryError(f"{pages} pages of memory are more than its type allows")
         if store is not None and not store.reserve_pages(pages):
             raise MemoryError(f"{pages} pages of memory are more than the store's limit allows")
         self._pages = pages

@@ -16,18 +16,22 @@ if TYPE_CHECKING:
 class Table:
     """A table; `t[i]`, `t[i] = ref`, `len(t)`, `t.grow(n, init)` from the host.
 
-    Raises MemoryError when a limit of the store forbids the minimum size.
+    It begins with `size` elements, by default the minimum of its type. Raises MemoryError when a limit of the
+    store forbids that.
     """
 
     __slots__ = ("_max", "_type", "elements", "store")
 
-    def __init__(self, type_: TableType, init: Any = None, store: Store | None = None) -> None:
+    def __init__(
+        self, type_: TableType, init: Any = None, store: Store | None = None, *, size: int | None = None
+    ) -> None:
         self.store = store
         self._type, self._max = type_, type_.limits.max
-        if store is not None and not store.reserve_elements(type_.limits.min):
+        size = type_.limits.min if size is None else size
+        if store is not None and not store.reserve_elements(size):
             self.store = None  # nothing to give back
-            raise MemoryError(f"{type_.limits.min} table elements are more than the store's limit allows")
-        self.elements: list[Any] = [init] * type_.limits.min
+            raise MemoryError(f"{size} table elements are more than the store's limit allows")
+        self.elements: list[Any] = [init] * size
 
     def __del__(self) -> None:
         if self.store is not None:

@@ -26,6 +26,8 @@ PYWASMVM = [
     "Memory",
     "MemoryType",
     "Module",
+    "Snapshot",
+    "SnapshotError",
     "Store",
     "StoreLimits",
     "Table",
