@@ -6,6 +6,7 @@ single-byte indices are handled in line; everything else goes through one reader
 
 from __future__ import annotations
 
+import functools
 import struct
 from array import array
 from collections.abc import Callable
@@ -25,12 +26,12 @@ _u32 = struct.Struct("<I").unpack_from
 EMPTY_BLOCK = 0x40
 
 
-def _blocktype(reader: Reader, module: ModuleSyntax) -> Immediate:
+def _blocktype(reader: Reader) -> Immediate:
     """Empty, one value type, or a type index as a positive s33."""
     start = reader.pos
     byte = reader.data[start] if start < reader.end else 0
     if byte == EMPTY_BLOCK:
-        reader.byte()
+        reader.pos = start + 1
         return None
     if byte in SINGLE or byte in (REF, REF_NULL):
         return valtype(reader)
@@ -44,55 +45,63 @@ def _blocktype(reader: Reader, module: ModuleSyntax) -> Immediate:
 HAS_MEMORY = 0x40
 
 
-def _memarg(reader: Reader, module: ModuleSyntax) -> MemArg:
+#: A module has hundreds of thousands of memargs but only a few different ones: equal ones are one object.
+_shared_memarg = functools.lru_cache(maxsize=1 << 12)(MemArg)
+
+
+def _memarg(reader: Reader) -> MemArg:
     start = reader.pos
     align = reader.u32()
     if align >= 2 * HAS_MEMORY:
         raise reader.fail("malformed memop flags", start)
     memory = reader.u32() if align & HAS_MEMORY else 0
-    return MemArg(align & ~HAS_MEMORY, reader.unsigned(64), memory)
+    return _shared_memarg(align & ~HAS_MEMORY, reader.unsigned(64), memory)
 
 
-def _labels(reader: Reader, module: ModuleSyntax) -> tuple[int, ...]:
-    count = reader.length()
-    return tuple([reader.u32() for _ in range(count + 1)])
+def _labels(reader: Reader) -> tuple[int, ...]:
+    count = reader.length() + 1
+    written = reader.data[reader.pos : min(reader.pos + count, reader.end)]
+    if len(written) == count and written.isascii():  # each is a byte below 0x80, which is what it means
+        reader.pos += count
+        return tuple(written)
+    return tuple([reader.u32() for _ in range(count)])
 
 
-def _i32(reader: Reader, module: ModuleSyntax) -> int:
+def _i32(reader: Reader) -> int:
     return reader.signed(32) & 0xFFFF_FFFF
 
 
-def _i64(reader: Reader, module: ModuleSyntax) -> int:
+def _i64(reader: Reader) -> int:
     return reader.signed(64) & 0xFFFF_FFFF_FFFF_FFFF
 
 
-def _f32(reader: Reader, module: ModuleSyntax) -> float:
+def _f32(reader: Reader) -> float:
     bits: int = _u32(reader.data, reader.take(4))[0]
     return f32_from_bits(bits)
 
 
-def _f64const(reader: Reader, module: ModuleSyntax) -> float:
+def _f64const(reader: Reader) -> float:
     value: float = _f64(reader.data, reader.take(8))[0]
     return value
 
 
-def _valtypes(reader: Reader, module: ModuleSyntax) -> tuple[ValType, ...]:
+def _valtypes(reader: Reader) -> tuple[ValType, ...]:
     return tuple([valtype(reader) for _ in range(reader.length())])
 
 
-def _heaptype(reader: Reader, module: ModuleSyntax) -> HeapType | int:
+def _heaptype(reader: Reader) -> HeapType | int:
     return heaptype(reader)
 
 
-def _ref(reader: Reader, module: ModuleSyntax) -> RefType:
+def _ref(reader: Reader) -> RefType:
     return ref(False, heaptype(reader))
 
 
-def _ref_null(reader: Reader, module: ModuleSyntax) -> RefType:
+def _ref_null(reader: Reader) -> RefType:
     return ref(True, heaptype(reader))
 
 
-def _cast(reader: Reader, module: ModuleSyntax) -> tuple[int, RefType, RefType]:
+def _cast(reader: Reader) -> tuple[int, RefType, RefType]:
     """A byte whose two bits say which of the reference types are nullable, a label, two heap types."""
     start = reader.pos
     flags = reader.byte()
@@ -107,7 +116,7 @@ def _cast(reader: Reader, module: ModuleSyntax) -> tuple[int, RefType, RefType]:
 CATCHES = ("catch", "catch_ref", "catch_all", "catch_all_ref")
 
 
-def _catches(reader: Reader, module: ModuleSyntax) -> tuple[Catch, ...]:
+def _catches(reader: Reader) -> tuple[Catch, ...]:
     found = []
     for _ in range(reader.length()):
         start = reader.pos
@@ -119,36 +128,28 @@ def _catches(reader: Reader, module: ModuleSyntax) -> tuple[Catch, ...]:
     return tuple(found)
 
 
-def _v128(reader: Reader, module: ModuleSyntax) -> int:
+def _v128(reader: Reader) -> int:
     start = reader.take(16)
     return int.from_bytes(reader.data[start : start + 16], "little")
 
 
-def _lane(reader: Reader, module: ModuleSyntax) -> int:
-    return reader.byte()
-
-
-def _lanes(reader: Reader, module: ModuleSyntax) -> bytes:
+def _lanes(reader: Reader) -> bytes:
     start = reader.take(16)
     return reader.data[start : start + 16]
 
 
-def _index(reader: Reader, module: ModuleSyntax) -> int:
-    return reader.u32()
-
-
-_READERS: dict[Imm, Callable[[Reader, ModuleSyntax], Immediate]] = {
+_READERS: dict[Imm, Callable[[Reader], Immediate]] = {
     Imm.BLOCKTYPE: _blocktype,
-    Imm.LABEL: _index,
+    Imm.LABEL: Reader.u32,
     Imm.LABELS: _labels,
-    Imm.FUNC: _index,
-    Imm.TYPE: _index,
-    Imm.TABLE: _index,
-    Imm.ELEM: _index,
-    Imm.MEMORY: _index,
-    Imm.DATA: _index,
-    Imm.LOCAL: _index,
-    Imm.GLOBAL: _index,
+    Imm.FUNC: Reader.u32,
+    Imm.TYPE: Reader.u32,
+    Imm.TABLE: Reader.u32,
+    Imm.ELEM: Reader.u32,
+    Imm.MEMORY: Reader.u32,
+    Imm.DATA: Reader.u32,
+    Imm.LOCAL: Reader.u32,
+    Imm.GLOBAL: Reader.u32,
     Imm.MEMARG: _memarg,
     Imm.I32: _i32,
     Imm.I64: _i64,
@@ -160,36 +161,47 @@ _READERS: dict[Imm, Callable[[Reader, ModuleSyntax], Immediate]] = {
     Imm.REF: _ref,
     Imm.REFNULL: _ref_null,
     Imm.CAST: _cast,
-    Imm.TAG: _index,
+    Imm.TAG: Reader.u32,
     Imm.CATCHES: _catches,
-    Imm.FIELD: _index,
-    Imm.COUNT: _index,
-    Imm.LANE: _lane,
+    Imm.FIELD: Reader.u32,
+    Imm.COUNT: Reader.u32,
+    Imm.LANE: Reader.byte,
     Imm.LANES: _lanes,
 }
 
-#: Immediates that are one unsigned number and nothing to check.
-_INDEX_KINDS = frozenset(kind for kind, read in _READERS.items() if read is _index)
+# How an opcode's immediates are read: 0 none, 1 one number, 2 one memarg, 3 in general.
+_NONE, _NUMBER, _MEMARG, _GENERAL = range(4)
 
-# How an opcode's immediates are read: 0 none, 1 one plain index, 2 in general.
-_NONE, _ONE_INDEX, _GENERAL = range(3)
+#: For each kind of immediate that is one number, by its first byte: the number, or None where it goes on.
+_ONE_BYTE: dict[Imm, list[Immediate]] = {
+    kind: [read(Reader(bytes([byte]))) for byte in range(0x80)] + [None] * 0x80
+    for kind, read in _READERS.items()
+    if read in (Reader.u32, _i32, _i64)
+}
 
-_Entry = tuple[Opcode, int]
+#: An opcode, how its immediates are read, the reader of all of them, and the numbers of one byte.
+_Entry = tuple[Opcode, int, Callable[[Reader], Immediate], list[Immediate]]
+
+
+def _entry(opcode: Opcode) -> _Entry:
+    kinds = opcode.immediates
+    if len(kinds) != 1:
+        return opcode, _GENERAL if kinds else _NONE, _several(kinds), []
+    shape = _NUMBER if kinds[0] in _ONE_BYTE else _MEMARG if kinds[0] is Imm.MEMARG else _GENERAL
+    return opcode, shape, _READERS[kinds[0]], _ONE_BYTE.get(kinds[0], [])
+
+
+def _several(kinds: tuple[Imm, ...]) -> Callable[[Reader], Immediate]:
+    readers = [_READERS[kind] for kind in kinds]
+    return lambda reader: tuple([read(reader) for read in readers])
 
 
 def _page(features: frozenset[str], prefix: int | None) -> dict[int, _Entry]:
-    page: dict[int, _Entry] = {}
-    for (found, code), opcode in BY_CODE.items():
-        if found != prefix or opcode.feature not in features:
-            continue
-        if not opcode.immediates:
-            shape = _NONE
-        elif len(opcode.immediates) == 1 and opcode.immediates[0] in _INDEX_KINDS:
-            shape = _ONE_INDEX
-        else:
-            shape = _GENERAL
-        page[code] = (opcode, shape)
-    return page
+    return {
+        code: _entry(opcode)
+        for (found, code), opcode in BY_CODE.items()
+        if found == prefix and opcode.feature in features
+    }
 
 
 _pages: dict[frozenset[str], tuple[list[_Entry | None], dict[int, dict[int, _Entry]]]] = {}
@@ -214,7 +226,7 @@ def expression(reader: Reader, module: ModuleSyntax) -> tuple[list[Opcode], list
     single, pages = _tables(module.features)
     ops: list[Opcode] = []
     immediates: list[Immediate] = []
-    offsets = array("Q")
+    offsets: list[int] = []
     nesting = [_BLOCK]
     data, end = reader.data, reader.end
     pos = reader.pos
@@ -235,37 +247,36 @@ def expression(reader: Reader, module: ModuleSyntax) -> tuple[list[Opcode], list
             entry = page.get(number)
             if entry is None:
                 raise MalformedError(f"illegal opcode {code:02x} {number:02x}", offset=start)
-        opcode, shape = entry
+        opcode, shape, read, one_byte = entry
         ops.append(opcode)
         offsets.append(start)
-        if shape == _NONE:
+        if shape == _NUMBER:
+            if pos < end and (value := one_byte[data[pos]]) is not None:
+                immediates.append(value)
+                pos += 1
+                continue
+        elif shape == _NONE:
             immediates.append(None)
             if code == _END:
                 nesting.pop()
                 if not nesting:
                     reader.pos = pos
-                    return ops, immediates, offsets
+                    return ops, immediates, array("Q", offsets)
             elif code == _ELSE:
                 if nesting[-1] != _IF:
                     raise MalformedError("unexpected else", offset=start)
                 nesting[-1] = _ELSE
-        elif shape == _ONE_INDEX:
-            if pos < end and data[pos] < 0x80:
-                immediates.append(data[pos])
-                pos += 1
-            else:
-                reader.pos = pos
-                immediates.append(reader.u32())
-                pos = reader.pos
-        else:
-            reader.pos = pos
-            if len(opcode.immediates) == 1:
-                immediates.append(_READERS[opcode.immediates[0]](reader, module))
-            else:
-                immediates.append(tuple([_READERS[kind](reader, module) for kind in opcode.immediates]))
-            pos = reader.pos
-            if _BLOCK <= code <= _IF or code == _TRY_TABLE:
-                nesting.append(code)
+            continue
+        elif shape == _MEMARG:
+            if pos + 1 < end and (align := data[pos]) < HAS_MEMORY and (offset := data[pos + 1]) < 0x80:
+                immediates.append(_shared_memarg(align, offset))
+                pos += 2
+                continue
+        elif _BLOCK <= code <= _IF or code == _TRY_TABLE:
+            nesting.append(code)
+        reader.pos = pos
+        immediates.append(read(reader))
+        pos = reader.pos
 
 
 def constant(reader: Reader, module: ModuleSyntax) -> Code:
@@ -275,6 +286,7 @@ def constant(reader: Reader, module: ModuleSyntax) -> Code:
 
 #: Instructions that name a data segment: in a function body they ask for the data count section.
 _NAMES_DATA = frozenset(opcode for opcode in BY_CODE.values() if Imm.DATA in opcode.immediates)
+_BYTES_OF_THOSE = frozenset(opcode.encoding[:1] for opcode in _NAMES_DATA)
 
 
 def body(module: ModuleSyntax, index: int) -> Code:
@@ -292,7 +304,12 @@ def body(module: ModuleSyntax, index: int) -> Code:
             raise reader.fail("too many locals", start)
         runs.append((count, valtype(reader)))
     code = Code(tuple(runs), *expression(reader, module))
-    if module.data_count is None and not _NAMES_DATA.isdisjoint(code.ops):
+    # To look for the bytes that such an instruction begins with is faster than to look at every instruction.
+    if (
+        module.data_count is None
+        and any([module.source.find(byte, code.offsets[0], reader.pos) >= 0 for byte in _BYTES_OF_THOSE])
+        and not _NAMES_DATA.isdisjoint(code.ops)
+    ):
         place = next(n for n, opcode in enumerate(code.ops) if opcode in _NAMES_DATA)
         raise MalformedError("data count section required", code.offsets[place])
     if not reader.exhausted:

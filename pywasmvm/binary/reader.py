@@ -46,7 +46,20 @@ class Reader:
         return start
 
     def _leb128(self, bits: int, signed: bool) -> int:
-        """A LEB128 number of at most `bits` bits.
+        """A LEB128 number of at most `bits` bits, which are 32 or more."""
+        start = self.pos
+        result = shift = 0
+        # Nearly all numbers are short, and what is written in four bytes is never too large or too long.
+        for byte in self.data[start : min(start + 4, self.end)]:
+            result |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                self.pos = start + shift // 7
+                return result - (1 << shift) if signed and byte & 0x40 else result
+        return self._long_leb128(bits, signed)
+
+    def _long_leb128(self, bits: int, signed: bool) -> int:
+        """A LEB128 number of any length.
 
         One that the end cuts off is read on for its error alone: what is wrong with it anyway is said first.
         """

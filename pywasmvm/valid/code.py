@@ -3,20 +3,25 @@
 A row of the instruction table that has a signature is typed by it, right here; the others have a rule, a
 function registered under their name in the family files of this folder. Immediates are checked once per
 kind, not once per instruction.
+
+`CodeValidator.run` does in line what is usual - exactly the wanted types are on the stack - and leaves
+everything else, and every refusal, to the general way: the rules and `_by_signature`.
 """
 
 from __future__ import annotations
 
+import functools
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from pywasmvm.errors import InvalidError
 from pywasmvm.isa import ADDR, ROWS, Imm, Opcode
+from pywasmvm.isa.opcode import Signature
 from pywasmvm.matching import matches
 from pywasmvm.syntax import Code, MemArg
-from pywasmvm.types import BOTTOM, BottomType, HeapType, RefType, ValType, ref
-from pywasmvm.valid.context import Context
+from pywasmvm.types import BOTTOM, BottomType, FuncType, HeapType, NumType, RefType, ValType, ref
+from pywasmvm.valid.context import Context, Shape
 from pywasmvm.valid.facts import CodeFacts
 from pywasmvm.valid.locals import Locals
 
@@ -28,7 +33,7 @@ MAX_OPERANDS = 1_000_000
 class Label:
     """An open block: what it takes and gives, how high the stack was, whether its code is unreachable."""
 
-    __slots__ = ("dead", "height", "kind", "mark", "params", "results", "unreachable")
+    __slots__ = ("dead", "height", "kind", "mark", "operands", "params", "results", "unreachable")
 
     def __init__(
         self,
@@ -40,17 +45,14 @@ class Label:
         mark: int,
     ) -> None:
         self.kind, self.params, self.results, self.height = kind, params, results, height
-        #: Where the locals stood when the block was opened.
+        #: What a branch to this label needs on the stack.
+        self.operands = params if kind == "loop" else results
+        #: How many locals had got a value when the block was opened.
         self.mark = mark
         #: The stack is polymorphic: a branch, return or trap came before in this very block.
         self.unreachable = False
         #: The code can never run: unreachable, or inside of a block that was opened in such code.
         self.dead = dead
-
-    @property
-    def operands(self) -> Sequence[ValType]:
-        """What a branch to this label needs on the stack."""
-        return self.params if self.kind == "loop" else self.results
 
 
 class CodeValidator:
@@ -94,10 +96,12 @@ class CodeValidator:
     def pop_all(self, types: Sequence[ValType]) -> None:
         """Take several operands; the last of `types` is on top."""
         count = len(types)
+        if count == 0:
+            return
         # The usual case: exactly the wanted types, compared at once.
-        enough = len(self.stack) - self.labels[-1].height >= count
-        if enough and self.stack[len(self.stack) - count :] == list(types):
-            del self.stack[len(self.stack) - count :]
+        start = len(self.stack) - count
+        if start >= self.labels[-1].height and self.stack[start:] == list(types):
+            del self.stack[start:]
             return
         for type_ in reversed(types):
             self.pop(type_)
@@ -115,17 +119,21 @@ class CodeValidator:
 
     def enter(self, kind: str, params: Sequence[ValType], results: Sequence[ValType]) -> None:
         """Open a block whose parameters have been popped."""
-        dead = bool(self.labels) and self.labels[-1].dead
-        self.labels.append(Label(kind, params, results, len(self.stack), dead, self.locals.mark))
-        self.push_all(params)
+        labels = self.labels
+        dead = bool(labels) and labels[-1].dead
+        labels.append(Label(kind, params, results, len(self.stack), dead, len(self.locals.order)))
+        if params:
+            self.push_all(params)
 
     def leave(self) -> Label:
         """Close the innermost block: its results and nothing else must be on its stack."""
         label = self.labels[-1]
-        self.pop_all(label.results)
+        if label.results:
+            self.pop_all(label.results)
         if len(self.stack) != label.height:
             raise InvalidError(f"type mismatch: values remaining on stack at end of {label.kind}")
-        self.locals.forget(label.mark)
+        if len(self.locals.order) > label.mark:
+            self.locals.forget(label.mark)
         return self.labels.pop()
 
     def unreachable(self) -> None:
@@ -145,43 +153,76 @@ class CodeValidator:
     def run(self, code: Code, results: Sequence[ValType]) -> CodeFacts:
         """Type a whole body. The error raised names the instruction and its offset."""
         self.enter("function", (), results)
-        stack, labels = self.stack, self.labels
-        heights = array("i")
-        note = heights.append
+        context, stack, labels = self.context, self.stack, self.labels
+        local_types = self.locals.plain
+        local_count = len(local_types)
+        ways, shapes = _ways(context.address), context.shapes
+        bits = context.address.bits if context.address is not None else 0
+        height, dead = 0, False  # of the innermost label
+        immediates: list[Any] = code.immediates
+        heights: list[int] = []
         try:
-            for opcode, immediate in zip(code.ops, code.immediates, strict=True):
-                label = labels[-1]
-                note(-1 if label.dead else len(stack))
-                shape = _PLAIN.get(opcode)
-                if shape is not None:
-                    params, result = shape
-                    # The usual case, in line: enough operands, of exactly the wanted types.
-                    count = len(params)
-                    if count == 2:
-                        if (
-                            len(stack) - label.height >= 2
-                            and stack[-1] is params[1]
-                            and stack[-2] is params[0]
-                        ):
-                            del stack[-2:]
-                        else:
-                            self.pop_all(params)
-                    elif count == 1 and len(stack) > label.height and stack[-1] is params[0]:
+            for opcode, immediate in zip(code.ops, immediates, strict=True):
+                heights.append(-1 if dead else len(stack))
+                way, shape, alignment = ways[opcode]
+                # The usual cases, in line: what is wanted is there, of exactly the wanted types.
+                if way == PLAIN:
+                    pass
+                elif way == LOCAL_GET:
+                    if immediate < local_count and (type_ := local_types[immediate]) is not None:
+                        stack.append(type_)
+                        continue
+                elif way == MEMORY:
+                    if immediate.memory or immediate.align > alignment or immediate.offset >> bits:
+                        shape = None
+                elif way == BY_IMMEDIATE:
+                    shape = shapes[opcode].get(immediate)
+                elif (
+                    way != BY_RULE  # to set a local
+                    and immediate < local_count
+                    and len(stack) > height
+                    and stack[-1] is local_types[immediate]
+                ):
+                    if way == LOCAL_SET:
                         stack.pop()
-                    else:
-                        self.pop_all(params)
-                    if result is not None:
-                        stack.append(result)
-                else:
+                    continue
+                if shape is None:
                     rule = _RULES.get(opcode)
-                    if rule is not None:
-                        rule(self, immediate)
-                    else:
+                    if rule is None:
                         self._by_signature(opcode, immediate)
+                    elif (found := rule(self, immediate)) is not None:
+                        self._by_type(opcode, immediate, found)
+                    if labels:
+                        label = labels[-1]
+                        height, dead = label.height, label.dead
+                    continue
+                params, result = shape
+                count = len(params)
+                if count == 1 and len(stack) > height and stack[-1] is params[0]:
+                    stack.pop()
+                elif (
+                    count == 2
+                    and len(stack) - height >= 2
+                    and stack[-1] is params[1]
+                    and stack[-2] is params[0]
+                ):
+                    stack.pop()
+                    stack.pop()
+                elif count:
+                    self.pop_all(params)
+                if result is not None:
+                    stack.append(result)
         except InvalidError as error:
             at = len(heights) - 1  # the instruction whose height was noted last
             raise InvalidError(error.message, None, code.offsets[at], code.ops[at].name) from None
-        return CodeFacts(heights)
+        return CodeFacts(array("i", heights))
+
+    def _by_type(self, opcode: Opcode, immediate: object, type_: FuncType) -> None:
+        """Pop and push what a rule has found for this immediate; if it has the usual shape, remember it."""
+        self.pop_all(type_.params)
+        self.push_all(type_.results)
+        if len(type_.results) < 2:
+            self.context.shapes[opcode][immediate] = type_.params, next(iter(type_.results), None)
 
     def _by_signature(self, opcode: Opcode, immediate: Any) -> None:
         """A row with a signature and immediates: check each immediate, then pop and push."""
@@ -218,36 +259,64 @@ class CodeValidator:
         return memory.address
 
 
-Rule = Callable[[CodeValidator, Any], None]
+#: What a rule does is pop and push; or it returns what is to be popped and pushed, if that follows from the
+#: immediate alone and is the same in the whole module.
+Rule = Callable[[CodeValidator, Any], FuncType | None]
 
 _RULES: dict[Opcode, Rule] = {}
 
+#: The ways in which `CodeValidator.run` types an instruction. Three go by a shape: that of the row, the same
+#: if the memarg is in order, or the one that the rule has found for this immediate before. Three are accesses
+#: to a local that always has a value. `BY_RULE` is the general way, which also takes what the others leave.
+BY_RULE, PLAIN, MEMORY, BY_IMMEDIATE, LOCAL_GET, LOCAL_SET, LOCAL_TEE = range(7)
 
-def _shape(opcode: Opcode) -> tuple[tuple[ValType, ...], ValType | None] | None:
-    """Params and the single result of a plain row, or of a constant: types that need no look-up."""
-    signature = opcode.signature
-    if signature is None or any(kind not in _VALUES for kind in opcode.immediates):
-        return None
-    if ADDR in (*signature.params, *signature.results) or len(signature.results) > 1:
-        return None
-    params = tuple(p for p in signature.params if isinstance(p, ValType))
-    results = [r for r in signature.results if isinstance(r, ValType)]
-    return params, results[0] if results else None
-
+#: Ways that rules named when they were registered.
+_WAYS_OF_RULES: dict[Opcode, int] = {}
 
 #: Immediates that are values and refer to nothing.
 _VALUES = frozenset({Imm.I32, Imm.I64, Imm.F32, Imm.F64, Imm.V128})
 
-_PLAIN = {opcode: shape for opcode in ROWS if (shape := _shape(opcode)) is not None}
+
+#: How `run` types a row, the shape that it has with any immediate, and the largest alignment of a memarg.
+_Way = tuple[int, Shape | None, int]
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register the typing rule of the rows with these names."""
+def _shape(signature: Signature, address: NumType | None) -> Shape | None:
+    """Params and the single result; None if there are several, or an address and no type for it."""
+    types = [address if type_ is ADDR else type_ for type_ in signature.params + signature.results]
+    known = tuple([type_ for type_ in types if isinstance(type_, ValType)])
+    if len(signature.results) > 1 or len(known) < len(types):
+        return None
+    count = len(signature.params)
+    return known[:count], next(iter(known[count:]), None)
+
+
+def _way(opcode: Opcode, address: NumType | None) -> _Way:
+    """The way of a row where the first memory, if there is one, has this address type."""
+    if opcode.signature is not None:
+        if _VALUES.issuperset(opcode.immediates):
+            shape = _shape(opcode.signature, None)
+            return BY_RULE if shape is None else PLAIN, shape, 0
+        if opcode.immediates == (Imm.MEMARG,) and opcode.access is not None:
+            shape = _shape(opcode.signature, address)
+            return BY_RULE if shape is None else MEMORY, shape, opcode.access.natural_alignment
+    return _WAYS_OF_RULES.get(opcode, BY_RULE), None, 0
+
+
+@functools.cache
+def _ways(address: NumType | None) -> dict[Opcode, _Way]:
+    """The ways of all rows, made when the rules are there."""
+    return {opcode: _way(opcode, address) for opcode in ROWS}
+
+
+def rule(*names: str, way: int = BY_RULE) -> Callable[[Rule], Rule]:
+    """Register the typing rule of the rows with these names, and the way of the usual case."""
 
     def register(function: Rule) -> Rule:
         for opcode in ROWS:
             if opcode.name in names:
                 _RULES[opcode] = function
+                _WAYS_OF_RULES[opcode] = way
         return function
 
     return register

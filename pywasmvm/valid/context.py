@@ -5,6 +5,7 @@ Types stand here closed: every index in a type as written has become the canonic
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TypeVar
 
 from pywasmvm.errors import InvalidError
@@ -26,6 +27,9 @@ from pywasmvm.types import (
 T = TypeVar("T")
 
 _EMPTY = FuncType()
+
+#: Operands that an instruction takes and the result it gives, if any.
+Shape = tuple[tuple[ValType, ...], ValType | None]
 
 
 class Context:
@@ -67,6 +71,10 @@ class Context:
         self.globals += [self._global_type(entry.type) for entry in module.globals]
         #: The element types of the segments.
         self.elems: list[RefType] = [self.close_ref(elem.type) for elem in module.elems]
+        #: The address type of the first memory, if there is one.
+        self.address = self.memories[0].address if self.memories else None
+        #: Shapes that rules have found, by opcode and immediate: see `CodeValidator.run`.
+        self.shapes: defaultdict[object, dict[object, Shape]] = defaultdict(dict)
 
     # -- closing types -------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from pywasmvm.errors import InvalidError
 from pywasmvm.matching import matches, matches_all
 from pywasmvm.syntax import Catch
 from pywasmvm.types import BOTTOM, EXNREF, FUNCREF, I32, FuncType, HeapType, NumType, ValType, VecType, ref
-from pywasmvm.valid.code import CodeValidator, Label, rule
+from pywasmvm.valid.code import BY_IMMEDIATE, LOCAL_GET, LOCAL_SET, LOCAL_TEE, CodeValidator, Label, rule
 
 
 @rule("unreachable")
@@ -22,14 +22,16 @@ def _nop(v: CodeValidator, immediate: None) -> None:
 @rule("block")
 def _block(v: CodeValidator, immediate: object) -> None:
     type_ = v.context.block_type(immediate)
-    v.pop_all(type_.params)
+    if type_.params:
+        v.pop_all(type_.params)
     v.enter("block", type_.params, type_.results)
 
 
 @rule("loop")
 def _loop(v: CodeValidator, immediate: object) -> None:
     type_ = v.context.block_type(immediate)
-    v.pop_all(type_.params)
+    if type_.params:
+        v.pop_all(type_.params)
     v.enter("loop", type_.params, type_.results)
 
 
@@ -37,7 +39,8 @@ def _loop(v: CodeValidator, immediate: object) -> None:
 def _if(v: CodeValidator, immediate: object) -> None:
     type_ = v.context.block_type(immediate)
     v.pop(I32)
-    v.pop_all(type_.params)
+    if type_.params:
+        v.pop_all(type_.params)
     v.enter("if", type_.params, type_.results)
 
 
@@ -53,7 +56,8 @@ def _end(v: CodeValidator, immediate: None) -> None:
     if label.kind == "if" and not matches_all(label.params, label.results):
         # Without an else the operands pass through unchanged.
         raise InvalidError("type mismatch: an if without else must give back what it takes")
-    v.push_all(label.results)
+    if label.results:
+        v.push_all(label.results)
 
 
 @rule("br")
@@ -66,8 +70,9 @@ def _br(v: CodeValidator, depth: int) -> None:
 def _br_if(v: CodeValidator, depth: int) -> None:
     operands = v.label(depth).operands
     v.pop(I32)
-    v.pop_all(operands)
-    v.push_all(operands)
+    if operands:
+        v.pop_all(operands)
+        v.push_all(operands)
 
 
 @rule("br_table")
@@ -79,8 +84,9 @@ def _br_table(v: CodeValidator, depths: tuple[int, ...]) -> None:
         operands = v.label(depth).operands
         if len(operands) != arity:
             raise InvalidError("type mismatch: the labels of br_table differ in arity")
-        found = [v.pop(type_) for type_ in reversed(operands)]
-        v.push_all(found[::-1])
+        if arity:
+            found = [v.pop(type_) for type_ in reversed(operands)]
+            v.push_all(found[::-1])
     v.unreachable()
 
 
@@ -101,9 +107,9 @@ def _callee(v: CodeValidator, type_: FuncType, tail: bool) -> None:
         v.push_all(type_.results)
 
 
-@rule("call")
-def _call(v: CodeValidator, index: int) -> None:
-    _callee(v, v.context.function(index).func, tail=False)
+@rule("call", way=BY_IMMEDIATE)
+def _call(v: CodeValidator, index: int) -> FuncType:
+    return v.context.function(index).func
 
 
 @rule("return_call")
@@ -200,18 +206,18 @@ def _select(v: CodeValidator, types: tuple[ValType, ...] | None) -> None:
     v.push(second if first is BOTTOM else first)
 
 
-@rule("local.get")
+@rule("local.get", way=LOCAL_GET)
 def _local_get(v: CodeValidator, index: int) -> None:
     v.push(v.locals.read(index))
 
 
-@rule("local.set")
+@rule("local.set", way=LOCAL_SET)
 def _local_set(v: CodeValidator, index: int) -> None:
     v.pop(v.locals.type(index))
     v.locals.assign(index)
 
 
-@rule("local.tee")
+@rule("local.tee", way=LOCAL_TEE)
 def _local_tee(v: CodeValidator, index: int) -> None:
     type_ = v.locals.type(index)
     v.pop(type_)
@@ -219,14 +225,14 @@ def _local_tee(v: CodeValidator, index: int) -> None:
     v.push(type_)
 
 
-@rule("global.get")
-def _global_get(v: CodeValidator, index: int) -> None:
-    v.push(v.context.global_(index).value)
+@rule("global.get", way=BY_IMMEDIATE)
+def _global_get(v: CodeValidator, index: int) -> FuncType:
+    return FuncType((), (v.context.global_(index).value,))
 
 
-@rule("global.set")
-def _global_set(v: CodeValidator, index: int) -> None:
+@rule("global.set", way=BY_IMMEDIATE)
+def _global_set(v: CodeValidator, index: int) -> FuncType:
     type_ = v.context.global_(index)
     if not type_.mutable:
         raise InvalidError(f"immutable global {index}")
-    v.pop(type_.value)
+    return FuncType((type_.value,), ())

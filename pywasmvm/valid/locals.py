@@ -26,25 +26,29 @@ class Locals:
     Raises InvalidError when there are more than `MAX_LOCALS`.
     """
 
-    __slots__ = ("_assigned", "_ends", "_first", "_order", "_params", "_run_types", "count")
+    __slots__ = ("_assigned", "_ends", "_first", "_params", "_run_types", "count", "order", "plain")
 
     def __init__(self, params: Sequence[ValType], runs: Sequence[tuple[int, ValType]]) -> None:
-        self.count = len(params) + sum(count for count, _ in runs)
+        self.count = len(params) + sum([count for count, _ in runs])
         if self.count > MAX_LOCALS:
             raise InvalidError(f"too many locals: more than {MAX_LOCALS} in one function")
         self._first: list[ValType] = list(params)
         self._ends: list[int] = []
         self._run_types: list[ValType] = []
+        #: The types of the first ones; None for one that has no value before it is set.
+        self.plain: list[ValType | None] = list(params)
         self._params = end = len(params)
         for count, type_ in runs:
             if len(self._first) < _EXPANDED:
-                self._first += [type_] * min(count, _EXPANDED)
+                expanded = min(count, _EXPANDED)
+                self._first += [type_] * expanded
+                self.plain += [None if _without_default(type_) else type_] * expanded
             end += count
             self._ends.append(end)
             self._run_types.append(type_)
-        #: Those that were set; the same in the order in which they were.
+        #: Those of the others that were set, in the order in which they were; the same as a set.
+        self.order: list[int] = []
         self._assigned: set[int] = set()
-        self._order: list[int] = []
 
     def type(self, index: int) -> ValType:
         """The type of a local. Raises InvalidError (unknown local)."""
@@ -65,17 +69,12 @@ class Locals:
         """The local has a value from here to the end of the block."""
         if index not in self._assigned:
             self._assigned.add(index)
-            self._order.append(index)
-
-    @property
-    def mark(self) -> int:
-        """What `forget` needs to come back to this point."""
-        return len(self._order)
+            self.order.append(index)
 
     def forget(self, mark: int) -> None:
-        """A block ends: what got its value inside has none after it."""
-        self._assigned.difference_update(self._order[mark:])
-        del self._order[mark:]
+        """A block ends: what got its value inside, when `mark` others had one, has none after it."""
+        self._assigned.difference_update(self.order[mark:])
+        del self.order[mark:]
 
 
 def _without_default(type_: ValType) -> bool:

@@ -14,7 +14,7 @@ from pywasmvm.isa.opcode import row as new_row
 from pywasmvm.syntax import Code, MemArg, ModuleSyntax
 from pywasmvm.types import BOTTOM, F32, F64, FUNCREF, I32, I64, BottomType, Limits, MemoryType, ValType
 from pywasmvm.valid import code as validator_module
-from pywasmvm.valid.code import CodeValidator, _shape, has_rule
+from pywasmvm.valid.code import BY_RULE, PLAIN, CodeValidator, _way, has_rule
 from pywasmvm.valid.context import Context
 from pywasmvm.valid.locals import MAX_LOCALS
 from tests.support import binary as b
@@ -116,8 +116,9 @@ def test_the_rule_of_every_row_exists() -> None:
     assert not has_rule(Opcode("new", 0xFF, None, (), None, "mvp"))
 
 
-def test_a_row_without_signature_and_rule_is_refused() -> None:
+def test_a_row_without_signature_and_rule_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     row = Opcode("new", 0xFF, None, (), None, "mvp")
+    monkeypatch.setitem(validator_module._ways(None), row, _way(row, None))
     validator = CodeValidator(Context(ModuleSyntax(b"", DEFAULT)), (), ())
     with pytest.raises(InvalidError, match="new has neither signature nor rule"):
         validator.run(Code((), [row], [None], array("Q", [7])), ())
@@ -279,9 +280,11 @@ def test_addresses_have_the_type_of_the_memory() -> None:
     "signature", ["i32 -> i32 i32", "addr -> i32", "i32 -> addr", "addr addr -> addr addr"]
 )
 def test_rows_of_other_shapes_do_not_take_the_short_way(signature: str) -> None:
-    assert _shape(new_row(0xFF, "new", signature)) is None
-    assert _shape(new_row(0xFF, "new", "i32 i64 f32 -> f64")) == ((I32, I64, F32), F64)
-    assert _shape(new_row(0xFF, "new", "i32 ->")) == ((I32,), None)
+    for address in (None, I32, I64):
+        assert _way(new_row(0xFF, "new", signature), address) == (BY_RULE, None, 0)
+        way = _way(new_row(0xFF, "new", "i32 i64 f32 -> f64"), address)
+        assert way == (PLAIN, ((I32, I64, F32), F64), 0)
+        assert _way(new_row(0xFF, "new", "i32 ->"), address) == (PLAIN, ((I32,), None), 0)
 
 
 def test_bottom_matches_everything_and_addr_nothing_but_itself() -> None:
