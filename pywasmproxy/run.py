@@ -60,6 +60,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--loop", choices=("auto", "asyncio", "uvloop"), default="auto", help="event loop (auto)"
     )
     limits = parser.add_argument_group("limits on filters (node.metadata.pywasmvm sets them, too)")
+    parser.add_argument(
+        "--snapshots",
+        metavar="DIR|memory|off",
+        help="start VMs from snapshots of initialised ones, kept in a folder or for the life of the process",
+    )
     for flag, (_, placeholder, text) in _LIMIT_FLAGS.items():
         limits.add_argument(f"--{flag}", metavar=placeholder, help=text)
 
@@ -89,7 +94,8 @@ def _load(args: argparse.Namespace) -> Bootstrap:
                 limits = override(limits, name, value)
             except LimitError as error:
                 raise _Usage(f"--{flag}: {error.message}") from None
-    return dataclasses.replace(bootstrap, limits=limits)
+    snapshots = bootstrap.snapshots if args.snapshots is None else args.snapshots
+    return dataclasses.replace(bootstrap, limits=limits, snapshots=snapshots)
 
 
 def run(args: argparse.Namespace) -> int:

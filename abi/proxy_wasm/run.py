@@ -47,6 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--vm-id", default="")
     add("--vm-config", default=b"", type=data, metavar="TEXT|@FILE", help="VM configuration")
     add("--env", action="append", default=[], type=variable, metavar="NAME=VALUE")
+    add("--snapshot", metavar="FILE", help="start from what `pywasmvm snapshot` made of the filter")
     add("--allow-on-headers-stop-iteration", action="store_true", help="PAUSE holds the headers only")
 
     others = run_parser.add_argument_group("limits and output")
@@ -96,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     from abi.proxy_wasm.host import MemoryHost
     from abi.proxy_wasm.plugin import Plugin
     from abi.proxy_wasm.types import LogLevel
-    from pywasmvm import StoreLimits
+    from pywasmvm import Snapshot, SnapshotError, StoreLimits
 
     host = MemoryHost(LogLevel[args.log_level.upper()])
     try:
@@ -112,9 +113,13 @@ def run(args: argparse.Namespace) -> int:
             limits=StoreLimits(seconds=args.seconds),
             start_limits=StoreLimits(seconds=args.start_seconds),
             allow_on_headers_stop_iteration=args.allow_on_headers_stop_iteration,
+            snapshot=None if args.snapshot is None else Snapshot.load(args.snapshot),
         )
     except OSError as error:
-        print(f"{args.filter}: {error.strerror}", file=sys.stderr)
+        print(f"{error.filename or args.filter}: {error.strerror}", file=sys.stderr)
+        return REFUSED
+    except SnapshotError as error:
+        print(f"{args.snapshot}: {error}", file=sys.stderr)
         return REFUSED
     except PluginStartError:
         for record in host.records:

@@ -177,9 +177,8 @@ class Vm:
             self.instance = self._bindings.linker.instantiate(self.module, self.store, snapshot=found)
         except SnapshotError as error:
             snapshots.misfit(found, error)
-            self.store = Store(
-                limits=self.start_limits
-            )  # what was made half-way counts as used in the old one
+            # In the old one, what was made half-way may still count as used.
+            self.store = Store(limits=self.start_limits)
             return False
         return True
 

@@ -16,8 +16,18 @@ from pywasmproxy.config.clusters import cluster
 from pywasmproxy.config.errors import ConfigError
 from pywasmproxy.config.limits import LimitError, Limits, override, suggest
 from pywasmproxy.config.listeners import listener
-from pywasmproxy.config.model import Address, Admin, Bootstrap, Cluster, Listener, Node
+from pywasmproxy.config.model import (
+    SNAPSHOTS_IN_MEMORY,
+    SNAPSHOTS_OFF,
+    Address,
+    Admin,
+    Bootstrap,
+    Cluster,
+    Listener,
+    Node,
+)
 from pywasmproxy.config.schema import Context, Cursor, Message, anything, enum, later, repeated
+from pywasmproxy.config.schema import text as text_of
 
 
 def _admin_address(cursor: Cursor) -> Address | None:
@@ -55,6 +65,8 @@ BOOTSTRAP = Message(
 SETTINGS_KEY = "pywasmvm"
 """Key of our own settings in `node.metadata`."""
 
+_OTHER_SETTINGS = ["struct_configuration", "snapshots"]
+
 
 def load_file(path: str | os.PathLike[str]) -> Bootstrap:
     """Reads a bootstrap file. ConfigError if it cannot be read or used; see `load`."""
@@ -85,9 +97,9 @@ def load(
     variables = dict(os.environ) if environ is None else environ
     context = Context(source_name, Path(directory), variables)
     values = BOOTSTRAP.read(Cursor(root, "", context))
-    node, limits = Node(), Limits()
+    node, limits, snapshots = Node(), Limits(), SNAPSHOTS_OFF
     if "node" in values:
-        limits = _settings(values["node"])
+        limits, snapshots = _settings(values["node"])
         node = common.node(values["node"])
     admin = _admin(values["admin"]) if "admin" in values else None
     listeners, clusters = _resources(values.get("static_resources"), "dynamic_resources" in _keys(root))
@@ -97,6 +109,7 @@ def load(
         admin=admin,
         node=node,
         limits=limits,
+        snapshots=snapshots,
         warnings=tuple(sorted(context.warnings, key=lambda warning: warning.line)),
         source_name=source_name,
     )
@@ -116,9 +129,11 @@ def _admin(cursor: Cursor) -> Admin | None:
     return None if where is None else Admin(where)
 
 
-def _settings(node: Cursor) -> Limits:
-    """Our own settings in `node.metadata.pywasmvm`; also sets how Structs reach the guest."""
-    limits = Limits()
+def _settings(node: Cursor) -> tuple[Limits, str]:
+    """Our own settings in `node.metadata.pywasmvm`: limits, and `Bootstrap.snapshots`. Also sets how Structs
+    reach the guest.
+    """
+    limits, snapshots = Limits(), SNAPSHOTS_OFF
     metadata = node.get("metadata")
     ours = metadata.get(SETTINGS_KEY) if metadata is not None else None
     for key, place in ours.entries() if ours is not None else ():
@@ -126,11 +141,16 @@ def _settings(node: Cursor) -> Limits:
             node.context.wire_structs = enum("form of a Struct", "JSON PROTOBUF")(place) == "PROTOBUF"
             continue
         value: Any = document.plain(place.node)
+        if key == "snapshots":
+            snapshots = SNAPSHOTS_OFF if value is False else text_of(place) or SNAPSHOTS_OFF
+            if snapshots not in (SNAPSHOTS_OFF, SNAPSHOTS_IN_MEMORY):
+                snapshots = str(node.context.directory / snapshots)
+            continue
         try:
             limits = override(limits, key, value)
         except LimitError as error:
-            place.fail(error.message, error.suggestion or suggest(key, ["struct_configuration"]))
-    return limits
+            place.fail(error.message, error.suggestion or suggest(key, _OTHER_SETTINGS))
+    return limits, snapshots
 
 
 def _resources(cursor: Cursor | None, dynamic: bool) -> tuple[tuple[Listener, ...], tuple[Cluster, ...]]:

@@ -381,15 +381,24 @@ class ConfigWarning:
         return f"{self.file}:{self.line}: {self.path}: {self.message}"
 
 
+SNAPSHOTS_OFF, SNAPSHOTS_IN_MEMORY = "off", "memory"
+"""What `Bootstrap.snapshots` may say besides the path of a folder."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """Everything one configuration file says. Names of clusters are unique; routes name existing ones."""
+    """Everything one configuration file says. Names of clusters are unique; routes name existing ones.
+
+    `snapshots` (ours, from `node.metadata.pywasmvm`) says whether VMs start from snapshots of earlier ones:
+    `off`, `memory` (those of this process), or a folder, where they are kept.
+    """
 
     listeners: tuple[Listener, ...] = ()
     clusters: tuple[Cluster, ...] = ()
     admin: Admin | None = None
     node: Node = Node()
     limits: Limits = field(default_factory=Limits)
+    snapshots: str = SNAPSHOTS_OFF
     warnings: tuple[ConfigWarning, ...] = ()
     source_name: str = "<string>"
 

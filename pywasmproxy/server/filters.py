@@ -15,11 +15,18 @@ from weakref import WeakKeyDictionary
 from abi.proxy_wasm.failures import LOAD_FAILED, PluginFailure, PluginStartError, load_failed_lines, vm_failed
 from abi.proxy_wasm.plugin import Plugin
 from abi.proxy_wasm.registry import VmRegistry
+from abi.proxy_wasm.snapshots import Snapshots
 from abi.proxy_wasm.stream_info import StreamInfo
 from abi.proxy_wasm.types import LogLevel
 from abi.proxy_wasm.vm import Vm
 from pywasmproxy.config.limits import Limits
-from pywasmproxy.config.model import Bootstrap, WasmFilter, WasmPlugin
+from pywasmproxy.config.model import (
+    SNAPSHOTS_IN_MEMORY,
+    SNAPSHOTS_OFF,
+    Bootstrap,
+    WasmFilter,
+    WasmPlugin,
+)
 from pywasmproxy.config.model import Listener as ListenerConfig
 from pywasmproxy.sansio.chain import FilterChain
 from pywasmproxy.sansio.dispatcher import Dispatcher
@@ -91,7 +98,7 @@ class Filters:
         self.limits = bootstrap.limits
         self.logger = log["wasm"]
         self.host = WasmHost(self.logger, bootstrap.node.as_dict())
-        self.registry = VmRegistry()
+        self.registry = VmRegistry(snapshots=self._snapshots(bootstrap.snapshots))
         self.slots: list[PluginSlot] = []
         self._modules: dict[bytes, Module] = {}
         self.dispatcher = Dispatcher()
@@ -103,6 +110,11 @@ class Filters:
                 for filter in chain.http.http_filters:
                     if isinstance(filter, WasmFilter) and self._slot(filter.plugin) is None:
                         self.slots.append(PluginSlot(filter.plugin))
+
+    def _snapshots(self, where: str) -> Snapshots | None:
+        if where == SNAPSHOTS_OFF:
+            return None
+        return Snapshots(None if where == SNAPSHOTS_IN_MEMORY else where, note=self.logger.info)
 
     # --- start and end --------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, help="stop after this much wall-clock time")
     parser.add_argument("--memory-pages", type=int, help="most pages of 64 KiB the guest may have")
     parser.add_argument("--engine", default="auto", help="auto (default), interp, translate, translate-flat")
+    parser.add_argument("--snapshot", metavar="FILE", help="begin from what `pywasmvm snapshot` made")
     parser.add_argument("--json", action="store_true", help="print a JSON object with the list of results")
 
 
@@ -43,7 +44,7 @@ def _printable(value: Any) -> Any:
 
 def run(args: argparse.Namespace) -> int:
     """Call it."""
-    from pywasmvm import Func, Linker, Module, Store, StoreLimits
+    from pywasmvm import Func, Linker, Module, Snapshot, Store, StoreLimits
 
     module = Module.from_file(args.module)
     defaults = StoreLimits()
@@ -55,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         print(f"pywasmvm: {error}", file=sys.stderr)
         return 2
-    instance = Linker(unknown_imports="trap").instantiate(module, store)
+    snapshot = None if args.snapshot is None else Snapshot.load(args.snapshot)
+    instance = Linker(unknown_imports="trap").instantiate(module, store, snapshot=snapshot)
     function = instance.exports.get(args.function)
     if not isinstance(function, Func):
         offered = ", ".join(n for n, e in instance.exports.items() if isinstance(e, Func)) or "none"
