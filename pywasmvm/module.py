@@ -16,6 +16,9 @@ from typing import Literal
 from pywasmvm.binary import code as binary_code
 from pywasmvm.binary import custom
 from pywasmvm.binary.decode import MAGIC, decode
+from pywasmvm.cache import folder
+from pywasmvm.cache.entry import Entry, clock
+from pywasmvm.cache.segments import columns
 from pywasmvm.errors import InvalidError
 from pywasmvm.syntax import Code, Instr, ModuleSyntax
 from pywasmvm.types import DefType, ExternType, FuncType, TagType
@@ -94,7 +97,10 @@ class Module:
     `validate="eager"` (the default) checks every function at once, `"lazy"` each before its first run: then a
     faulty body shows as MalformedError or InvalidError when it is first called. No function ever runs
     unvalidated. `features` names the proposals the module may use (None: all). `name` is what backtraces call
-    the module; without it the name section's, or `wasm`.
+    the module; without it the name section's, or `wasm`. With `cache` (the default), what is dear to find out
+    about a binary - that it is valid, the code its functions are translated to - is kept for later processes
+    in a folder of the user's (`pywasmvm/cache/folder.py`: where, and how to have none); without it nothing is
+    read or written there.
 
     Raises MalformedError or InvalidError.
     """
@@ -106,6 +112,7 @@ class Module:
         validate: Literal["eager", "lazy"] = "eager",
         features: Iterable[str] | None = None,
         name: str | None = None,
+        cache: bool = True,
     ) -> None:
         if validate not in ("eager", "lazy"):
             raise ValueError(f"validate is 'eager' or 'lazy', not {validate!r}")
@@ -113,14 +120,30 @@ class Module:
         if isinstance(data, str) or is_text(bytes(data[:4])):
             from pywasmvm.text.parser import parse_module
 
+            entry = None
             syntax = parse_module(data if isinstance(data, str) else bytes(data), features=features)
         else:
-            syntax = decode(bytes(data), features=features, bodies=False)
-        self._set(syntax, validate == "eager", name)
+            features = None if features is None else tuple(sorted(features))
+            source = bytes(data)
+            entry = Entry(source) if cache and folder.folder() is not None else None
+            known = None if entry is None else columns(entry.segments)
+            syntax = decode(source, features=features, bodies=False, segments=known)
+        self._set(syntax, validate == "eager", name, features, entry)
 
-    def _set(self, syntax: ModuleSyntax, eager: bool, name: str | None) -> None:
+    def _set(
+        self,
+        syntax: ModuleSyntax,
+        eager: bool,
+        name: str | None,
+        features: Iterable[str] | None = None,
+        cache: Entry | None = None,
+    ) -> None:
         self.syntax = syntax
         self._name = name
+        #: What is known of this module from earlier processes; None where nothing is kept.
+        self.cache = cache
+        if cache is not None:
+            cache.keep_until_the_end(self)
         #: Prepared code, by (engine, function index): shared by all instances of this module.
         self.prepared: dict[tuple[str, int], object] = {}
         #: Bodies that were asked for, decoded and validated.
@@ -128,7 +151,7 @@ class Module:
         try:
             self.context: Context = validate_module(syntax)
             if eager:
-                self.validate_bodies()
+                self._validate(None if features is None else tuple(features))
         except InvalidError as error:
             if eager:
                 # Malformed comes before invalid: a body further on may not even be well-formed.
@@ -160,9 +183,10 @@ class Module:
         validate: Literal["eager", "lazy"] = "eager",
         features: Iterable[str] | None = None,
         name: str | None = None,
+        cache: bool = True,
     ) -> Module:
         """The same as the constructor, for symmetry with `from_file`."""
-        return cls(data, validate=validate, features=features, name=name)
+        return cls(data, validate=validate, features=features, name=name, cache=cache)
 
     @classmethod
     def from_text(
@@ -185,12 +209,21 @@ class Module:
         validate: Literal["eager", "lazy"] = "eager",
         features: Iterable[str] | None = None,
         name: str | None = None,
+        cache: bool = True,
     ) -> Module:
         """Read a `.wasm` or `.wat` file; its stem names it unless something else does. Raises OSError."""
-        module = cls(Path(path).read_bytes(), validate=validate, features=features, name=name)
+        module = cls(Path(path).read_bytes(), validate=validate, features=features, name=name, cache=cache)
         if name is None and module.names.module is None:
             module._name = Path(path).stem
         return module
+
+    def _validate(self, features: tuple[str, ...] | None) -> None:
+        cache = self.cache
+        if cache is None or features not in cache.valid:
+            begin = clock()
+            self.validate_bodies()
+            if cache is not None:
+                cache.found_valid(features, clock() - begin)
 
     def validate_bodies(self) -> None:
         """Validate every function body now. Raises InvalidError."""

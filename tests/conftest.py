@@ -15,6 +15,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# Tests neither read nor write the developer's cache, and never find in it what they are about; those of the
+# cache itself name a folder of their own. This holds for the processes they start, too.
+os.environ["PYWASMVM_CACHE_DIR"] = ""
+
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
 hypothesis.settings.register_profile("default", deadline=None)

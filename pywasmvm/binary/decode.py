@@ -15,6 +15,7 @@ from pywasmvm.errors import MalformedError
 from pywasmvm.syntax import (
     Code,
     CustomSection,
+    DataSegments,
     Elem,
     Export,
     Global,
@@ -51,13 +52,22 @@ _POSITION = {number: position for position, number in enumerate(SECTION_NAMES)}
 KINDS = ("func", "table", "memory", "global", "tag")
 
 
-def decode(data: bytes, *, features: Iterable[str] | None = None, bodies: bool = True) -> ModuleSyntax:
+def decode(
+    data: bytes,
+    *,
+    features: Iterable[str] | None = None,
+    bodies: bool = True,
+    segments: DataSegments | None = None,
+) -> ModuleSyntax:
     """Decode a module. Raises MalformedError with the byte offset.
 
     With `bodies` every function body is read once to check that it is well-formed; without, that check waits
     until the body is needed. `features` names the proposals that may be used (None: all that there are).
+    `segments` is what an earlier reading of the same bytes found in the data section.
     """
     module = ModuleSyntax(bytes(data), feature_names.resolve(features))
+    if segments is not None:
+        module.data = segments
     reader = Reader(module.source)
     if not data.startswith(MAGIC):
         raise MalformedError("unexpected end" if len(data) < len(MAGIC) else "magic header not detected", 0)
@@ -221,6 +231,9 @@ _I32_CONST, _END = 0x41, 0x0B
 
 def _data(reader: Reader, module: ModuleSyntax) -> None:
     data = module.data
+    if len(data):  # known before
+        reader.pos = reader.end
+        return
     source = reader.data
     for _ in range(reader.length()):
         start = reader.pos

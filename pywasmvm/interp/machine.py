@@ -69,7 +69,11 @@ MOST_MACHINES = 500
 class Tiers(Protocol):
     """What a higher tier does for the machine, which asks when code may have got hot."""
 
-    policy: Any
+    def first(self, func: WasmFunc) -> Callable[..., Any] | None:
+        """The function is about to be interpreted for the first time, unless there is something better."""
+
+    def prepared(self, func: WasmFunc, prepared: Prepared) -> None:
+        """The function has been made ready for being interpreted."""
 
     def promote(self, func: WasmFunc) -> None:
         """The function has been called often: give it code of its own, in `func.fast`."""
@@ -115,7 +119,7 @@ class Machine:
         if not isinstance(found, Prepared):
             found = prepare(func.instance.module, func.index, single=self.single)
             if self.tiers is not None:
-                found.heat = self.tiers.policy.calls
+                self.tiers.prepared(func, found)
             shared[key] = found
         if not self.single:
             func.prepared = found
@@ -349,6 +353,8 @@ class Machine:
                     frames.pop()
                 if type(callee) is not HostFunc and fast is None:
                     fast = callee.fast
+                    if fast is None and tiers is not None and callee.prepared is None:
+                        fast = tiers.first(callee)  # type: ignore[arg-type]
                 if isinstance(callee, WasmFunc) and fast is None:
                     if len(frames) >= depth_left:
                         raise Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)

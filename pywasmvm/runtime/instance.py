@@ -156,7 +156,7 @@ class Instance:
         """The engine shall decide anew what runs each function, at its next call."""
         for func in self.funcs:
             if isinstance(func, WasmFunc) and func.instance is self:
-                func.fast = None
+                func.fast = func.prepared = None
                 self.set_code(func.index, func.first_code())
 
     def data(self, index: int) -> memoryview:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from pywasmvm.cache.segments import MANY, image
 from pywasmvm.errors import LinkError
 from pywasmvm.matching import match_extern
 from pywasmvm.module import ImportType, Module
@@ -148,6 +149,8 @@ def initialise(instance: Instance) -> None:
         if elem.mode != "passive":
             items.clear()
     data, source = syntax.data, memoryview(syntax.source)
+    if _write_at_once(instance):
+        return
     for index in range(len(data)):
         memory = data.memory[index]
         if memory < 0:
@@ -158,3 +161,18 @@ def initialise(instance: Instance) -> None:
         length = data.length[index]
         instance.memories[memory].init(target, source[begin : begin + length], 0, length)
         instance.dropped_data.add(index)
+
+
+def _write_at_once(instance: Instance) -> bool:
+    """Write many segments as one piece, if they all go into a memory that is the instance's own and new."""
+    module = instance.module
+    data = module.syntax.data
+    if len(data) < MANY or module.context.imported_memories or not instance.memories:
+        return False
+    memory = instance.memories[0]
+    found = image(data, module.syntax.source, module.cache)
+    if found is None or found[0] + len(found[1]) > memory.nbytes:
+        return False  # one by one, up to the one that traps
+    memory.init(found[0], found[1], 0, len(found[1]))
+    instance.dropped_data.update(range(len(data)))
+    return True

@@ -11,15 +11,20 @@ the flag of its store and `fuel` its units.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
+from pywasmvm.cache.entry import clock
 from pywasmvm.module import Module
 from pywasmvm.runtime.instance import Instance
 from pywasmvm.translate.build import source_of
 from pywasmvm.translate.options import Options
 from pywasmvm.translate.support import NAMES
 from pywasmvm.types import HeapType, ref
+
+#: Bytes of code that take some ten milliseconds when they are interpreted for the first time.
+MUCH = 2000
 
 _FREE = re.compile(r"([amMgfTU])(\d+)([HIQbhidf]?)")
 _TYPE = re.compile(r"y(\d+)")
@@ -41,9 +46,24 @@ class Translation:
 
     def __init__(self, module: Module, options: Options) -> None:
         self.module, self.options = module, options
+        self.variant = str(options)
         self.codes: dict[tuple[int, int], CodeType | None] = {}
         self.globals: dict[str, Any] = dict(NAMES)
         self.globals["__wasm__"] = self
+        #: Functions that the interpreter was given, in the order of their first calls.
+        self.interpreted: dict[int, None] = {}
+        if module.cache is not None:
+            module.cache.at_exit(self.translate_interpreted)
+
+    def known(self, index: int) -> bool:
+        """Whether an earlier process has translated the function: then translated code costs nothing."""
+        cache = self.module.cache
+        return cache is not None and cache.has((self.variant, index, -1))
+
+    def known_loops(self, index: int) -> list[int]:
+        """The loops of the function for which an earlier process has translated what is left."""
+        cache = self.module.cache
+        return [] if cache is None else cache.loops(self.variant, index)
 
     def code(self, index: int, loop: int = -1) -> CodeType | None:
         """The code object of a function, or of what is left of it from the head of a loop on (the index of
@@ -51,11 +71,40 @@ class Translation:
         """
         key = (index, loop)
         if key not in self.codes:
-            source = source_of(self.module, index, self.options, loop=loop)
-            self.codes[key] = (
-                None if source is None else compiled(source, file_name(self.module, index, loop))
-            )
+            cache = self.module.cache
+            try:
+                if cache is None:
+                    raise KeyError(key)
+                found = cache.code((self.variant, index, loop))
+            except (KeyError, ValueError, EOFError, TypeError):
+                found = self._translated(index, loop)
+            else:
+                # Another file may have held the same module under another name.
+                file = file_name(self.module, index, loop)
+                if found is not None and found.co_filename != file:
+                    found = found.replace(co_filename=file)
+            self.codes[key] = found
         return self.codes[key]
+
+    def translate_interpreted(self, may_go_on: Callable[[], bool]) -> None:
+        """Translate what the interpreter was given, if there is so much of it that reading, checking and
+        interpreting it again would be felt.
+        """
+        syntax, first = self.module.syntax, self.module.context.imported_functions
+        left = [index for index in self.interpreted if (index, -1) not in self.codes]
+        if sum(syntax.body_end[i - first] - syntax.body_start[i - first] for i in left) >= MUCH:
+            for index in left:
+                if not may_go_on():
+                    break
+                self.code(index)
+
+    def _translated(self, index: int, loop: int) -> CodeType | None:
+        begin = clock()
+        source = source_of(self.module, index, self.options, loop=loop)
+        code = None if source is None else compiled(source, file_name(self.module, index, loop))
+        if self.module.cache is not None:
+            self.module.cache.add((self.variant, index, loop), code, clock() - begin)
+        return code
 
     def function(self, instance: Instance, index: int, loop: int = -1) -> FunctionType | None:
         """The function, or that part of it, bound to an instance."""

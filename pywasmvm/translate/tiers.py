@@ -9,7 +9,7 @@ earns it back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,23 +17,26 @@ from pywasmvm.interp.blocks import ENTER, Prepared
 from pywasmvm.interp.machine import Interpreter, Machine
 from pywasmvm.runtime.func import WasmFunc
 from pywasmvm.runtime.instance import Instance
+from pywasmvm.runtime.limits import QUANTUM
 from pywasmvm.runtime.store import Store
 from pywasmvm.translate import faults
 from pywasmvm.translate.engine import Translator, translation_of
+from pywasmvm.translate.link import Translation
 from pywasmvm.translate.wrappers import wrapped
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When code moves.
+    """When code moves: when interpreting it has cost what translating it will cost, so that it never costs
+    more than twice what it would had one known before.
 
-    A function after `calls` calls; its loops at the `samples`-th time that the interpreter is found in it
-    when a quantum of work is over, and two times later when it only waits for a call. `callers` is how many
-    frames are looked at then.
+    A function moves after `calls` calls; its loops when the interpreter has been found in it so often, at the
+    end of a quantum of work, that it must have run `worth` times as many instructions as the function has,
+    and two times later when it only waits for a call. `callers` is how many frames are looked at then.
     """
 
-    calls: int = 30
-    samples: int = 1
+    calls: int = 200
+    worth: int = 100
     callers: int = 4
 
 
@@ -49,6 +52,9 @@ class Tiered(Interpreter):
 
     def prepare(self, func: WasmFunc) -> Callable[..., Any]:
         """Runs the function on the interpreter until it has been called often enough."""
+        known = self.first(func)
+        if known is not None:
+            return known
         run = Machine.runner(func)
         left = self.policy.calls
 
@@ -69,6 +75,25 @@ class Tiered(Interpreter):
 
     # -- what the machine calls --------------------------------------------------------------------------
 
+    def first(self, func: WasmFunc) -> Callable[..., Any] | None:
+        """Translated code of a function, if an earlier process has left some."""
+        translation = self._translation(func)
+        if translation.known(func.index):
+            self.promote(func)
+        elif translation.module.cache is not None:
+            translation.interpreted[func.index] = None
+        return func.fast
+
+    def prepared(self, func: WasmFunc, prepared: Prepared) -> None:
+        """Loops that an earlier process found hot are left at once."""
+        prepared.heat = self.policy.calls
+        known = self._translation(func).known_loops(func.index)
+        if known:
+            _leave(prepared, known)
+
+    def _translation(self, func: WasmFunc) -> Translation:
+        return translation_of(func.instance, self.translator.options(func.instance))
+
     def promote(self, func: WasmFunc) -> None:
         """From now on the function runs translated."""
         func.fast = self.translator.prepare(func)
@@ -80,16 +105,25 @@ class Tiered(Interpreter):
         for above, frame in enumerate(reversed(frames[-policy.callers :])):
             prepared: Prepared = frame.prepared
             prepared.samples += 1
-            if prepared.loops and prepared.samples >= policy.samples + 2 * (above > 0):
-                for block, loop in prepared.loops:
-                    block.ops = ((ENTER, (block, loop), loop), *block.ops)
-                prepared.loops = ()
+            due = 1 + len(prepared.code) * policy.worth // QUANTUM + 2 * (above > 0)
+            if prepared.samples >= due:
+                prepared.heat = 0
+                if prepared.loops:
+                    _leave(prepared, [loop for _, loop in prepared.loops])
 
     def enter(self, func: WasmFunc, loop: int) -> Callable[..., Any] | None:
         """What runs the function from the head of a loop on, given all locals; None if it cannot be
         entered.
         """
         return entered(func.instance, func.index, loop, self.translator)
+
+
+def _leave(prepared: Prepared, loops: Collection[int]) -> None:
+    """Have the interpreter enter translated code at the heads of loops, from the next iteration on."""
+    for block, loop in prepared.loops:
+        if loop in loops:
+            block.ops = ((ENTER, (block, loop), loop), *block.ops)
+    prepared.loops = [(block, loop) for block, loop in prepared.loops if loop not in loops]
 
 
 def entered(instance: Instance, index: int, loop: int, translator: Translator) -> Callable[..., Any] | None:
