@@ -175,6 +175,11 @@ class Store:
         if self.nesting and self._expired == self.serial:
             raise Exhaustion(TrapKind.DEADLINE_EXCEEDED)
 
+    @property
+    def metered(self) -> bool:
+        """Whether fuel is counted."""
+        return self._fuel is not None
+
     def take(self) -> int:
         """Units that may run before the next `poll`; `give_back` returns what was not used."""
         fuel = self._fuel

@@ -14,7 +14,6 @@ from typing import Any
 
 from pywasmvm.isa import Opcode
 from pywasmvm.module import Module
-from pywasmvm.runtime.limits import FREE
 from pywasmvm.syntax import Code
 from pywasmvm.translate import floats, idioms, integers
 from pywasmvm.translate.expr import ATOM, DEEPEST, TERNARY, TRAPS, Expr, call, constant, merged
@@ -31,10 +30,10 @@ from pywasmvm.translate.graph import (
     Loop,
     Node,
 )
-from pywasmvm.translate.idioms import Bulk, Load
 from pywasmvm.translate.integers import canonical
 from pywasmvm.translate.options import Options
 from pywasmvm.translate.ranges import Steps
+from pywasmvm.translate.summary import Trips
 from pywasmvm.translate.versions import SMALL, Guard
 from pywasmvm.types import F64, I32, I64, NumType, RefType, ValType, VecType
 
@@ -327,33 +326,35 @@ class Body:
         self._state(fast, self.stack, facts)
         self._state(slow, self.stack, self.facts)
 
-    def _try_bulk(self, node: Node, bulk: Bulk, doing: Node) -> None:
-        """All iterations of a loop at once, if generated code finds that this is the same."""
-        for local in sorted(self.steps_of(bulk)):
+    def _try_bulk(self, node: Node, trips: Trips, doing: Node) -> None:
+        """Many trips around a loop at once, if generated code finds that this is the same."""
+        guard = self.graph.fast[node.edges[1].target]
+        for local in sorted(trips.locals()):
             self.local(local)
-        count, asked = idioms.conditions(bulk, self.use("m0"))
+        count, asked = idioms.conditions(trips, self.use("m0"), set(guard.small))
         self.lines.append(f"n={count}")
         test = " and ".join(asked)
         node.test = _test(test, f"not({test})")
-        doing.lines = idioms.statements(bulk, self.use("a0"))
+        doing.lines = idioms.statements(trips, self.use("m0"), "a0")
+        if any("a0" in line for line in doing.lines):
+            self.use("a0")
         if self.options.fuel:
-            ops = self.code.ops
-            cost = sum(op.name not in FREE for n in bulk.nodes for op in ops[n.first : n.last])
+            cost = sum(self.graph.cost(n.first, n.last) for n in trips.nodes)
             doing.lines.insert(0, f"{self.use('fuel')}-=n*{cost}")
-        self._state(node.edges[0], self.stack, {k: v for k, v in self.facts.items() if k not in bulk.steps})
+        facts = dict(self.facts)
+        for local, step in trips.steps.items():
+            align = (
+                0
+                if step.terms
+                else min(self.fact(local)[2], (step.constant & -step.constant).bit_length() - 1)
+            )
+            if local in guard.small:
+                facts[local] = (int(local in guard.positive), SMALL - 1, align)
+            else:
+                facts[local] = (0, MASKS[32], align)
+        self._state(node.edges[0], self.stack, facts)
         self._state(node.edges[1], self.stack, self.facts)
         self.bulk_nodes.add(doing)
-
-    @staticmethod
-    def steps_of(bulk: Bulk) -> set[int]:
-        """The locals that a bulk operation reads."""
-        found = {local for a in (bulk.left, bulk.right) for local, _ in a.terms} | set(bulk.steps)
-        accesses: list[Load | idioms.Store] = [*bulk.loads, *bulk.stores]
-        for access in accesses:
-            found |= {local for local, _ in access.address.terms}
-        for store in bulk.stores:
-            found |= idioms.locals_of(store.value)
-        return found
 
     def _switch(self, selector: Expr, node: Node) -> Any:
         depths: tuple[int, ...] = self.code.immediates[node.last - 1]  # type: ignore[assignment]
@@ -686,7 +687,7 @@ class Body:
         """Pay for the instructions up to this one, in code where exceptions are thrown."""
         if self.piecewise:
             here = self.at_instruction + 1
-            cost = sum(op.name not in FREE for op in self.code.ops[self._paid : here])
+            cost = self.graph.cost(self._paid, here)
             cost, self._owed = cost + self._owed, 0
             self._paid = max(here, self._paid)
             if cost:

@@ -51,7 +51,7 @@ def source_of(
         copy_function(graph, types, len(type_.params))
     if len(code) <= MOST_INSTRUCTIONS and graph.loops and not graph.tangled and copy_loops(graph, types):
         graph.analyse()
-        if insert_bulks(graph):
+        if insert_bulks(graph, types):
             graph.analyse()
     body = Body(module, index, code, graph, options, marking=marking)
     body.listing = listing

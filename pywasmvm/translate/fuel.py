@@ -8,7 +8,6 @@ before calls. A fault in the middle of a way leaves that way unpaid.
 
 from __future__ import annotations
 
-from pywasmvm.runtime.limits import FREE
 from pywasmvm.translate.body import Body
 from pywasmvm.translate.graph import RETURN, STOP, Graph, Node
 
@@ -30,7 +29,7 @@ def charge(body: Body, graph: Graph) -> None:
     #: What has been run on the way to a node and is not yet paid for; a call of the function is one unit.
     owed: dict[Node, int] = {entry: 1 if body.given == len(body.params) else 0}
     for node in graph.nodes:
-        debt = owed.get(node, 0) + sum(op.name not in FREE for op in ops[node.first : node.last])
+        debt = owed.get(node, 0) + graph.cost(node.first, node.last)
         if debt and (node in calling or node.end in (RETURN, STOP)):
             node.lines.insert(1 if node.lines[:1] == [settle] else 0, f"{fuel}-={debt}")
             debt = 0

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pywasmvm.runtime.limits import FREE
 from pywasmvm.syntax import Catch, Code
 from pywasmvm.valid.context import Context
 
 if TYPE_CHECKING:
-    from pywasmvm.translate.idioms import Bulk
+    from pywasmvm.translate.summary import Trips
     from pywasmvm.translate.versions import Guard
 
 #: How a node ends. FALL goes on to its only target; IF takes the first target when its operand is true; CHECK
@@ -139,13 +140,17 @@ class Graph:
         self.guards: dict[Node, Guard] = {}
         self.fast: dict[Node, Guard] = {}
         #: Nodes that try a bulk operation, with what it is and the node that does it (`idioms.py`).
-        self.bulks: dict[Node, tuple[Bulk, Node]] = {}
+        self.bulks: dict[Node, tuple[Trips, Node]] = {}
         memories = context.memories
         self.context_memory_bits = memories[0].address.bits if memories else 0
         #: The nodes of a function that have a fast copy.
         self.slow: set[Node] = set()
         self._entry = builder.run()
         self.analyse()
+
+    def cost(self, first: int, last: int) -> int:
+        """Units of fuel of the instructions `[first, last)`."""
+        return sum(opcode.name not in FREE for opcode in self.code.ops[first:last])
 
     def begin_at(self, entry: Node) -> None:
         """Another entry; everything is looked at again."""

@@ -8,6 +8,7 @@ the code needs them, and nothing else of Python can be reached by name.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -195,6 +196,100 @@ def words(count: int, first: int, step: int) -> Any:
     return (np.arange(count, dtype=np.int64) * step + first).astype(np.uint32)
 
 
+def long(value: int) -> Any:
+    """An i64 as numpy's, shape `(1,)`."""
+    return np.array([value], np.uint64)
+
+
+def repeated(value: int, size: int, count: int) -> bytes:
+    """The bytes of an integer, so many times."""
+    return value.to_bytes(size, "little") * count
+
+
+#: `struct` letters of what is searched, as numpy calls them, and their bytes.
+_DTYPES = {"B": "u1", "b": "i1", "H": "<u2", "h": "<i2", "I": "<u4", "Q": "<u8"}
+_SIZES = {"B": 1, "b": 1, "H": 2, "h": 2, "I": 4, "Q": 8}
+_COMPARED: dict[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt,
+    ">=": operator.ge,
+}  # fmt: skip
+
+#: A search begins with so many elements, since most end soon, and takes at most so many at once.
+_FIRST_PART, _PART = 64, 1 << 16
+
+
+def leading(
+    memory: memoryview, count: int, letter: str, relation: str, address: int, stride: int, value: int
+) -> int:
+    """How many of `count` elements, from the first on, stand in the relation to the value."""
+    size, part, done = _SIZES[letter], _FIRST_PART, 0
+    while done < count:
+        part = min(part, count - done)
+        if stride == size:
+            seen = memory[address : address + part * size]
+            good = _leading_together(seen if size == 1 else seen.cast(letter), letter, relation, value)  # type: ignore[call-overload]
+        else:
+            good = _all_before(
+                _COMPARED[relation](elements(memory, part, _DTYPES[letter], address, stride), value)
+            )
+        done += good
+        if good < part:
+            break
+        address += part * stride
+        part = min(16 * part, _PART)
+    return done
+
+
+def _leading_together(seen: memoryview, letter: str, relation: str, value: int) -> int:
+    """The same for elements that lie side by side."""
+    size = len(seen)
+    if letter == "B" and 0 <= value < 256:
+        if relation == "!=":
+            found = bytes(seen).find(value)
+            return size if found < 0 else found
+        if relation == "==":
+            return size - len(bytes(seen).lstrip(bytes((value,))))
+        if relation == "<" and value == 128 and bytes(seen).isascii():
+            return size
+    if size <= _FIRST_PART and (
+        (relation == "<" and max(seen) < value) or (relation == ">=" and min(seen) >= value)
+    ):
+        return size
+    return _all_before(_COMPARED[relation](np.frombuffer(seen, _DTYPES[letter]), value))
+
+
+def leading_pairs(
+    memory: memoryview, count: int, letter: str, relation: str, left: int, step: int, right: int, its: int
+) -> int:
+    """How many pairs of elements of two places in memory are equal (or are not), from the first on."""
+    size, dtype, compare = _SIZES[letter], _DTYPES[letter], _COMPARED[relation]
+    part, done = _FIRST_PART, 0
+    while done < count:
+        part = min(part, count - done)
+        length = part * size
+        if not (
+            relation == "==" and step == its == size
+            and memory[left : left + length] == memory[right : right + length]
+        ):  # fmt: skip
+            good = _all_before(
+                compare(elements(memory, part, dtype, left, step), elements(memory, part, dtype, right, its))
+            )
+            done += good
+            if good < part:
+                break
+        else:
+            done += part
+        left, right = left + part * step, right + part * its
+        part = min(16 * part, _PART)
+    return done
+
+
+def _all_before(good: Any) -> int:
+    """How many are true before the first that is not."""
+    first = int(good.argmin())
+    return len(good) if good[first] else first
+
+
 # -- the name space ------------------------------------------------------------------------------------------
 
 
@@ -203,6 +298,7 @@ def _namespace() -> dict[str, Any]:
         "__builtins__": {},
         "int": int,
         "len": len,
+        "min": min,
         "range": range,
         "inf": math.inf,
         "nan": math.nan,
@@ -229,8 +325,8 @@ def _namespace() -> dict[str, Any]:
     ours: tuple[Callable[..., Any], ...] = (
         unreachable, null_function, null_reference, cast_failure, element, throw, throw_ref, struct_get,
         struct_get_s, struct_set, array_get, array_get_s, array_set, array_len, array_fill, array_copy,
-        elements, word, words, array_new_data, array_new_elem, array_init_data, array_init_elem, i31_get_s,
-        i31_get_u,
+        elements, word, words, long, repeated, leading, leading_pairs, array_new_data, array_new_elem,
+        array_init_data, array_init_elem, i31_get_s, i31_get_u,
     )  # fmt: skip
     names.update({f.__name__: f for f in ours})
     for opcode in ROWS:

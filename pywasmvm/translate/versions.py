@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pywasmvm.syntax import MemArg
 from pywasmvm.translate.graph import IF, Edge, Graph, Loop, Node
+from pywasmvm.translate.liveness import live_at_entry
 from pywasmvm.types import I32
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def copy_loops(graph: Graph, types: LocalTypes) -> bool:
     `types` are those of the locals.
     """
     entries = {loop.entry for loop in graph.loops.values()}
+    live: dict[Node, int] = {}
     made = False
     for header, loop in list(graph.loops.items()):
         if header in graph.slow or any(node is not header and node in entries for node in loop.nodes):
@@ -58,7 +60,8 @@ def copy_loops(graph: Graph, types: LocalTypes) -> bool:
             continue
         if any(edge.arity for edge in header.in_edges):
             continue
-        guard = _guard(graph, header, loop, types)
+        live = live or live_at_entry(graph)
+        guard = _guard(graph, header, loop, types, live[header])
         if guard is not None:
             _copy(graph, header, loop, guard)
             made = True
@@ -76,6 +79,8 @@ def copy_function(graph: Graph, types: LocalTypes, params: int) -> bool:
     accesses = 0
     stands_for = _derived(graph, params)
     for node in graph.nodes:
+        if node.container is not None:  # loops ask for themselves
+            continue
         for index in range(node.first, node.last):
             access = ops[index].access
             memarg = immediates[index]
@@ -159,7 +164,7 @@ def _copy(graph: Graph, header: Node, loop: Loop, guard: Guard) -> None:
 # -- what is worth asking ------------------------------------------------------------------------------------
 
 
-def _guard(graph: Graph, header: Node, loop: Loop, types: LocalTypes) -> Guard | None:
+def _guard(graph: Graph, header: Node, loop: Loop, types: LocalTypes, live: int) -> Guard | None:
     ops, immediates = graph.code.ops, graph.code.immediates
     used: set[int] = set()
     sums: dict[int, bool] = {}
@@ -193,7 +198,7 @@ def _guard(graph: Graph, header: Node, loop: Loop, types: LocalTypes) -> Guard |
                         bases[base] = max(bases.get(base, 1), size)
     guard = Guard()
     for local in sorted(used):
-        if types[local] is I32 and sums.get(local, True):
+        if live >> local & 1 and types[local] is I32 and sums.get(local, True):
             guard.small.append(local)
     for local, size in bases.items():
         if size > 1 and local in guard.small and steps.get(local, 0) % size == 0:
