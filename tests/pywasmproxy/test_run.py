@@ -105,6 +105,15 @@ def test_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"configuration '{path}' OK\n"
 
 
+def test_the_folder_of_snapshots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = config(tmp_path, bootstrap(listener(DIRECT, filters=wasm_filter("mark"))))
+    folder = tmp_path / "snapshots"
+    for _ in range(2):
+        assert run.run(arguments("-c", path, "--check", "--snapshots", str(folder))) == 0
+        assert len(list(folder.iterdir())) == 1
+    capsys.readouterr()
+
+
 def test_missing_extra(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httptools", None)
     monkeypatch.delitem(sys.modules, "pywasmproxy.server.codec_httptools", raising=False)

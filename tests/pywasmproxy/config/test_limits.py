@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -146,6 +147,30 @@ def test_node_metadata_changes_limits_and_stays_visible_to_filters() -> None:
     )
     assert found.node.metadata["k"] == "v"
     assert not found.warnings
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("memory", "memory"),
+        ("off", "off"),
+        ("false", "off"),
+        ("''", "off"),
+        ("/var/x", "/var/x"),
+        ("x/y", "x/y"),
+    ],
+)
+def test_node_metadata_says_where_snapshots_are(written: str, meant: str) -> None:
+    found = read(node=f"node: {{metadata: {{pywasmvm: {{snapshots: {written}, call_depth: 5}}}}}}")
+    assert found.snapshots in (meant, str(Path(meant)))
+    assert found.limits.call_depth == 5
+    assert read().snapshots == "off"
+    error = refused(node="node: {metadata: {pywasmvm: {snapshot: memory}}}")
+    assert error.suggestion == "snapshots"
+    assert (
+        refused(node="node: {metadata: {pywasmvm: {snapshots: [a]}}}").path
+        == "node.metadata.pywasmvm.snapshots"
+    )
 
 
 def test_without_node_metadata_the_defaults_hold() -> None:

@@ -52,6 +52,19 @@ GUESTS = {
     "wait_and_trap": """(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
           (drop (call $period (i32.const 50))) (i32.const 1))
         (func (export "proxy_on_tick") (param i32) (unreachable))""",
+    # Its start-up leaves a trace that the guest shows, and traps in a second run.
+    "once": """(func (export "_initialize")
+          (if (i32.load (i32.const 128)) (then (unreachable)))
+          (memory.copy (i32.const 23) (i32.const 64) (i32.const 3))
+          (i32.store (i32.const 128) (i32.const 1)))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+          (global.set $ticks (i32.add (global.get $ticks) (i32.const 1)))
+          (if (i32.eq (global.get $ticks) (i32.const 2)) (then (unreachable)))
+          (i32.const 0))
+        (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+          (call $mark) (i32.const 0))""",
+    "unkept": """(global (mut anyref) (array.new_default $bytes (i32.const 3)))
+        (type $bytes (array i8))""",
     "pause": '(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 1))',
     "refuse": '(func (export "proxy_on_configure") (param i32 i32) (result i32) (i32.const 0))',
     "farewell": """(func (export "proxy_on_delete") (param i32)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from pathlib import Path
 
 import pytest
 
+from abi.proxy_wasm.vm import Vm
 from pywasmproxy.server.filters import StartError
 from pywasmproxy.server.proxy import Proxy
 from tests.pywasmproxy.server.guests import wasm_filter
@@ -98,6 +100,49 @@ async def test_fail_reload_starts_a_fresh_vm_after_the_back_off() -> None:
             await asyncio.sleep(0.15)
             assert await statuses(port_of(server), 1) == [503]
             assert server.filters.vms[0] is not first
+
+
+@pytest.mark.parametrize("where", ["memory", "FOLDER"])
+async def test_a_vm_starts_from_the_snapshot_of_the_one_before(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    initialize = Vm._initialize
+    monkeypatch.setattr(Vm, "_initialize", lambda vm: (started.append(vm), initialize(vm)))
+    more = "failure_policy: FAIL_RELOAD\n      reload_config: {backoff: {base_interval: 0.1s}}"
+    folder = where.replace("FOLDER", str(tmp_path / "snapshots"))
+    async with upstream(hello) as up:
+        text = bootstrap(
+            listener(filters=wasm_filter("once", more=more)),
+            clusters=cluster(up.port),
+            node=f"{{metadata: {{pywasmvm: {{snapshots: '{folder}'}}}}}}",
+        )
+        async with proxy(text) as server:
+            first = server.filters.vms[0]
+            client = await Client.open(port_of(server))
+            assert (await client.get()).all("x-guest") == ["a l"]
+            client.close()
+            assert await statuses(port_of(server), 1) == [503]
+            await asyncio.sleep(0.15)
+            client = await Client.open(port_of(server))
+            assert (await client.get()).all("x-guest") == ["a l"]
+            client.close()
+            assert server.filters.vms[0] is not first
+            assert started == [first]
+        async with proxy(text) as server:
+            assert await statuses(port_of(server), 1) == [200]
+            assert len(started) == (2 if where == "memory" else 1)
+
+
+async def test_why_there_is_no_snapshot_is_logged() -> None:
+    lines = Lines()
+    text = bootstrap(
+        listener(DIRECT, filters=wasm_filter("unkept")),
+        node="{metadata: {pywasmvm: {snapshots: memory}}}",
+    )
+    async with proxy(text, log=lines.log()) as server:
+        assert await statuses(port_of(server), 1) == [200]
+    assert "no snapshot is made: global 2 holds a reference to an object" in lines
 
 
 async def test_a_trap_behind_the_head_cuts_the_response_off() -> None:
