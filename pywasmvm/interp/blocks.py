@@ -15,29 +15,33 @@ from pywasmvm.syntax import Code
 
 # How the machine executes an operation. The order is that of its tests: the frequent ones come first.
 (
+    CONST_BINARY,
     LOCAL_GET,
-    CONST,
+    LOCAL_GET_TWO,
     BINARY,
+    CALL,
     LOAD_DIRECT,
     LOCAL_SET,
-    BRANCH_IF,
-    LOCAL_TEE,
-    UNARY,
+    CONST,
+    RETURN,
     STORE_DIRECT,
+    LOCAL_BINARY,
+    UNARY,
+    BRANCH_IF,
+    BRANCH,
+    BRANCH_UNLESS,
+    LOCAL_TEE,
+    BRANCH_TABLE,
+    LOCAL_STORE,
     GLOBAL_GET,
     GLOBAL_SET,
-    LOAD,
-    STORE,
-    CALL,
-    BRANCH,
-    RETURN,
-    BRANCH_UNLESS,
-    CALL_INDIRECT,
-    BRANCH_TABLE,
-    RETURN_CALL,
-    RETURN_CALL_INDIRECT,
-    DROP,
     SELECT,
+    STORE,
+    CALL_INDIRECT,
+    RETURN_CALL_INDIRECT,
+    RETURN_CALL,
+    DROP,
+    LOAD,
     EXECUTE,
     PLAIN,
     UNWIND,
@@ -49,20 +53,40 @@ from pywasmvm.syntax import Code
     BRANCH_CAST_FAIL,
     ENTER,
     NOTHING,
-) = range(34)
+) = range(38)
+
+# What a fused operation does (`fuse.py`): an instruction with where its operands come from, which is a local
+# (L), a constant (C) or the stack (S).
+(
+    LC_BINARY,
+    SC_BINARY,
+    LL_BINARY,
+    S_UNARY,
+    L_LOAD,
+    SL_BINARY,
+    SS_BINARY,
+    L_UNARY,
+    S_LOAD,
+) = range(100, 109)
+
+# Where the value of a fused operation goes: the stack, a local, a local and the stack, or into a branch.
+PUSH, TO_LOCAL, TO_BOTH, TO_BRANCH_UNLESS, TO_BRANCH_IF, TO_LOCAL_BRANCH, TO_LOCAL_BRANCH_IF = range(7)
 
 #: Kinds that reach linear memory with an address of the guest's: an IndexError there is the guest's trap.
-MEMORY_KINDS = frozenset({LOAD_DIRECT, STORE_DIRECT, LOAD, STORE})
+MEMORY_KINDS = frozenset({LOAD_DIRECT, STORE_DIRECT, LOAD, STORE, L_LOAD, S_LOAD, LOCAL_STORE})
 
-Operation = tuple[int, Any, int]
+#: Kind, argument, index of the instruction. The kind is None for a fused one, whose argument is what it does,
+#: with which function and two operands, and where the value goes.
+Operation = tuple[int | None, Any, int]
 
 
 class Block:
     """Operations without a jump in between. `cost` is their fuel, `start` the index of the first instruction,
-    `next` the block that follows when no operation jumps; `detour` marks blocks that only drop operands.
+    `next` the block that follows when no operation jumps; `detour` marks blocks that only drop operands;
+    `fresh` counts the runs after which it is fused.
     """
 
-    __slots__ = ("cost", "detour", "next", "ops", "start")
+    __slots__ = ("cost", "detour", "fresh", "next", "ops", "start")
 
     def __init__(self, start: int = 0) -> None:
         self.ops: Sequence[Operation] = ()
@@ -70,6 +94,7 @@ class Block:
         self.next: Block | None = None
         self.start = start
         self.detour = False
+        self.fresh = 0
 
 
 @dataclass(slots=True)

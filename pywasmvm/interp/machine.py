@@ -28,39 +28,58 @@ from pywasmvm.interp.blocks import (
     CALL_INDIRECT,
     CALL_REF,
     CONST,
+    CONST_BINARY,
     DROP,
     ENTER,
     EXECUTE,
     GLOBAL_GET,
     GLOBAL_SET,
+    L_LOAD,
+    L_UNARY,
+    LC_BINARY,
+    LL_BINARY,
     LOAD,
     LOAD_DIRECT,
+    LOCAL_BINARY,
     LOCAL_GET,
+    LOCAL_GET_TWO,
     LOCAL_SET,
+    LOCAL_STORE,
     LOCAL_TEE,
     MEMORY_KINDS,
     NOTHING,
     PLAIN,
+    PUSH,
     RETURN,
     RETURN_CALL,
     RETURN_CALL_INDIRECT,
     RETURN_CALL_REF,
+    S_UNARY,
+    SC_BINARY,
     SELECT,
+    SL_BINARY,
+    SS_BINARY,
     STORE,
     STORE_DIRECT,
+    TO_BOTH,
+    TO_BRANCH_IF,
+    TO_BRANCH_UNLESS,
+    TO_LOCAL,
+    TO_LOCAL_BRANCH,
     UNARY,
     UNWIND,
     Block,
     Prepared,
 )
+from pywasmvm.interp.call import as_list, call_host, element, plain
 from pywasmvm.interp.exception import handle
 from pywasmvm.interp.frame import Frame
+from pywasmvm.interp.fuse import run_again
 from pywasmvm.interp.prepare import prepare
-from pywasmvm.runtime.func import Func, HostFunc, WasmFunc
+from pywasmvm.runtime.func import HostFunc, WasmFunc
 from pywasmvm.runtime.gc import is_instance
-from pywasmvm.runtime.limits import BIG_FRAME
+from pywasmvm.runtime.limits import BIG_FRAME, QUANTUM
 from pywasmvm.runtime.store import Store
-from pywasmvm.types import DefType
 
 #: Machines that may wait for each other: host or translated code is between them, which needs the C stack.
 MOST_MACHINES = 500
@@ -181,9 +200,14 @@ class Machine:
         stack, locals_, instance = frame.stack, frame.locals, frame.instance
         memory, globals_ = instance.memory0, instance.global_cells
         block: Block = frame.block
-        budget = store.take()
-        kind = index = 0
-        callee: Func | None = None
+        budget = taken = store.take()
+        metered, unsampled, single = store.metered, 0, self.single
+        # Frames that were left, to be used again: making one costs as much as a dozen instructions.
+        spare: list[Frame] = []
+        nothing: list[Any] = []
+        kind: int | None = 0
+        index = 0
+        callee: Any = None  # the function a call goes to
         fast: Callable[..., Any] | None = None
         tail = False
         try:
@@ -194,92 +218,158 @@ class Machine:
                 if budget < 0:
                     index, kind = block.start, NOTHING
                     owed, budget = budget, 0
-                    budget = store.poll(owed)
+                    budget = taken = store.poll(owed)
+                    unsampled = 0
                     if tiers is not None:
                         tiers.sample(frames)
+                if block.fresh:
+                    run_again(block)
                 # `memory` is None only where no operation reaches it, and a block ends in a jump or has a
                 # successor: validation saw to both, which is what the suppressions below rest on.
                 for kind, arg, index in block.ops:  # noqa: B007 - what stopped us, when something does
-                    if kind == LOCAL_GET:
+                    if kind is None:  # fused: what it computes, of what, and where the value goes
+                        kind, compute, first, second, goal, place = arg
+                        if kind == LC_BINARY:
+                            value = compute(locals_[first], second)
+                        elif kind == SC_BINARY:
+                            value = compute(stack.pop(), second)
+                        elif kind == LL_BINARY:
+                            value = compute(locals_[first], locals_[second])
+                        elif kind == S_UNARY:
+                            value = compute(stack.pop())
+                        elif kind == L_LOAD:
+                            value = compute(memory.u8, locals_[first] + second)[0]  # type: ignore[union-attr]
+                        elif kind == SL_BINARY:
+                            value = compute(stack.pop(), locals_[second])
+                        elif kind == SS_BINARY:
+                            right = stack.pop()
+                            value = compute(stack.pop(), right)
+                        elif kind == L_UNARY:
+                            value = compute(locals_[first])
+                        else:
+                            value = compute(memory.u8, stack.pop() + second)[0]  # type: ignore[union-attr]
+                        if goal == PUSH:
+                            stack.append(value)
+                        elif goal == TO_LOCAL:
+                            locals_[place] = value
+                        elif goal == TO_BOTH:
+                            locals_[place] = value
+                            stack.append(value)
+                        elif goal == TO_BRANCH_UNLESS:
+                            if not value:
+                                block = place
+                                break
+                        elif goal == TO_BRANCH_IF:
+                            if value:
+                                block = place
+                                break
+                        elif goal == TO_LOCAL_BRANCH:
+                            local, block = place
+                            locals_[local] = value
+                            break
+                        else:
+                            local, target = place
+                            locals_[local] = value
+                            if value:
+                                block = target
+                                break
+                    elif kind == CONST_BINARY:
+                        compute, right = arg
+                        stack[-1] = compute(stack[-1], right)
+                    elif kind == LOCAL_GET:
                         stack.append(locals_[arg])
-                    elif kind == CONST:
-                        stack.append(arg)
+                    elif kind == LOCAL_GET_TWO:
+                        first, second = arg
+                        stack.append(locals_[first])
+                        stack.append(locals_[second])
                     elif kind == BINARY:
                         right = stack.pop()
                         stack[-1] = arg(stack[-1], right)
+                    elif kind == CALL:
+                        callee = instance.funcs[arg]
+                        break
                     elif kind == LOAD_DIRECT:
                         unpack, offset = arg
                         stack[-1] = unpack(memory.u8, stack[-1] + offset)[0]  # type: ignore[union-attr]
                     elif kind == LOCAL_SET:
                         locals_[arg] = stack.pop()
-                    elif kind == BRANCH_IF:
-                        if stack.pop():
-                            block = arg
-                            break
-                    elif kind == LOCAL_TEE:
-                        locals_[arg] = stack[-1]
-                    elif kind == UNARY:
-                        stack[-1] = arg(stack[-1])
-                    elif kind == STORE_DIRECT:
-                        pack, offset = arg
-                        value = stack.pop()
-                        pack(memory.u8, stack.pop() + offset, value)  # type: ignore[union-attr]
-                    elif kind == GLOBAL_GET:
-                        stack.append(globals_[arg].cell_contents)
-                    elif kind == GLOBAL_SET:
-                        globals_[arg].cell_contents = stack.pop()
-                    elif kind == LOAD:
-                        load, offset = arg
-                        stack[-1] = load(memory.u8, stack[-1] + offset)  # type: ignore[union-attr]
-                    elif kind == STORE:
-                        put, offset = arg
-                        value = stack.pop()
-                        put(memory.u8, stack.pop() + offset, value)  # type: ignore[union-attr]
-                    elif kind == CALL:
-                        callee = instance.funcs[arg]
-                        break
-                    elif kind == BRANCH:
-                        block = arg
-                        break
+                    elif kind == CONST:
+                        stack.append(arg)
                     elif kind == RETURN:
                         frames.pop()
                         if not frames:
                             self.results = stack[-arg:] if arg else []
                             return False
-                        values = stack[-arg:] if arg else ()
-                        frame = frames[-1]
-                        stack, locals_, instance = frame.stack, frame.locals, frame.instance
-                        memory, globals_ = instance.memory0, instance.global_cells
-                        block = frame.block
-                        stack.extend(values)
+                        left, frame = frame, frames[-1]
+                        values, stack = stack, frame.stack
+                        if arg == 1:
+                            stack.append(values[-1])
+                        elif arg:
+                            stack += values[-arg:]
+                        if not once and left.prepared.slots < BIG_FRAME:  # big ones are known by identity
+                            values.clear()
+                            left.locals = nothing
+                            spare.append(left)
+                        locals_, block = frame.locals, frame.block
+                        if frame.instance is not instance:
+                            instance = frame.instance
+                            memory, globals_ = instance.memory0, instance.global_cells
+                        break
+                    elif kind == STORE_DIRECT:
+                        pack, offset = arg
+                        value = stack.pop()
+                        pack(memory.u8, stack.pop() + offset, value)  # type: ignore[union-attr]
+                    elif kind == LOCAL_BINARY:
+                        compute, second = arg
+                        stack[-1] = compute(stack[-1], locals_[second])
+                    elif kind == UNARY:
+                        stack[-1] = arg(stack[-1])
+                    elif kind == BRANCH_IF:
+                        if stack.pop():
+                            block = arg
+                            break
+                    elif kind == BRANCH:
+                        block = arg
                         break
                     elif kind == BRANCH_UNLESS:
                         if not stack.pop():
                             block = arg
                             break
-                    elif kind == CALL_INDIRECT:
-                        type_, table = arg
-                        callee = _element(instance.tables[table].elements, stack.pop(), type_)
-                        break
+                    elif kind == LOCAL_TEE:
+                        locals_[arg] = stack[-1]
                     elif kind == BRANCH_TABLE:
                         targets, default = arg
                         selector = stack.pop()
                         block = targets[selector] if selector < len(targets) else default
                         break
-                    elif kind == RETURN_CALL:
-                        callee, tail = instance.funcs[arg], True
-                        break
-                    elif kind == RETURN_CALL_INDIRECT:
-                        type_, table = arg
-                        callee = _element(instance.tables[table].elements, stack.pop(), type_)
-                        tail = True
-                        break
-                    elif kind == DROP:
-                        stack.pop()
+                    elif kind == LOCAL_STORE:
+                        pack, offset, second = arg
+                        pack(memory.u8, stack.pop() + offset, locals_[second])  # type: ignore[union-attr]
+                    elif kind == GLOBAL_GET:
+                        stack.append(globals_[arg].cell_contents)
+                    elif kind == GLOBAL_SET:
+                        globals_[arg].cell_contents = stack.pop()
                     elif kind == SELECT:
                         condition, other = stack.pop(), stack.pop()
                         if not condition:
                             stack[-1] = other
+                    elif kind == STORE:
+                        put, offset = arg
+                        value = stack.pop()
+                        put(memory.u8, stack.pop() + offset, value)  # type: ignore[union-attr]
+                    elif kind in (CALL_INDIRECT, RETURN_CALL_INDIRECT):
+                        type_, table = arg
+                        callee = element(instance.tables[table].elements, stack.pop(), type_)
+                        tail = kind == RETURN_CALL_INDIRECT
+                        break
+                    elif kind == RETURN_CALL:
+                        callee, tail = instance.funcs[arg], True
+                        break
+                    elif kind == DROP:
+                        stack.pop()
+                    elif kind == LOAD:
+                        load, offset = arg
+                        stack[-1] = load(memory.u8, stack[-1] + offset)  # type: ignore[union-attr]
                     elif kind == EXECUTE:
                         execute, immediate = arg
                         extra = execute(frame, immediate)
@@ -289,7 +379,7 @@ class Machine:
                                 owed, budget = budget, 0
                                 budget = store.poll(owed)
                     elif kind == PLAIN:
-                        _plain(frame, *arg)
+                        plain(frame, *arg)
                     elif kind == UNWIND:
                         height, arity = arg
                         stack[height:] = stack[-arity:] if arity else ()
@@ -351,14 +441,15 @@ class Machine:
                 if tail:
                     # Its frame makes room for that of the callee, whose results are those of the caller.
                     frames.pop()
-                if type(callee) is not HostFunc and fast is None:
+                host = type(callee) is HostFunc
+                if fast is None and not host:
                     fast = callee.fast
                     if fast is None and tiers is not None and callee.prepared is None:
-                        fast = tiers.first(callee)  # type: ignore[arg-type]
-                if isinstance(callee, WasmFunc) and fast is None:
+                        fast = tiers.first(callee)
+                if fast is None and not host:
                     if len(frames) >= depth_left:
                         raise Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
-                    prepared: Prepared | None = None if self.single else callee.prepared
+                    prepared: Prepared | None = None if single else callee.prepared
                     if prepared is None:
                         prepared = self.prepared(callee)
                     if tiers is not None:
@@ -366,23 +457,31 @@ class Machine:
                         if prepared.heat <= 0:
                             tiers.promote(callee)
                     args += prepared.zeros
-                    called = Frame(callee, prepared, args)
                     if prepared.slots >= BIG_FRAME:
-                        store.reserve_frame(frames, called, prepared.slots)
-                    frame = called
+                        frame = Frame(callee, prepared, args)
+                        store.reserve_frame(frames, frame, prepared.slots)
+                    elif spare:
+                        frame = spare.pop()
+                        frame.func, frame.prepared, frame.locals = callee, prepared, args
+                        frame.instance = callee.instance
+                    else:
+                        frame = Frame(callee, prepared, args)
                     frames.append(frame)
-                    stack, locals_, instance = frame.stack, frame.locals, frame.instance
-                    memory, globals_ = instance.memory0, instance.global_cells
-                    block = prepared.entry
+                    stack, locals_, block = frame.stack, args, prepared.entry
+                    if frame.instance is not instance:
+                        instance = frame.instance
+                        memory, globals_ = instance.memory0, instance.global_cells
                 else:
-                    store.give_back(budget)
-                    budget = 0
+                    if metered:  # what is left goes with the call
+                        unsampled += taken - budget
+                        store.give_back(budget)
+                        budget = 0
                     store.depth += len(frames)
                     try:
                         if fast is None:
-                            returned = _call_host(callee, frame, args)
+                            returned = call_host(callee, frame, args)
                         else:
-                            returned = _as_list(fast(*args), len(callee.type.results))
+                            returned = as_list(fast(*args), len(callee.type.results))
                     finally:
                         store.depth -= len(frames)
                     fast = None
@@ -394,9 +493,13 @@ class Machine:
                         stack, locals_, instance = frame.stack, frame.locals, frame.instance
                         memory, globals_ = instance.memory0, instance.global_cells
                     stack.extend(returned)
-                    # The quantum starts anew, so a loop of host calls would never come to a poll.
+                    # The next poll may be far, and the call may have taken long.
                     store.check_deadline()
-                    budget = store.take()
+                    if metered:
+                        budget = taken = store.take()
+                        if unsampled >= QUANTUM and tiers is not None:
+                            unsampled = 0
+                            tiers.sample(frames)
                     block = frame.block
                 callee, tail = None, False
                 if once:
@@ -422,7 +525,7 @@ class Machine:
                 return True
         return False
 
-    def _stopped(self, error: Exception, kind: int) -> Exception:
+    def _stopped(self, error: Exception, kind: int | None) -> Exception:
         """What to raise for an exception that ended the loop: traps get their kind and wasm frames."""
         if self.tiers is not None:
             error = self.tiers.stopped(error)
@@ -437,41 +540,6 @@ class Machine:
             error.add_note(format_backtrace(frames))
         self.frames.clear()
         return error
-
-
-def _element(elements: list[Any], index: int, type_: DefType) -> Func:
-    """The function an indirect call goes to."""
-    if index >= len(elements):
-        raise Trap(TrapKind.UNDEFINED_ELEMENT)
-    found: Func | None = elements[index]
-    if found is None:
-        raise Trap(TrapKind.UNINITIALIZED_ELEMENT, str(index))
-    if found.deftype is not type_ and type_ not in found.deftype.supers:
-        raise Trap(TrapKind.INDIRECT_CALL_TYPE_MISMATCH)
-    return found
-
-
-def _as_list(returned: Any, count: int) -> Sequence[Any]:
-    """What the code of a function returned: None, one value or a tuple."""
-    return () if count == 0 else (returned,) if count == 1 else returned
-
-
-def _call_host(callee: Func, frame: Frame, args: list[Any]) -> Sequence[Any]:
-    if not isinstance(callee, HostFunc):
-        raise TypeError(f"{callee!r} is neither a guest nor a host function")
-    if callee.caller:
-        return callee.results(callee.callable(frame.instance.caller, *args))
-    return callee.results(callee.callable(*args))
-
-
-def _plain(frame: Frame, compute: Any, count: int, results: int) -> None:
-    """A row with a signature and a number of operands that has no kind of its own."""
-    values = frame.pop_many(count) if count else []
-    returned = compute(*values)
-    if results == 1:
-        frame.stack.append(returned)
-    elif results:
-        frame.stack.extend(returned)
 
 
 class Interpreter:

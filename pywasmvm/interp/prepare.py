@@ -11,7 +11,7 @@ stepping. The machine executes both with the same code.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,7 @@ from pywasmvm.interp.blocks import (
     Operation,
     Prepared,
 )
+from pywasmvm.interp.fuse import FRESH
 from pywasmvm.isa import Imm, Opcode
 from pywasmvm.module import Module
 from pywasmvm.numerics import function
@@ -110,7 +111,6 @@ class _Lowering:
         self.handlers: list[exception.Handler] = []
         self.loops: list[tuple[Block, int]] = []
         entry = Block()
-        entry.cost = 1  # a call costs a unit besides its instructions
         self.entry = entry
         #: The block being filled; None while the code is unreachable.
         self.block: Block | None = entry
@@ -119,26 +119,40 @@ class _Lowering:
         self.index = 0
 
     def run(self) -> Block:
-        lowered = _LOWERED
-        single = self.single
-        free = FREE
-        for index, (opcode, immediate) in enumerate(zip(self.code.ops, self.code.immediates, strict=True)):
-            self.index = index
-            block = self.block
-            structure = _STRUCTURE.get(opcode.name)
-            if structure is not None:
-                structure(self, immediate)
+        lowered, single = _LOWERED, self.single
+        immediates: Sequence[Any] = self.code.immediates
+        block, ops = self.block, self.ops
+        cost = 1  # a call costs a unit besides its instructions
+        for index, (opcode, immediate) in enumerate(zip(self.code.ops, immediates, strict=True)):
+            made = lowered.get(opcode)
+            if made is None:
+                self.index = index
+                structure = _STRUCTURE.get(opcode.name)
+                if structure is not None:
+                    structure(self, immediate)
+                elif block is not None:
+                    ops.append(_special(opcode, immediate, index, self))
+                if block is not None and opcode.name not in FREE:
+                    cost += 1
             elif block is not None:
-                made = lowered.get(opcode)
-                if made is not None:
-                    self.ops.append((made[0], made[1] if made[2] else immediate, index))
-                else:
-                    self.ops.append(_special(opcode, immediate, index, self))
-            if block is not None:
-                if opcode.name not in free:
-                    block.cost += 1
-                if single and self.block is block:
-                    self.begin(Block(index + 1))
+                kind, argument, access, fuel = made
+                if access:
+                    if immediate.memory == 0:
+                        ops.append((kind, (argument, immediate.offset), index))
+                    else:
+                        ops.append(_special(opcode, immediate, index, self))
+                elif argument is not None:
+                    ops.append((kind, argument, index))
+                elif kind != NOTHING or single:
+                    ops.append((kind, immediate, index))
+                cost += fuel
+            if single and self.block is not None and self.block is block:
+                self.index = index
+                self.begin(Block(index + 1))
+            if self.block is not block:
+                if block is not None:
+                    block.cost = cost
+                block, ops, cost = self.block, self.ops, 0
         return self.entry
 
     # -- blocks ----------------------------------------------------------------------------------------
@@ -147,6 +161,7 @@ class _Lowering:
         """Close the block being filled."""
         if self.block is not None:
             self.block.ops = tuple(self.ops)
+            self.block.fresh = 0 if self.single else FRESH
             self.block.next = next_
         self.ops = []
         self.block = None
@@ -398,15 +413,9 @@ def _special(opcode: Opcode, immediate: Any, index: int, lowering: _Lowering) ->
     """Operations whose argument is made from the immediate."""
     access = opcode.access
     if access is not None and isinstance(immediate, MemArg):
-        store = opcode.name.partition(".")[2].startswith("store")
-        if immediate.memory != 0:
-            kind = memory.store_to if store else memory.load_from
-            return (EXECUTE, (kind(access), immediate), index)
-        direct = packer(access) if store else unpacker(access)
-        if direct is not None:
-            return (STORE_DIRECT if store else LOAD_DIRECT, (direct, immediate.offset), index)
-        made = store_function(access) if store else load_function(access)
-        return (STORE if store else LOAD, (made, immediate.offset), index)
+        # Of another memory than the first.
+        kind = memory.store_to if ".store" in opcode.name else memory.load_from
+        return (EXECUTE, (kind(access), immediate), index)
     if access is not None:
         return (EXECUTE, (memory.lane_access(opcode), immediate), index)
     if opcode.immediates in ((Imm.REF,), (Imm.REFNULL,)):
@@ -426,23 +435,40 @@ def _with_lane(opcode: Opcode, immediate: Any, index: int) -> Operation:
     return (BINARY, lambda left, right: compute(left, right, immediate), index)
 
 
-def _lowered(opcode: Opcode) -> tuple[int, Any, bool] | None:
-    """Kind and argument for rows that need no more; the flag says that the argument is not the immediate."""
+#: What a row becomes wherever it stands: kind, argument, whether it accesses memory, fuel. Without an
+#: argument that is the immediate; an access has the offset besides.
+Lowered = tuple[int, Any, bool, int]
+
+
+def _lowered(opcode: Opcode) -> Lowered | None:
+    """None for rows that need a closer look each time."""
+    fuel = 0 if opcode.name in FREE else 1
     kind = _BY_IMMEDIATE.get(opcode.name)
     if kind is not None:
-        return kind, None, False
+        return (kind, None, False, fuel)
     if opcode.name.endswith(".const"):
-        return CONST, None, False
+        return (CONST, None, False, fuel)
+    access = opcode.access
+    if access is not None and opcode.immediates == (Imm.MEMARG,):
+        if ".store" in opcode.name:
+            pack = packer(access)
+            if pack is not None:
+                return (STORE_DIRECT, pack, True, fuel)
+            return (STORE, store_function(access), True, fuel)
+        unpack = unpacker(access)
+        if unpack is not None:
+            return (LOAD_DIRECT, unpack, True, fuel)
+        return (LOAD, load_function(access), True, fuel)
     if opcode.plain and opcode.signature is not None and opcode.name not in EXECUTED:
         compute = function(opcode.name)
         count = len(opcode.signature.params)
         if len(opcode.signature.results) == 1 and count in (1, 2):
-            return (UNARY if count == 1 else BINARY), compute, True
-        return PLAIN, (compute, count, len(opcode.signature.results)), True
+            return (UNARY if count == 1 else BINARY, compute, False, fuel)
+        return (PLAIN, (compute, count, len(opcode.signature.results)), False, fuel)
     return None
 
 
-def _all_lowered() -> dict[Opcode, tuple[int, Any, bool]]:
+def _all_lowered() -> dict[Opcode, Lowered]:
     from pywasmvm.isa import ROWS
 
     return {opcode: made for opcode in ROWS if (made := _lowered(opcode)) is not None}
