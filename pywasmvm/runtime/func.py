@@ -82,13 +82,15 @@ class WasmFunc(Func):
         name: str = self.instance.module.function_name(self.index)
         return name
 
+    # Of the two ways in most functions need none and the others one: each is made when it is first gone.
+
     def __call__(self, *args: Any) -> Any:
-        _specialise(type(self), self.type)
+        type(self).__call__ = thunks.entry(self.type)  # type: ignore[method-assign]
         return self(*args)
 
     def raw(self, *args: Any) -> Any:
         """Call with canonical values; several results come back as a tuple."""
-        _specialise(type(self), self.type)
+        type(self).raw = thunks.raw_entry(self.type)  # type: ignore[method-assign]
         return self.raw(*args)
 
     def first_code(self) -> Callable[..., Any]:
@@ -104,11 +106,6 @@ class WasmFunc(Func):
 def guest_function(type_: FuncType) -> type[WasmFunc]:
     """The class of guest functions with a signature: their ways in are generated for it at the first call."""
     return type("WasmFunc", (WasmFunc,), {"__slots__": (), "__module__": __name__})
-
-
-def _specialise(class_: type[WasmFunc], type_: FuncType) -> None:
-    class_.__call__ = thunks.entry(type_)  # type: ignore[method-assign]
-    class_.raw = thunks.raw_entry(type_)  # type: ignore[method-assign]
 
 
 def _first_call(func: WasmFunc, *args: Any) -> Any:
