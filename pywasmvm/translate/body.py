@@ -32,6 +32,7 @@ from pywasmvm.translate.graph import (
 )
 from pywasmvm.translate.integers import canonical
 from pywasmvm.translate.options import Options
+from pywasmvm.translate.places import Known, repeated_addresses
 from pywasmvm.translate.ranges import Steps
 from pywasmvm.translate.summary import Trips
 from pywasmvm.translate.versions import SMALL, Guard
@@ -65,12 +66,16 @@ class LocalTypes:
 
 
 class State:
-    """What holds at one place of the code: operands, facts about locals, locals that have a value."""
+    """What holds at one place of the code: operands, facts about locals, locals that have a value, and what
+    is known of memory.
+    """
 
-    __slots__ = ("assigned", "facts", "stack")
+    __slots__ = ("assigned", "facts", "known", "stack")
 
-    def __init__(self, stack: list[Expr], facts: dict[int, Fact], assigned: frozenset[int]) -> None:
-        self.stack, self.facts, self.assigned = stack, facts, assigned
+    def __init__(
+        self, stack: list[Expr], facts: dict[int, Fact], assigned: frozenset[int], known: Known
+    ) -> None:
+        self.stack, self.facts, self.assigned, self.known = stack, facts, assigned, known
 
 
 class Body:
@@ -97,6 +102,8 @@ class Body:
         self.given = len(self.params)
         self.missed: set[int] = set()
         self.steps = Steps(graph)
+        #: Loads and stores whose address is computed more than once.
+        self.repeated = repeated_addresses(code, module.body(index)[1].heights)
         #: Fuel is paid up to each call, because exceptions may come out of it.
         self.piecewise = options.fuel and bool(self.context.tags)
         self._restart()
@@ -112,8 +119,7 @@ class Body:
         self.temps = 0
         #: An assumption about a loop was not confirmed: all is translated again without it.
         self._refuted = False
-        #: Values worth keeping by their text, and the locals they were computed from.
-        self._memo: dict[str, tuple[Expr, frozenset[int]]] = {}
+        self.known = Known()
         self._unread: tuple[str, int] | None = None
         self.bulk_nodes: set[Node] = set()
         #: Globals that the code assigns.
@@ -148,7 +154,6 @@ class Body:
             self._leave(node)
             return
         self.lines = node.lines
-        self._memo.clear()
         self._unread = None
         self.calling = False
         container = node.container
@@ -189,8 +194,10 @@ class Body:
             self.stack = list(state.stack)
             self.facts = dict(state.facts)
             self.assigned = set(state.assigned)
+            self.known = state.known.copy()
             return
         assigned = state.assigned
+        known = state.known.joined([edge.state.known for edge in edges[1:]])
         facts = state.facts
         for edge in edges[1:]:
             assigned = assigned & edge.state.assigned
@@ -198,7 +205,14 @@ class Body:
         self.assigned = set(assigned)
         self.facts = dict(facts)
         loop = self.graph.loops.get(node)
+        self.known = known
         if loop is not None:
+            known.forget()
+            for inner in loop.nodes:
+                for local in inner.sets:
+                    known.assigned(local)
+            if self.graph.tangled:
+                self.known = Known()
             assumed = {} if self.graph.tangled else self.steps.assume(node, self.facts)
             if self.graph.tangled:
                 self.facts = {}
@@ -352,8 +366,12 @@ class Body:
                 facts[local] = (int(local in guard.positive), SMALL - 1, align)
             else:
                 facts[local] = (0, MASKS[32], align)
-        self._state(node.edges[0], self.stack, facts)
         self._state(node.edges[1], self.stack, self.facts)
+        self.known = self.known.copy()
+        self.known.forget()
+        for local in trips.steps:
+            self.known.assigned(local)
+        self._state(node.edges[0], self.stack, facts)
         self.bulk_nodes.add(doing)
 
     def _switch(self, selector: Expr, node: Node) -> Any:
@@ -409,7 +427,7 @@ class Body:
                     made.hi = MASKS.get(made.bits, 0)
                 made.nan = CARRIED
                 carried.append(made)
-            edge.state = State(self.stack[: edge.height] + carried, facts, frozenset(self.assigned))
+            edge.state = State(self.stack[: edge.height] + carried, facts, frozenset(self.assigned), Known())
 
     def _carry(self, edge: Edge, stack: list[Expr]) -> None:
         """Put the operands a branch carries into the variables of a target where several ways meet."""
@@ -429,7 +447,7 @@ class Body:
             kept = stack[: edge.height] + stack[len(stack) - edge.arity :]
         else:
             kept = stack[: edge.height]
-        edge.state = State(kept, facts, frozenset(self.assigned))
+        edge.state = State(kept, facts, frozenset(self.assigned), self.known)
         if edge.target.order <= edge.source.order and not self.steps.check(edge.target, facts):
             self._refuted = True
 
@@ -553,6 +571,8 @@ class Body:
         self.lines.append(f"{name}={text}")
         made = Expr(name, ATOM, e.lo, e.hi)
         made.bits, made.align, made.nan = e.bits, e.align, e.nan
+        if e.loaded is not None:
+            self.known.places[e.loaded] = (made, e.locals)
         return made
 
     def temp(self, e: Expr) -> Expr:
@@ -576,12 +596,18 @@ class Body:
             made = Expr(text, ATOM, 0, 0, *merged(e))
             made.prec = 10  # a product
             return made
-        found = self._memo.get(text)
+        return self.keep(text, e.locals)
+
+    def keep(self, text: str, locals_: frozenset[int]) -> Expr:
+        """What an expression without effects gives, in a variable that is used again while the locals it
+        reads stay as they are.
+        """
+        found = self.known.kept.get(text)
         if found is None:
             name = f"t{self.temps}"
             self.temps += 1
             self.lines.append(f"{name}={text}")
-            found = self._memo[text] = (Expr(name), e.locals)
+            found = self.known.kept[text] = (Expr(name), locals_)
         return found[0]
 
     # -- variables -----------------------------------------------------------------------------------------
@@ -647,8 +673,11 @@ class Body:
             else:
                 self.lines.append(f"{name}={text}")
             self._unread = None
-            if self._memo:
-                self._memo = {k: v for k, v in self._memo.items() if index not in v[1]}
+            self.known.assigned(index)
+            if e.loaded is not None and index not in e.locals:
+                value = Expr(name)
+                value.local = index
+                self.known.places[e.loaded] = (value, e.locals | {index})
         if bits:
             self.facts[index] = (e.lo, e.hi, e.align)
         self.assigned.add(index)

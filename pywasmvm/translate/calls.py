@@ -24,6 +24,7 @@ def _arguments(body: Body, type_: FuncType) -> list[str]:
 def _results(body: Body, type_: FuncType, text: str) -> None:
     """The call as a statement; its results on the stack."""
     text = body.mark(text)
+    body.known.forget()
     count = len(type_.results)
     if count == 0:
         body.statement(text)

@@ -38,6 +38,9 @@ DEEPEST: Final = 24
 
 Fact = tuple[int, int, int]
 
+#: A number in memory: memory, address without its constant (as text), constant, kind of access.
+Place = tuple[int, str, int, str]
+
 
 class Expr:
     """A value: Python text, precedence, bounds of an integer, the locals it reads, its effects.
@@ -48,8 +51,29 @@ class Expr:
     """
 
     __slots__ = (
-        "align", "base", "bits", "compared", "depth", "effects", "hi", "lo", "local", "locals", "loose",
-        "loose_negation", "nan", "negation", "no", "offset", "prec", "scaled", "text", "value", "yes",
+        "align",
+        "base",
+        "bits",
+        "compared",
+        "depth",
+        "effects",
+        "hi",
+        "lo",
+        "loaded",
+        "local",
+        "locals",
+        "loose",
+        "loose_negation",
+        "nan",
+        "negation",
+        "no",
+        "offset",
+        "prec",
+        "rest",
+        "scaled",
+        "text",
+        "value",
+        "yes",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +99,10 @@ class Expr:
         self.offset = 0
         self.scaled: tuple[Expr, int] | None = None
         self.align = 0
+        #: (number, expression) where this is the number less the expression.
+        self.rest: tuple[int, Expr] | None = None
+        #: Of what was read from memory: the place it was read from (`places.py`).
+        self.loaded: Place | None = None
         #: Of an f64: what its NaNs may be, see `floats.py`.
         self.nan = 0
         #: Of a comparison of integers: the operator and the operands as they were compared.

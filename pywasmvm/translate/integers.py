@@ -154,6 +154,8 @@ def _sum(operator: str, bits: int, body: Body, a: Expr, b: Expr) -> Expr:
 
 
 def sub(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+    if a.value is not None and b.rest is not None:  # the rest of a rest
+        return add_constant(b.rest[1], a.value - b.rest[0])
     if b.value is not None:
         return add(bits, body, a, constant(-b.value & (1 << bits) - 1))
     return _sum("-", bits, body, a, b)
@@ -374,11 +376,18 @@ def clz(bits: int, body: Body, a: Expr) -> Expr:
     a = canonical(a, bits, body)
     if a.value is not None:
         return constant(bits - a.value.bit_length())
-    text = f"{bits}-{a.at(ATOM)}.bit_length()"
-    return _like(Expr(text, ADD, bits - a.hi.bit_length(), bits - a.lo.bit_length()), a)
+    length = _like(Expr(f"{a.at(ATOM)}.bit_length()", ATOM, a.lo.bit_length(), a.hi.bit_length()), a)
+    made = _like(Expr(f"{bits}-{length.text}", ADD, bits - length.hi, bits - length.lo), a)
+    made.rest = (bits, length)
+    return made
 
 
 def ctz(bits: int, body: Body, a: Expr) -> Expr:
+    a = canonical(a, bits, body)
+    if a.is_name and a.value is None:
+        text, none = f"({a.text}&-{a.text}).bit_length()-1", f" if {a.text} else {bits}"
+        made = Expr(text, ADD, 0, bits - 1) if a.lo > 0 else Expr(text + none, TERNARY, 0, bits)
+        return _like(made, a)
     return call(f"i{bits}_ctz", canonical(a, bits, body), hi=bits)
 
 

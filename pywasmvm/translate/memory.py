@@ -14,9 +14,10 @@ from pywasmvm.isa import Access, Opcode
 from pywasmvm.isa.registry import ROWS
 from pywasmvm.syntax import MemArg
 from pywasmvm.translate.body import BITS, MASKS, Body, number, rule
-from pywasmvm.translate.expr import ATOM, READS, READS_MEMORY, TRAPS, Expr, merged
+from pywasmvm.translate.expr import ATOM, READS, READS_MEMORY, TRAPS, Expr, Place, merged
 from pywasmvm.translate.floats import CARRIED, clean
 from pywasmvm.translate.integers import canonical
+from pywasmvm.translate.places import SIZES
 from pywasmvm.translate.versions import SMALL
 from pywasmvm.types import F32, F64, I32, I64
 
@@ -71,7 +72,7 @@ def _place(base: Expr, offset: int) -> str:
     return f"{base.at(9)}{offset:+d}"
 
 
-def _aligned(base: Expr, offset: int, size: int) -> str | None:
+def _aligned(body: Body, base: Expr, offset: int, size: int) -> str | None:
     """The index in a typed view, where alignment is proven."""
     shift = size.bit_length() - 1
     if shift == 0:
@@ -86,17 +87,42 @@ def _aligned(base: Expr, offset: int, size: int) -> str | None:
         text = inner.at(9) if by == shift else f"{inner.at(10)}*{1 << (by - shift)}"
     else:
         text = f"{base.at(10)}//{size}"
+    if text in body.known.kept or (not text.isidentifier() and _worth_keeping(body, base)):
+        text = body.keep(text, base.locals).text
     return f"{text}{step:+d}" if step else text
+
+
+def _worth_keeping(body: Body, base: Expr) -> bool:
+    """Whether an address is computed elsewhere again, and may be computed now."""
+    return body.at_instruction in body.repeated and not base.effects
+
+
+def _kept(body: Body, base: Expr) -> Expr:
+    """The address operand, in a variable if it is used again."""
+    if base.depth < 2 or not _worth_keeping(body, base):
+        return base
+    made = body.keep(base.text, base.locals)
+    made.lo, made.hi, made.align, made.bits = base.lo, base.hi, base.align, base.bits
+    return made
 
 
 def load_text(body: Body, access: Access, base: Expr, offset: int, memory: int) -> str:
     """The expression that reads a number."""
     letter = _LETTERS[access.kind]
-    index = _aligned(base, offset, access.size)
+    index = _aligned(body, base, offset, access.size)
     if index is not None:
         view = body.use(f"m{memory}" if letter == "B" else f"m{memory}{letter}")
         return f"{view}[{index}]"
-    return f"load_{access.kind}({body.use(f'm{memory}')},{_place(base, offset)})[0]"
+    return f"load_{access.kind}({body.use(f'm{memory}')},{_place(_kept(body, base), offset)})[0]"
+
+
+def _again(body: Body, known: Expr) -> Expr:
+    """A value that is known to be in memory, as an operand."""
+    if known.local is not None:
+        return body.local(known.local)
+    made = Expr(known.text, ATOM, known.lo, known.hi)
+    made.value, made.align = known.value, known.align
+    return made
 
 
 def _load(access: Access, bits: int) -> Any:
@@ -109,6 +135,11 @@ def _load(access: Access, bits: int) -> Any:
 
     def load(body: Body, memarg: MemArg) -> None:
         base, offset = address(body, body.pop(), memarg, size)
+        place: Place = (memarg.memory, base.text, offset, kind)
+        found = body.known.places.get(place) if not base.effects else None
+        if found is not None:
+            body.push(_again(body, found[0]), bits)
+            return
         text = load_text(body, access, base, offset, memarg.memory)
         locals_, effects, depth = merged(base)
         made = Expr(body.mark(text), ATOM, lo, hi, locals_, effects | READS_MEMORY | TRAPS, depth)
@@ -118,6 +149,8 @@ def _load(access: Access, bits: int) -> Any:
             retry = body.mark(f"load_f32_nan({body.use(f'm{memarg.memory}')},{_place(base, offset)})")
             body.statement(f"if {name}!={name}:{name}={retry}")
             made = Expr(name)
+        elif kind in SIZES and not base.effects:
+            made.loaded = place
         made.nan = CARRIED
         body.push(made, bits)
 
@@ -141,15 +174,19 @@ def _store(access: Access, bits: int) -> Any:
         if target.effects & TRAPS and value.effects & TRAPS:
             target = body.temp(target)
         base, offset = address(body, target, memarg, size)
-        index = _aligned(base, offset, size)
+        index = _aligned(body, base, offset, size)
         letter = _LETTERS[kind]
         if index is not None:
             view = body.use(f"m{memarg.memory}" if letter == "B" else f"m{memarg.memory}{letter}")
             text = f"{body.mark(f'{view}[{index}]')}={value.text}"
         else:
             view = body.use(f"m{memarg.memory}")
-            text = body.mark(f"store_{kind}({view},{_place(base, offset)},{value.text})")
+            text = body.mark(f"store_{kind}({view},{_place(_kept(body, base), offset)},{value.text})")
         body.statement(text)
+        body.known.stored(memarg.memory, base.text, offset, size)
+        if bits == 8 * size and value.is_name and not base.effects:
+            place = (memarg.memory, base.text, offset, f"u{bits}")
+            body.known.places[place] = (value, base.locals | value.locals)
 
     return store
 
@@ -182,6 +219,7 @@ def _vector_store(access: Access) -> Any:
         base, offset = address(body, target, memarg, access.size)
         text = f"store_{access.kind}({body.use(f'm{memarg.memory}')},{_place(base, offset)},{value.text})"
         body.statement(body.mark(text))
+        body.known.forget()
 
     return store
 
@@ -198,6 +236,7 @@ def _store_f32(body: Body, memarg: MemArg) -> None:
     body.statement(
         f"{body.mark('store_f32' + arguments)} if {x}=={x} else {body.mark('store_f32_nan' + arguments)}"
     )
+    body.known.stored(memarg.memory, base.text, offset, 4)
 
 
 def _lane(opcode: Opcode, access: Access) -> Any:
@@ -217,6 +256,7 @@ def _lane(opcode: Opcode, access: Access) -> Any:
             body.push(Expr(body.mark(text), ATOM, 0, 0, locals_, effects | READS_MEMORY | TRAPS, depth))
         else:
             body.statement(body.mark(text))
+            body.known.forget()
 
     return run
 
@@ -271,6 +311,7 @@ def _bulk(body: Body, memory: int, method: str, count: int, *more: str) -> None:
     operands = [body.escaping(e) for e in body.sized(body.pop_many(count))]
     body.spill(READS | TRAPS)
     body.statement(body.mark(f"{body.use(f'M{memory}')}.{method}({','.join([*operands, *more])})"))
+    body.known.forget()
     body.pay_for(operands[-1])
 
 
@@ -292,6 +333,7 @@ def _init(body: Body, immediate: tuple[int, int]) -> None:
     body.spill(READS | TRAPS)
     text = f"{body.use(f'M{memory}')}.init({target},{body.use('I')}.data({data}),{source},{size})"
     body.statement(body.mark(text))
+    body.known.forget()
     body.pay_for(size)
 
 
