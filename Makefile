@@ -48,8 +48,8 @@ layers: $(VENV)/.with-proxy,fast,dev  ## imports go one way: pywasmvm <- abi <- 
 mutants: $(VENV)/.with-proxy,fast,dev  ## seeded faults in the validator and the numerics: all must be noticed
 	@$(BIN)/python scripts/mutants.py
 
-bench: $(VENV)/.with-proxy,fast,dev,oracle  ## speed of both tiers beside pwasm
-	@$(BIN)/python benchmarks/tiers.py $(ARGS)
+bench: $(VENV)/.with-proxy,fast,dev,oracle  ## speed beside pwasm, pywasm and wasmtime: kernels, filters, boundary, starts
+	@$(BIN)/python -m benchmarks.run $(ARGS)
 
 docs: $(VENV)/.with-proxy,fast,dev  ## check links and generated pages
 	@$(BIN)/python scripts/check_links.py

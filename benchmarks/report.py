@@ -11,67 +11,201 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
 
+Run = dict[str, Any]
+Rows = Sequence[dict[str, Any]]
+
+#: Engines in the order of the columns.
+ENGINES = ("ours", "pwasm", "pywasm", "wasmtime", "pywasm3")
+
 
 def newest() -> Path:
-    """The run with the last date."""
-    return max((HERE / "results").glob("*-tiers.json"))
+    """The run with the last date; of several on one day the last name."""
+    return max((HERE / "results").glob("*.json"))
 
 
-def _mean(values: list[float]) -> float:
-    return math.exp(sum(map(math.log, values)) / len(values))
+def _mean(values: Iterable[float]) -> float:
+    numbers = list(values)
+    return math.exp(sum(map(math.log, numbers)) / len(numbers))
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The figures of one tier as Markdown."""
-    peers = [name for name in ("pwasm", "wasmtime") if name in rows[0]]
-    lines = [
-        f"| kernel | ours | {' | '.join(peers)} | pwasm : ours |",
-        "| --- |" + " --: |" * (len(peers) + 2),
-    ]
-    for row in rows:
-        figures = " | ".join(
-            f"{row[name]:.2f}" if row[name] < 1 else f"{row[name]:.1f}" for name in ("ours", *peers)
+def number(value: float | None) -> str:
+    """Three digits, more where there are more before the point."""
+    if value is None:
+        return "-"
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", "| --- |" + " --: |" * (len(head) - 1)]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in body)])
+
+
+def kernels(rows: Rows) -> str:
+    """The figures of one tier, and what fuel and limits cost where that was measured."""
+    engines = [name for name in ENGINES if name in rows[0]]
+    ratios = [
+        (label, above, below)
+        for label, above, below in (
+            ("pwasm : ours", "pwasm", "ours"),
+            ("with fuel : ours", "fuel", "ours"),
+            ("ours : no limits", "ours", "unlimited"),
         )
-        lines.append(f"| {row['kernel']} | {figures} | {row['pwasm'] / row['ours']:.2f} |")
-    means = " | ".join(f"**{_mean([row[name] for row in rows]):.2f}**" for name in ("ours", *peers))
-    lines.append(f"| **geomean** | {means} | **{_mean([row['pwasm'] / row['ours'] for row in rows]):.2f}** |")
-    return "\n".join(lines)
+        if above in rows[0] and below in rows[0]
+    ]
+    body = [
+        [
+            row["kernel"],
+            *(number(row[name]) for name in engines),
+            *(f"{row[a] / row[b]:.2f}" for _, a, b in ratios),
+        ]
+        for row in rows
+    ]
+    means = [number(_mean(row[name] for row in rows)) for name in engines]
+    means += [f"{_mean(row[a] / row[b] for row in rows):.2f}" for _, a, b in ratios]
+    return _table(
+        ["kernel", *engines, *(label for label, _, _ in ratios)],
+        [*body, ["**geomean**", *(f"**{mean}**" for mean in means)]],
+    )
 
 
-def page(run: dict[str, Any]) -> str:
-    """The whole page."""
-    tiers = run["tiers"]
-    return f"""# Benchmarks
+def _columns(rows: Rows, first: str, columns: dict[str, str], scale: float = 1) -> str:
+    """Rows as they are; `columns` maps keys to what stands above them."""
+    return _table(
+        [first, *columns.values()],
+        (
+            [str(row[first]), *(number(None if row[key] is None else row[key] * scale) for key in columns)]
+            for row in rows
+        ),
+    )
 
-Nanoseconds of CPU time per Wasm instruction, {run["date"]}, CPython {run["python"]}, best of {run["rounds"]}
-rounds in one process, the engines in turn, our engines with the limits a proxy sets. Absolute figures belong
-to the machine; ratios travel. `make bench` measures yours, and `python benchmarks/report.py` writes this page
-from the newest run in `benchmarks/results`.
+
+def verdicts(run: Run) -> str:
+    """The bars."""
+    return _table(
+        ["figure", "measured", "bar", "met"],
+        (
+            [row["name"], f"{row['figure']:.2f}", f"{row['bar']:.2f}", "yes" if row["met"] else "**no**"]
+            for row in run["bars"]
+        ),
+    )
+
+
+def _sections(run: Run) -> Iterable[str]:
+    tiers = run.get("tiers", {})
+    if run.get("bars"):
+        yield f"""## At a glance
+
+Each figure is a ratio from this one run, and smaller is better: `ours : pwasm's`, or ours under two
+conditions. The bars stand in [bars.py](../benchmarks/bars.py).
+
+{verdicts(run)}"""
+    if "translated" in tiers:
+        yield f"""## Translated code
+
+Nanoseconds per Wasm instruction at the largest size of each kernel, after first calls that do not count.
+`pwasm` compiles to Python too; native engines show where the ground is. "ours" has the limits of the proxy: a
+deadline and a depth of calls.
 
 ![How much faster translated code is than pwasm's, kernel by kernel](benchmarks.svg)
 
-## Translated code
+{kernels(tiers["translated"])}"""
+    if "interpreted" in tiers:
+        yield f"""## The interpreter
 
-Against `pwasm` 0.2a0, which compiles to Python too, at the largest size of each kernel, after a first call.
-The native engine `wasmtime` shows where the ground is.
+Nanoseconds per Wasm instruction at the smallest size of each kernel, against the interpreter of `pwasm`.
 
-{table(tiers["translated"])}
+{kernels(tiers["interpreted"])}"""
+    if "seed" in run:
+        columns = {
+            "request_us": "request, us",
+            "response_headers_us": "`proxy_on_response_headers`, us",
+            "early_us": "mean of the first 100 requests, us",
+        }
+        yield f"""## The seed filter
 
-## The interpreter
+A 17 KB AssemblyScript filter; a request is six calls of the guest with eleven calls of the host. All engines
+have the same stub as a host; `ours, abi` is our real proxy-wasm host.
 
-Against the interpreter of `pwasm`, at the smallest size of each kernel.
+{_columns(run["seed"], "engine", columns)}"""
+    if "seed_cold" in run:
+        columns = {
+            "load_ms": "load, ms",
+            "setup_ms": "set-up, ms",
+            "first_ms": "first request, ms",
+            "total_ms": "all, ms",
+        }
+        yield f"""The same from the bytes to the first request, without a cache; ours with full validation,
+which `pwasm` does not have.
 
-{table(tiers["interpreted"])}
+{_columns(run["seed_cold"], "engine", columns)}"""
+    if "boundary" in run:
+        columns = {key: f"{key}, ns" for key in run["boundary"][0] if key != "engine"}
+        yield f"""## The boundary
+
+What a call costs that does nothing: of a Python function by the guest (one turn of a loop around it) and
+of an export by Python, `(i32, i32, i32) -> i32` and without values. [boundary.py](../benchmarks/boundary.py)
+says exactly what is in a turn.
+
+{_columns(run["boundary"], "engine", columns)}"""
+    if run.get("starts"):
+        yield """## Starts
+
+CPU milliseconds of a fresh process without its imports, from the bytes to the third request. `set-header` and
+`ai-proxy` are Go plugins of 5.5 and 9.7 MB. Warm: with the cache on disk that one earlier process left.
+Snapshot: from an instance that was kept after its initialisation. The steady request is the best of many
+later ones."""
+        phases = ("total", "load", "initialise", "setup", "configure", "first", "second", "third", "steady")
+        for filter_ in dict.fromkeys(row["filter"] for row in run["starts"]):
+            rows = [row for row in run["starts"] if row["filter"] == filter_]
+            columns = {key: key for key in phases if key in rows[0]}
+            yield _columns([row | {filter_: row["start"]} for row in rows], filter_, columns, 1e3)
+    if "longrun" in run:
+        rows = [row | {"case, engine": f"{row['case']}, {row['engine']}"} for row in run["longrun"]]
+        columns = {"first": "first call, ns", "later": "later call, ns", "ratio": "first : later"}
+        yield f"""## A long first call
+
+Nanoseconds per instruction of a first call that runs more than 20 million of them (`pwasm`: a tenth), and of
+the same call again.
+
+{_columns(rows, "case, engine", columns)}"""
+    if run.get("pythons"):
+        rows = run["pythons"]
+        versions = [key for key in rows[0] if key != "kernel"]
+        mean = {key: _mean(row[key] for row in rows) for key in versions}
+        yield f"""## Pythons
+
+Our translated code, nanoseconds per instruction.
+
+{_columns([*rows, {"kernel": "**geomean**"} | mean], "kernel", {key: key for key in versions})}"""
+
+
+def page(run: Run) -> str:
+    """The whole page."""
+    peers = ", ".join(f"`{name}` {version}" for name, version in run.get("peers", {}).items())
+    missing = ", ".join(f"`{name}`" for name in run.get("missing", ()))
+    beside = f" Beside us: {peers}." if peers else ""
+    beside += f" Not installed: {missing}." if missing else ""
+    head = f"""# Benchmarks
+
+CPU time, {run["date"]}, CPython {run["python"]}, the engines in turn, the best of several rounds, every
+answer checked, our engines with the limits a proxy sets.{beside}
+
+Absolute figures belong to the machine; ratios travel. `make bench` measures yours, and
+`python benchmarks/report.py` writes this page from the newest run in `benchmarks/results`.
 """
+    return "\n\n".join([head.rstrip("\n"), *_sections(run)]) + "\n"
 
 
-def picture(rows: list[dict[str, Any]]) -> str:
+def picture(rows: Rows) -> str:
     """A bar for each kernel: how many times as fast as pwasm; the scale is logarithmic."""
     high, left, width = 22, 90, 420
     ratios = [(row["kernel"], row["pwasm"] / row["ours"]) for row in rows]
@@ -97,7 +231,10 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
     run = json.loads(newest().read_text())
-    files = {DOCS / "benchmarks.md": page(run), DOCS / "benchmarks.svg": picture(run["tiers"]["translated"])}
+    files = {DOCS / "benchmarks.md": page(run)}
+    rows = run.get("tiers", {}).get("translated", [])
+    if rows and "pwasm" in rows[0]:
+        files[DOCS / "benchmarks.svg"] = picture(rows)
     stale = [path.name for path, text in files.items() if not path.exists() or path.read_text() != text]
     if not args.check:
         for path, text in files.items():

@@ -1,0 +1,1 @@
+"""How fast the engines are, ours and others' beside it: `python -m benchmarks.run`."""
