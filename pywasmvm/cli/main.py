@@ -28,7 +28,19 @@ EXIT_ERROR, EXIT_USAGE, EXIT_TRAP = 1, 2, 134
 #: The VM's own commands, for a source tree that was never installed and so has no entry points.
 _OWN = {
     name: f"pywasmvm.cli.cmd_{name}"
-    for name in "call inspect validate wat wasm features wast trace doctor cache snapshot".split()
+    for name in [
+        "call",
+        "inspect",
+        "validate",
+        "wat",
+        "wasm",
+        "features",
+        "wast",
+        "trace",
+        "doctor",
+        "cache",
+        "snapshot",
+    ]
 }
 
 
