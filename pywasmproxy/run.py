@@ -53,6 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", action="store_true", help="load the configuration, start its filters once, and end"
     )
+    parser.add_argument("--no-cache", action="store_true", help="keep nothing, and use nothing kept")
     parser.add_argument(
         "--codec", choices=("auto", "h11", "httptools"), default="auto", help="HTTP/1.1 library (auto)"
     )
@@ -103,7 +104,10 @@ def run(args: argparse.Namespace) -> int:
     from pywasmproxy.config import ConfigError
     from pywasmproxy.server.log import LEVEL_NAMES, Log, parse_component_levels
     from pywasmproxy.server.proxy import Proxy, StartError
+    from pywasmvm.cache import folder
 
+    if args.no_cache:
+        folder.turn_off()
     try:
         levels = parse_component_levels(args.component_log_level)
     except ValueError as error:

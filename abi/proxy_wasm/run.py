@@ -55,6 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--seconds", type=float, default=5.0, help="time limit of one callback (default: 5)")
     add("--start-seconds", type=float, default=60.0, help="time limit of one start-up call (default: 60)")
     add("--log-level", choices=LEVELS, default="trace", help="least severe log line shown (default: trace)")
+    add("--no-cache", action="store_true", help="keep nothing, and use nothing kept")
     add("--json", action="store_true", help="print one JSON object")
 
 
@@ -98,7 +99,10 @@ def run(args: argparse.Namespace) -> int:
     from abi.proxy_wasm.plugin import Plugin
     from abi.proxy_wasm.types import LogLevel
     from pywasmvm import Snapshot, SnapshotError, StoreLimits
+    from pywasmvm.cache import folder
 
+    if args.no_cache:
+        folder.turn_off()
     host = MemoryHost(LogLevel[args.log_level.upper()])
     try:
         plugin = Plugin.from_file(

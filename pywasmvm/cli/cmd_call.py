@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory-pages", type=int, help="most pages of 64 KiB the guest may have")
     parser.add_argument("--engine", default="auto", help="auto (default), interp, translate, translate-flat")
     parser.add_argument("--snapshot", metavar="FILE", help="begin from what `pywasmvm snapshot` made")
+    parser.add_argument("--no-cache", action="store_true", help="keep nothing, and use nothing kept")
     parser.add_argument("--json", action="store_true", help="print a JSON object with the list of results")
 
 
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     """Call it."""
     from pywasmvm import Func, Linker, Module, Snapshot, Store, StoreLimits
 
-    module = Module.from_file(args.module)
+    module = Module.from_file(args.module, cache=not args.no_cache)
     defaults = StoreLimits()
     pages = defaults.memory_pages if args.memory_pages is None else args.memory_pages
     try:
