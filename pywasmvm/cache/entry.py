@@ -20,9 +20,8 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 from pywasmvm._version import __version__
 from pywasmvm.cache import folder
@@ -65,8 +64,7 @@ def fingerprint() -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True, slots=True)
-class Segments:
+class Segments(NamedTuple):
     """Data segments that are all active, in memory 0 and at constant offsets: the columns of `DataSegments`
     as 32-bit words, and what they make together, from address `base` on (empty: they are not put together).
     """
@@ -159,7 +157,7 @@ class Entry:
 
     def keep_segments(self, segments: Segments, seconds: float) -> None:
         """Keep them; to make them took that long."""
-        self._segments = (segments.offset, segments.start, segments.length, segments.base, segments.image)
+        self._segments = tuple(segments)
         self._worked(seconds)
 
     def has(self, key: Key) -> bool:

@@ -18,7 +18,7 @@ import stat
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from typing import NamedTuple
 
 #: What files begin with, before the SHA-256 of the rest.
 MAGIC = b"pywasmvm cache 1\n"
@@ -46,8 +46,7 @@ class Unusable(Exception):
         self.path = path
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A file of the cache; `used` is when it was last read or written, in seconds since the epoch."""
 
     path: str

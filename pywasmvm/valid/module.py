@@ -132,10 +132,10 @@ def _elem(context: Context, elem: Elem, type_: RefType) -> None:
 def _data(context: Context, module: ModuleSyntax) -> None:
     data = module.data
     known = len(context.globals)
-    if not set(data.memory) - {0} and context.memories and context.memory(0).address is I32:
-        # Go links tens of thousands of segments, and this is all that there is to see of them.
-        if set(map(type, data.offset)) <= {int}:
-            return
+    # Go links tens of thousands of segments, and this is all that there is to see of them.
+    usual = not set(data.memory) - {0} and set(map(type, data.offset)) <= {int}
+    if usual and context.memories and context.memory(0).address is I32:
+        return
     for memory_index, offset, start in zip(data.memory, data.offset, data.start, strict=True):
         if memory_index < 0:
             continue

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +30,7 @@ ENGINES = ("auto", "translate", "translate-flat")
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYWASMVM_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(entry, "WORTH", 0.0)  # everything is worth it
     return tmp_path / "cache"
