@@ -106,9 +106,14 @@ async def test_fail_reload_starts_a_fresh_vm_after_the_back_off() -> None:
 async def test_a_vm_starts_from_the_snapshot_of_the_one_before(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = []
+    started: list[Vm] = []
     initialize = Vm._initialize
-    monkeypatch.setattr(Vm, "_initialize", lambda vm: (started.append(vm), initialize(vm)))
+
+    def counted(vm: Vm) -> None:
+        started.append(vm)
+        initialize(vm)
+
+    monkeypatch.setattr(Vm, "_initialize", counted)
     more = "failure_policy: FAIL_RELOAD\n      reload_config: {backoff: {base_interval: 0.1s}}"
     folder = where.replace("FOLDER", str(tmp_path / "snapshots"))
     async with upstream(hello) as up:

@@ -241,8 +241,8 @@ def test_any_state_survives(
         exports[name].raw = value
     exports.f.value = function and exports[function]
     exports.t.grow(len(table))
-    for index, name in enumerate(table):
-        exports.t[index] = name and exports[name]
+    for index, element in enumerate(table):
+        exports.t[index] = element and exports[element]
     again = revived(first).exports
     for name in "mw":
         assert again[name].pages == exports[name].pages
@@ -252,7 +252,7 @@ def test_any_state_survives(
     assert f32_to_bits(again.c.raw) == f32_to_bits(exports.c.raw)
     assert f64_to_bits(again.d.raw) == f64_to_bits(exports.d.raw)
     assert again.f.value is (function and again[function])
-    assert list(again.t) == [name and again[name] for name in table]
+    assert list(again.t) == [element and again[element] for element in table]
 
 
 # -- what cannot be kept -------------------------------------------------------------------------------------
@@ -363,7 +363,7 @@ def test_what_is_not_the_instances_own_is_refused(message: str) -> None:
 
 
 def test_a_running_call_is_refused() -> None:
-    errors = []
+    errors: list[SnapshotError] = []
 
     def look() -> None:
         with pytest.raises(SnapshotError, match="a call is running") as caught:
@@ -492,7 +492,7 @@ EMPTY = SavedMemory(5, bytes(10), ())
 FULL = zlib.compress(bytes(BLOCK))
 CODES = struct.pack("<7I", *[0] * 7)
 
-HOSTILE = {
+HOSTILE: dict[str, dict[str, Any]] = {
     "too few pages": {"memories": memories(SavedMemory(1, bytes(2), ()))},
     "too many pages": {"memories": memories(SavedMemory(10, bytes(20), ()))},
     "no memories": {"memories": ()},
