@@ -103,7 +103,7 @@ class Body:
         self.missed: set[int] = set()
         self.steps = Steps(graph)
         #: Loads and stores whose address is computed more than once.
-        self.repeated = repeated_addresses(code, module.body(index)[1].heights)
+        self.repeated = repeated_addresses(code, graph.heights)
         #: Fuel is paid up to each call, because exceptions may come out of it.
         self.piecewise = options.fuel and bool(self.context.tags)
         self._restart()
@@ -125,9 +125,9 @@ class Body:
         #: Globals that the code assigns.
         self.assigned_globals: set[int] = set()
 
-    def enter_with_all(self) -> None:
-        """The code begins inside of the function, and all locals are given."""
-        self.given = len(self.types)
+    def enter_with_all(self, given: int) -> None:
+        """The code begins inside of the function, and all its locals are given."""
+        self.given = given
         self.carrying = set(range(self.given))
         self._restart()
 

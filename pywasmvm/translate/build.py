@@ -8,6 +8,7 @@ from pywasmvm.translate.body import Body, LocalTypes, complete
 from pywasmvm.translate.fuel import charge
 from pywasmvm.translate.graph import Graph
 from pywasmvm.translate.idioms import insert_bulks
+from pywasmvm.translate.inline import expansion_of
 from pywasmvm.translate.options import Options
 from pywasmvm.translate.ranges import MOST_INSTRUCTIONS
 from pywasmvm.translate.structure import Structure, TooDeep
@@ -41,11 +42,12 @@ def source_of(
 
     Raises MalformedError or InvalidError for a body that was not looked at before (lazy validation).
     """
-    code, facts = module.body(index)
+    found = expansion_of(module, index, inline=options.inline)
+    code = found.code
     type_ = module.context.functions[index].func
-    graph = Graph(code, facts.heights, len(type_.results), module.context)
+    graph = Graph(code, found.heights, len(type_.results), module.context, found.costs)
     types = LocalTypes(type_.params, code)
-    if loop >= 0 and (graph.tangled or len(types) >= MOST_LOCALS or not graph.enter_at(loop)):
+    if loop >= 0 and (graph.tangled or len(types) >= MOST_LOCALS or not graph.enter_at(found.place(loop))):
         return None
     if loop < 0 and options.small and not graph.tangled:
         copy_function(graph, types, len(type_.params))
@@ -56,7 +58,7 @@ def source_of(
     body = Body(module, index, code, graph, options, marking=marking)
     body.listing = listing
     if loop >= 0:
-        body.enter_with_all()
+        body.enter_with_all(found.given)
     body.run()
     if options.fuel:
         charge(body, graph)

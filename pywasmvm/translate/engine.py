@@ -13,7 +13,7 @@ from pywasmvm.translate import faults
 from pywasmvm.translate.link import Translation
 from pywasmvm.translate.options import Options
 from pywasmvm.translate.versions import SMALL
-from pywasmvm.translate.wrappers import wrapped
+from pywasmvm.translate.wrappers import PYTHONS_OWN, wrapped
 
 #: Memories that cannot get bigger have small addresses only.
 SMALL_PAGES = SMALL // PAGE
@@ -31,7 +31,15 @@ class Translator:
         limits = store.limits
         timed = limits.seconds is not None
         by_fuel = limits.fuel is not None or (timed and not store.watched)
-        return Options(poll=timed and not by_fuel, fuel=by_fuel, flat=self.flat, small=_small(instance))
+        # A call that is counted has to be one.
+        counted = limits.call_depth is not None and limits.call_depth < PYTHONS_OWN
+        return Options(
+            poll=timed and not by_fuel,
+            fuel=by_fuel,
+            flat=self.flat,
+            small=_small(instance),
+            inline=not counted,
+        )
 
     def prepare(self, func: WasmFunc) -> Callable[..., Any]:
         """The translated function, bound to its instance."""

@@ -17,6 +17,7 @@ from types import CodeType, TracebackType
 from pywasmvm.errors import Exhaustion, Frame, Trap, TrapKind, WasmException, format_backtrace
 from pywasmvm.runtime import access
 from pywasmvm.translate.build import source_of
+from pywasmvm.translate.inline import Expansion, Origin, expansion_of
 from pywasmvm.translate.link import PREFIX, Translation
 
 #: What Python raises for a fault, by what kind of instruction it was at.
@@ -42,13 +43,13 @@ def stopped(error: BaseException) -> BaseException:
         found = _fault(error, places[-1])
     else:
         found = error
-    known: dict[Place, Frame] = {}  # a deep recursion is at one place all the time
+    known: dict[Place, list[Frame]] = {}  # a deep recursion is at one place all the time
     for place in places:
         if place not in known:
-            known[place] = _frame(place)
-    frames = [known[place] for place in reversed(places)]
+            known[place] = _frames(place)
+    frames = [frame for place in reversed(places) for frame in known[place]]
     if inside and isinstance(error, ZeroDivisionError):
-        frames[0] = _frame(places[-1], division=True)
+        frames[: len(known[places[-1]])] = _frames(places[-1], division=True)
     if isinstance(found, Trap):
         found.frames += tuple(frames)
     elif frames:
@@ -108,17 +109,37 @@ def _fault(error: Exception, place: Place) -> Exception:
     return error
 
 
-def _frame(place: Place, *, division: bool = False) -> Frame:
-    """The frame; operands begin where a division begins, so of several it is the innermost, or that one."""
+def _frames(place: Place, *, division: bool = False) -> list[Frame]:
+    """The frames of a place, innermost first: more than one in a function that was put in place of a call.
+
+    Operands begin where a division begins, so of several instructions it is the innermost, or that one.
+    """
     translation, index = place[0], place[1]
     module = translation.module
-    offset = instruction = None
     found = _instructions(place)
-    if found:
-        fitting = [entry for entry in found if division == (".div_" in entry[1] or ".rem_" in entry[1])]
-        number, instruction, _ = (fitting or found)[-1]
-        offset = module.body(index)[0].offsets[number]
-    return Frame(module.name, module.function_name(index), index, offset, instruction)
+    if not found:
+        return [Frame(module.name, module.function_name(index), index, None, None)]
+    fitting = [entry for entry in found if division == (".div_" in entry[1] or ".rem_" in entry[1])]
+    origin: Origin | None = _expansion(translation, index).origin(index, (fitting or found)[-1][0])
+    frames = []
+    while origin is not None:
+        function, number, origin = origin
+        code = module.body(function)[0]
+        frames.append(
+            Frame(
+                module.name,
+                module.function_name(function),
+                function,
+                code.offsets[number],
+                code.ops[number].name,
+            )
+        )
+    return frames
+
+
+@functools.lru_cache(maxsize=64)
+def _expansion(translation: Translation, index: int) -> Expansion:
+    return expansion_of(translation.module, index, inline=translation.options.inline)
 
 
 @functools.lru_cache(maxsize=64)
@@ -144,5 +165,5 @@ def _instructions(place: Place) -> list[tuple[int, str, int]]:
         return []
     marks = lines[line - 1]
     exact = [number for at, number in marks if at == column] or [number for _, number in marks[:1]]
-    code = translation.module.body(index)[0]
+    code = _expansion(translation, index).code
     return [(number, code.ops[number].name, column or 0) for number in exact]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from pywasmvm.runtime.limits import FREE
 from pywasmvm.syntax import Catch, Code
 from pywasmvm.valid.context import Context
 
@@ -128,8 +128,11 @@ MOST_MEMBERS = 200_000
 class Graph:
     """All nodes of a function that can be reached, in reverse postorder (`nodes[0]` is the entry)."""
 
-    def __init__(self, code: Code, heights: Sequence[int], results: int, context: Context) -> None:
+    def __init__(
+        self, code: Code, heights: Sequence[int], results: int, context: Context, costs: Sequence[int]
+    ) -> None:
         self.code, self.heights = code, heights
+        self._paid = [0, *accumulate(costs)]
         self.nodes: list[Node] = []
         self.loops: dict[Node, Loop] = {}
         self.regions: list[Region] = []
@@ -150,7 +153,7 @@ class Graph:
 
     def cost(self, first: int, last: int) -> int:
         """Units of fuel of the instructions `[first, last)`."""
-        return sum(opcode.name not in FREE for opcode in self.code.ops[first:last])
+        return self._paid[last] - self._paid[first]
 
     def begin_at(self, entry: Node) -> None:
         """Another entry; everything is looked at again."""

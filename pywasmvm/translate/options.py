@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,13 +11,14 @@ class Options:
 
     `poll` looks at the stop flag of the store where code may run for long; `fuel` counts units of fuel;
     `flat` uses the dispatcher instead of Python's own loops (`dispatch.py`); `small` says that no memory can
-    ever have more than 1 GiB.
+    ever have more than 1 GiB; `inline` puts small functions in place of their calls (`inline.py`).
     """
 
     poll: bool = False
     fuel: bool = False
     flat: bool = False
     small: bool = False
+    inline: bool = False
 
     def __str__(self) -> str:
-        return "+".join(name for name in ("poll", "fuel", "flat", "small") if getattr(self, name)) or "plain"
+        return "+".join(field.name for field in fields(self) if getattr(self, field.name)) or "plain"

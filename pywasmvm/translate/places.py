@@ -8,7 +8,6 @@ variable in the text.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 
 from pywasmvm.syntax import Code
@@ -72,7 +71,7 @@ class Known:
         self.places = {}
 
 
-def repeated_addresses(code: Code, heights: array[int]) -> set[int]:
+def repeated_addresses(code: Code, heights: Sequence[int]) -> set[int]:
     """The loads and stores whose address is computed by the same instructions as that of another one."""
     if sum(opcode.access is not None for opcode in code.ops) < 2:
         return set()
