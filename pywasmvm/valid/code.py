@@ -196,8 +196,7 @@ class CodeValidator:
                         label = labels[-1]
                         height, dead = label.height, label.dead
                     continue
-                params, result = shape
-                count = len(params)
+                count, params, result = shape
                 if count == 1 and len(stack) > height and stack[-1] is params[0]:
                     stack.pop()
                 elif (
@@ -222,7 +221,8 @@ class CodeValidator:
         self.pop_all(type_.params)
         self.push_all(type_.results)
         if len(type_.results) < 2:
-            self.context.shapes[opcode][immediate] = type_.params, next(iter(type_.results), None)
+            result = type_.results[0] if type_.results else None
+            self.context.shapes[opcode][immediate] = len(type_.params), type_.params, result
 
     def _by_signature(self, opcode: Opcode, immediate: Any) -> None:
         """A row with a signature and immediates: check each immediate, then pop and push."""
@@ -288,7 +288,7 @@ def _shape(signature: Signature, address: NumType | None) -> Shape | None:
     if len(signature.results) > 1 or len(known) < len(types):
         return None
     count = len(signature.params)
-    return known[:count], next(iter(known[count:]), None)
+    return count, known[:count], known[count] if signature.results else None
 
 
 def _way(opcode: Opcode, address: NumType | None) -> _Way:

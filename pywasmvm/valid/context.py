@@ -28,8 +28,8 @@ T = TypeVar("T")
 
 _EMPTY = FuncType()
 
-#: Operands that an instruction takes and the result it gives, if any.
-Shape = tuple[tuple[ValType, ...], ValType | None]
+#: How many operands an instruction takes, their types, and that of its result, if it has one.
+Shape = tuple[int, tuple[ValType, ...], ValType | None]
 
 
 class Context:

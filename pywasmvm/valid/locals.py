@@ -39,8 +39,8 @@ class Locals:
         self.plain: list[ValType | None] = list(params)
         self._params = end = len(params)
         for count, type_ in runs:
-            if len(self._first) < _EXPANDED:
-                expanded = min(count, _EXPANDED)
+            if end < _EXPANDED:
+                expanded = count if count < _EXPANDED else _EXPANDED
                 self._first += [type_] * expanded
                 self.plain += [None if _without_default(type_) else type_] * expanded
             end += count

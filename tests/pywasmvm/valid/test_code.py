@@ -283,8 +283,8 @@ def test_rows_of_other_shapes_do_not_take_the_short_way(signature: str) -> None:
     for address in (None, I32, I64):
         assert _way(new_row(0xFF, "new", signature), address) == (BY_RULE, None, 0)
         way = _way(new_row(0xFF, "new", "i32 i64 f32 -> f64"), address)
-        assert way == (PLAIN, ((I32, I64, F32), F64), 0)
-        assert _way(new_row(0xFF, "new", "i32 ->"), address) == (PLAIN, ((I32,), None), 0)
+        assert way == (PLAIN, (3, (I32, I64, F32), F64), 0)
+        assert _way(new_row(0xFF, "new", "i32 ->"), address) == (PLAIN, (1, (I32,), None), 0)
 
 
 def test_bottom_matches_everything_and_addr_nothing_but_itself() -> None:
