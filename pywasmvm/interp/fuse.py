@@ -9,7 +9,7 @@ before it. What came of it is looked up again, so each row joins two, and rows t
 Which pairs are there was counted, not guessed: over the kernels of `benchmarks/`, the start of the
 AssemblyScript filter and that of a Go filter these halve the operations that are executed.
 
-Fusing costs as much as some six runs of what it makes faster, and much code runs once or never. So a block is
+Fusing costs as much as half a dozen runs gain, and much code runs once or never. So a block is
 fused when it has run a few times (`Block.fresh` counts them).
 
 A group has one member that can trap, and the group has its index; what comes before only reads, and what
@@ -62,7 +62,7 @@ Join = Callable[[Operation, Operation], Operation | None]
 
 
 #: Runs of a block before it is fused.
-FRESH = 4
+FRESH = 8
 
 
 def run_again(block: Block) -> None:
