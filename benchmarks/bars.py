@@ -80,9 +80,11 @@ BARS = (
     Bar("interpreter, geomean : pwasm's", _kernels("interpreted", "ours", "pwasm"), 1.25, ci=1.25),
     Bar("translated code, geomean : pwasm's", _kernels("translated", "ours", "pwasm"), 0.67, ci=0.67),
     Bar("translated code, slowest kernel : pwasm's", _kernels("translated", "ours", "pwasm", max), 1.0),
-    Bar("fuel on : off, geomean", _kernels("translated", "fuel", "ours"), 1.15),
-    Bar("limits of the proxy : none, geomean", _kernels("translated", "ours", "unlimited"), 1.03),
-    Bar("limits of the proxy : none, worst kernel", _kernels("translated", "ours", "unlimited", max), 1.10),
+    Bar("fuel on : off, geomean", _kernels("translated", "fuel", "limited"), 1.15),
+    Bar("limits of the proxy : none, geomean", _kernels("translated", "limited", "unlimited"), 1.03),
+    Bar(
+        "limits of the proxy : none, worst kernel", _kernels("translated", "limited", "unlimited", max), 1.10
+    ),
     Bar("seed filter, request : pwasm's", _engines("seed", "request_us"), 0.57),
     Bar("seed filter, response_headers : pwasm's", _engines("seed", "response_headers_us"), 0.65),
     Bar("seed filter, cold and validated : pwasm's", _engines("seed_cold", "total_ms"), 0.67),

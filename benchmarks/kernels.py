@@ -1,9 +1,9 @@
 """The 15 kernels: nanoseconds per Wasm instruction, our two tiers beside the same two of `pwasm`, and others.
 
 The interpreter meets pwasm's interpreter at the smallest size of each kernel, translated code meets what
-pwasm compiles at the largest, after calls that are not counted. Beside ours with the limits of the proxy (a
-deadline, a depth of calls) stand translated code that counts fuel too, and such that knows no limits. The
-fuel each kernel uses must equal the count stored beside it, which is wasmtime's.
+pwasm compiles at the largest, after calls that are not counted. Then ours is measured against itself: with
+the limits of the proxy (a deadline, a depth of calls), with fuel besides, and with no limits. The fuel that
+each kernel uses must equal the count stored beside it, which is wasmtime's.
 
     python -m benchmarks.kernels [--rounds 3]      our own translated code only, as JSON: `pythons.py` asks so
 """
@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import functools
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +32,10 @@ TIERS = {"interpreted": ("interp", "interpret", 0), "translated": ("translate", 
 
 #: More than any kernel burns.
 FUEL = 1 << 40
+
+#: Seconds one measurement takes at least: calls are repeated, though not more often than MOST. CLOSER is how
+#: many times as many rounds our own limits are compared in.
+LEAST, MOST, CLOSER = 0.03, 100, 3
 
 Row = dict[str, Any]
 
@@ -64,58 +69,74 @@ def measure(tier: str, names: Sequence[str] = (), rounds: int = 5, full: bool = 
     Without `full` neither the other limits nor `pywasm`, which is slow.
     """
     engine, mode, size = TIERS[tier]
-    limits = engines.proxy_limits()
     variants: dict[str, engines.Load] = {"ours": engines.ours(engine)}
     if engines.PEERS[0].installed:
         variants["pwasm"] = engines.pwasm(mode)
-    if tier == "translated" and full:
-        variants["fuel"] = engines.ours(engine, dataclasses.replace(limits, fuel=FUEL))
-        variants["unlimited"] = engines.ours(engine, unlimited())
     for peer in engines.installed():
         # pywasm interprets, at its speed: only the small sizes.
         if (full if peer.slow else tier == "translated") and peer.slow == (tier == "interpreted"):
             variants.setdefault(peer.name, peer.load)
-    print(f"{tier + ', ns':16}", *(f"{name:>9}" for name in variants), flush=True)
+    columns = [*variants, *_limits()] if full and tier == "translated" else list(variants)
+    print(f"{tier + ', ns':16}", *(f"{name:>9}" for name in columns), flush=True)
     rows = []
     for case in cases(names, size):
-        rows.append(_row(case, engine, variants, rounds, warm=tier == "translated"))
-        _show(rows[-1:], variants, case["kernel"])
-    _show(rows, variants, "geomean")
+        rows.append(_row(case, engine, variants, rounds, tier == "translated", full))
+        _show(rows[-1:], columns, case["kernel"])
+    _show(rows, columns, "geomean")
     return rows
 
 
-def unlimited() -> StoreLimits:
-    """No limits at all."""
-    from pywasmvm import StoreLimits
-
-    return StoreLimits(None, None, None, None, None, None)
-
-
 def _row(
-    case: dict[str, Any], engine: str, variants: dict[str, engines.Load], rounds: int, warm: bool
+    case: dict[str, Any], engine: str, variants: dict[str, engines.Load], rounds: int, warm: bool, full: bool
 ) -> Row:
-    name, n, expected, count = (case[key] for key in ("kernel", "n", "result", "instructions"))
+    name, n, count = case["kernel"], case["n"], case["instructions"]
     data = binary(name)
     runs = {variant: load(data, imports()).function("run") for variant, load in variants.items()}
-    for run in runs.values() if warm else ():
-        for _ in range(2):  # pwasm compiles at the second call
-            run(n)
-    timed = {variant: functools.partial(_timed, run, n, expected, name) for variant, run in runs.items()}
+    timed = {variant: functools.partial(_timed, run, case) for variant, run in runs.items()}
     slow = {peer.name for peer in engines.PEERS if peer.slow}
+    repeats = {}
+    for variant, measure_once in timed.items():
+        for _ in range(2 if warm else 0):  # pwasm compiles at the second call
+            measure_once()
+        # What is over in no time is repeated: a moment says more about the machine than about the engine.
+        repeats[variant] = 1 if variant in slow else math.ceil(min(LEAST / measure_once(), MOST))
+    timed = {variant: functools.partial(f, repeats[variant]) for variant, f in timed.items()}
     least = timing.best({variant: f for variant, f in timed.items() if variant not in slow}, rounds)
     least |= timing.best({variant: f for variant, f in timed.items() if variant in slow}, 1)
+    if full and warm:
+        own = {variant: engines.ours(engine, limits) for variant, limits in _limits().items()}
+        pairs = {}
+        for variant, load in own.items():
+            run = load(data, imports()).function("run")
+            pairs[variant] = functools.partial(_timed, run, case, repeats["ours"])
+            pairs[variant]()
+        # These differ by little, so they are looked at more often, without the others in between.
+        least |= timing.best(pairs, CLOSER * rounds)
     row: Row = {"kernel": name, "n": n, "instructions": count}
     row |= {variant: seconds / count * 1e9 for variant, seconds in least.items()}
     row["fuel_used"] = fuel_used(data, engine, n)
     return row
 
 
-def _timed(run: Callable[[int], int], n: int, expected: int, name: str) -> float:
+def _limits() -> dict[str, StoreLimits]:
+    """Limits whose costs are compared: the proxy's, the same with fuel, none."""
+    from pywasmvm import StoreLimits
+
+    proxy = engines.proxy_limits()
+    unlimited = StoreLimits(None, None, None, None, None, None)
+    return {"limited": proxy, "fuel": dataclasses.replace(proxy, fuel=FUEL), "unlimited": unlimited}
+
+
+def _timed(run: Callable[[int], int], case: dict[str, Any], repeat: int = 1) -> float:
+    """Seconds of one call, on average of so many."""
+    n = case["n"]
     begin = timing.clock()
-    result = run(n)
+    for _ in range(repeat):
+        result = run(n)
     spent = timing.clock() - begin
-    timing.check(name, result & 0xFFFF_FFFF, expected & 0xFFFF_FFFF)  # some show i32 signed, some unsigned
-    return spent
+    # Some show i32 signed, some unsigned.
+    timing.check(case["kernel"], result & 0xFFFF_FFFF, case["result"] & 0xFFFF_FFFF)
+    return spent / repeat
 
 
 def fuel_used(data: bytes, engine: str, n: int) -> int:
@@ -126,8 +147,8 @@ def fuel_used(data: bytes, engine: str, n: int) -> int:
     return FUEL - (guest.store.fuel_left or 0)
 
 
-def _show(rows: list[Row], variants: dict[str, engines.Load], name: str) -> None:
-    figures = [timing.geomean(row[variant] for row in rows) for variant in variants]
+def _show(rows: list[Row], columns: Sequence[str], name: str) -> None:
+    figures = [timing.geomean(row[column] for row in rows) for column in columns]
     note = "  (fuel differs)" if any(row["fuel_used"] != row["instructions"] for row in rows) else ""
     print(f"{name:16}", *(f"{figure:9.2f}" for figure in figures), note, flush=True)
 
@@ -138,7 +159,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     alone = {"ours": engines.ours("translate")}
-    rows = [_row(case, "translate", alone, args.rounds, warm=True) for case in cases(args.kernels, -1)]
+    rows = [_row(case, "translate", alone, args.rounds, True, False) for case in cases(args.kernels, -1)]
     json.dump(rows, sys.stdout)
     return 0
 

@@ -19,7 +19,10 @@ RUN: dict[str, Any] = {
     "missing": ["pywasm"],
     "tiers": {
         "interpreted": [KERNEL],
-        "translated": [KERNEL | {"fuel": 11.0, "unlimited": 8.0}, KERNEL | {"fuel": 11.0, "unlimited": 10.0}],
+        "translated": [
+            KERNEL | {"limited": 10.0, "fuel": 11.0, "unlimited": 8.0},
+            KERNEL | {"limited": 10.0, "fuel": 11.0, "unlimited": 10.0},
+        ],
     },
     "seed": [
         {"engine": "ours", "request_us": 500.0, "response_headers_us": 20.0, "early_us": None},
