@@ -102,8 +102,8 @@ class Body:
         self.given = len(self.params)
         self.missed: set[int] = set()
         self.steps = Steps(graph)
-        #: Loads and stores whose address is computed more than once.
-        self.repeated = repeated_addresses(code, graph.heights)
+        #: Loads and stores whose address is computed more than once; locals that many addresses begin with.
+        self.repeated, self.bases = repeated_addresses(code, graph.heights)
         #: Fuel is paid up to each call, because exceptions may come out of it.
         self.piecewise = options.fuel and bool(self.context.tags)
         self._restart()
@@ -308,8 +308,6 @@ class Body:
                 wide.append(f"l{local}")
                 facts[local] = (lo, SMALL - 1, align)
                 self.local(local)
-        if wide:
-            tests.append(f"{'|'.join(wide)}<{SMALL}")
         unaligned: dict[int, list[str]] = {}
         for local, bits in guard.aligned:
             lo, hi, align = facts.get(local) or self.fact(local)
@@ -317,7 +315,15 @@ class Body:
                 unaligned.setdefault((1 << bits) - 1, []).append(f"l{local}")
                 facts[local] = (lo, hi, bits)
                 self.local(local)
+        both = "|".join(wide)
+        if wide:
+            # The same locals are asked for both most of the time.
+            again = len(wide) > 1 and any(names == wide for names in unaligned.values())
+            tests.append(f"(w:={both})<{SMALL}" if again else f"{both}<{SMALL}")
         for mask, names in unaligned.items():
+            if len(wide) > 1 and names == wide:
+                tests.append(f"not w&{mask}")
+                continue
             tests.append(f"not {names[0]}&{mask}" if len(names) == 1 else f"not ({'|'.join(names)})&{mask}")
         for local in guard.positive:
             lo, hi, align = facts.get(local) or self.fact(local)
@@ -345,7 +351,7 @@ class Body:
         guard = self.graph.fast[node.edges[1].target]
         for local in sorted(trips.locals()):
             self.local(local)
-        count, asked = idioms.conditions(trips, self.use("m0"), set(guard.small))
+        count, asked = idioms.conditions(trips, self.use("m0"), set(guard.small), bounded=self.options.small)
         self.lines.append(f"n={count}")
         test = " and ".join(asked)
         node.test = _test(test, f"not({test})")

@@ -51,29 +51,9 @@ class Expr:
     """
 
     __slots__ = (
-        "align",
-        "base",
-        "bits",
-        "compared",
-        "depth",
-        "effects",
-        "hi",
-        "lo",
-        "loaded",
-        "local",
-        "locals",
-        "loose",
-        "loose_negation",
-        "nan",
-        "negation",
-        "no",
-        "offset",
-        "prec",
-        "rest",
-        "scaled",
-        "text",
-        "value",
-        "yes",
+        "align", "base", "bits", "compared", "depth", "effects", "hi", "lo", "loaded", "local", "locals",
+        "loose", "loose_negation", "nan", "negation", "no", "offset", "parts", "prec", "rest", "scaled",
+        "text", "value", "yes",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +79,8 @@ class Expr:
         self.offset = 0
         self.scaled: tuple[Expr, int] | None = None
         self.align = 0
+        #: Of a sum: what is added.
+        self.parts: tuple[Expr, Expr] | None = None
         #: (number, expression) where this is the number less the expression.
         self.rest: tuple[int, Expr] | None = None
         #: Of what was read from memory: the place it was read from (`places.py`).

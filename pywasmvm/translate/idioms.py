@@ -30,8 +30,10 @@ from pywasmvm.translate.summary import (
 if TYPE_CHECKING:
     from pywasmvm.translate.body import LocalTypes
 
-#: So many trips are worth the asking; below, the loop is faster.
-FEWEST = 6
+#: So many trips are worth the asking, below, the loop is faster: for slices, for a search, for numpy.
+FEWEST = 4
+FEWEST_SEARCHED = 6
+FEWEST_ARRAYS = 8
 
 #: More are made in portions, between which the loop looks at the clock.
 MOST = 1 << 24
@@ -55,7 +57,7 @@ def insert_bulks(graph: Graph, types: LocalTypes) -> bool:
         if found is None:
             continue
         try:
-            conditions(found, "m0", set())
+            conditions(found, "m0", set(), bounded=False)
         except Unknown:
             continue
         number = 1 + max(node.number for node in graph.nodes) + 3 * len(graph.bulks)
@@ -74,11 +76,12 @@ def insert_bulks(graph: Graph, types: LocalTypes) -> bool:
 # -- how many, and whether -----------------------------------------------------------------------------------
 
 
-def conditions(trips: Trips, memory: str, small: set[int]) -> tuple[str, list[str]]:
+def conditions(trips: Trips, memory: str, small: set[int], *, bounded: bool) -> tuple[str, list[str]]:
     """The most trips there may be, as text, and what must hold for making `n` of them at once.
 
     `n` is that number at first, and gets smaller where a condition searches; conditions are asked in order
-    and only while they hold. `small` are the locals that a guard has found to be small. Raises Unknown.
+    and only while they hold. `small` are the locals that a guard has found to be small; `bounded` says that
+    addresses below the end of memory are. Raises Unknown.
     """
     counts, asked = [], []
     for test in trips.tests:
@@ -94,7 +97,8 @@ def conditions(trips: Trips, memory: str, small: set[int]) -> tuple[str, list[st
     count = counts[0] if len(counts) == 1 else f"min({','.join(counts)})" if counts else ""
     if not count:
         raise Unknown
-    asked = [f"n>={FEWEST}", f"(n<{MOST} or (n:={MOST}))", *asked]
+    fewest = _fewest(trips, memory)
+    asked = [f"n>={fewest}", f"(n<{MOST} or (n:={MOST}))", *asked]
     counting = set().union(
         *(locals_of(load.address) for load in trips.loads),
         *(locals_of(store.address) for store in trips.stores),
@@ -103,14 +107,16 @@ def conditions(trips: Trips, memory: str, small: set[int]) -> tuple[str, list[st
     asked += [f"l{local}<{_SMALL}" for local in sorted(counting - small)]
     accesses: list[Load | Store] = [*trips.loads, *trips.stores]
     for access in accesses:
-        asked += _inside(trips, access, memory)
-    asked += [_searched(trips, check, memory) for check in trips.checks]
+        asked += _inside(trips, access, memory, strict=bounded)
+    asked += [_searched(trips, check, memory, fewest) for check in trips.checks]
     for store in trips.stores:
         for other in accesses:
             if other is not store:
                 asked += _apart(trips, store, other)
     for local, by in trips.steps.items():
         most = _SMALL if local in small else _WORD
+        if _is_kept(trips, local, by, accesses if bounded else []):
+            continue
         if by.terms:
             asked.append(f"0<=l{local}+n*({by.text})<{most}")
         elif by.constant > 0:
@@ -118,6 +124,37 @@ def conditions(trips: Trips, memory: str, small: set[int]) -> tuple[str, list[st
         else:
             asked.append(f"l{local}>={_times('n', -by.constant)}")
     return count, list(dict.fromkeys(asked))
+
+
+def _fewest(trips: Trips, memory: str) -> int:
+    if trips.checks:
+        return FEWEST_SEARCHED
+    made = statements(trips, memory, "a0")
+    return FEWEST_ARRAYS if any("a0" in line for line in made) else FEWEST
+
+
+def _is_kept(trips: Trips, local: int, by: Affine, accesses: list[Load | Store]) -> bool:
+    """Whether a stepping local stays in range because of what is asked elsewhere."""
+    step = by.constant
+    if by.terms:
+        return False
+    if step > 0:  # what it is part of stays below the end of memory
+        return any(
+            trips.stride(access.address) == by
+            and access.address.constant + access.size >= step
+            and all(times > 0 for _, times in access.address.terms)
+            and any(term == local for term, _ in access.address.terms)
+            for access in accesses
+        )
+    for test in trips.tests:  # it counts down to a number
+        if test.left.terms == ((local, 1),) and not test.right.terms:
+            last = test.right.constant - test.left.constant
+            word = test.relation[:2]
+            if word == "ne":
+                return last >= 0  # type: ignore[no-any-return]
+            if word in ("gt", "ge"):
+                return last + (word == "gt") + step >= 0  # type: ignore[no-any-return]
+    return False
 
 
 def _times(count: str, factor: int) -> str:
@@ -173,14 +210,15 @@ def _room(access: Load | Store, memory: str) -> str:
     return f"len({memory}){'' if rest[0] == '-' else '+'}{rest}"
 
 
-def _inside(trips: Trips, access: Load | Store, memory: str) -> list[str]:
-    """Every element lies inside of the memory."""
+def _inside(trips: Trips, access: Load | Store, memory: str, *, strict: bool) -> list[str]:
+    """Every element lies inside of the memory; if it shall be strict, before its very end."""
+    below = "<" if strict else "<="
     stride, first = trips.stride(access.address), access.address
     if stride.terms:
         return [
             f"{stride.text}>={access.size}",
             f"0<={first.text}",
-            f"{first.text}+(n-1)*({stride.text})+{access.size}<=len({memory})",
+            f"{first.text}+(n-1)*({stride.text})+{access.size}{below}len({memory})",
         ]
     step = stride.constant
     low = [f"0<={first.text}"] if _may_be_negative(first) else []
@@ -191,13 +229,13 @@ def _inside(trips: Trips, access: Load | Store, memory: str) -> list[str]:
     if step == 0:
         return [*low, f"{first.plus(Affine((), access.size)).text}<=len({memory})"]
     end = first.plus(Affine((), access.size - step)).text
-    return [*low, f"{end}+{_times('n', step)}<=len({memory})"]
+    return [*low, f"{end}+{_times('n', step)}{below}len({memory})"]
 
 
 _FORMATS = {"u8": "B", "s8": "b", "u16": "H", "s16": "h", "u32": "I", "u64": "Q"}
 
 
-def _searched(trips: Trips, check: Comparison, memory: str) -> str:
+def _searched(trips: Trips, check: Comparison, memory: str, fewest: int) -> str:
     """Make `n` the number of elements that keep the trip on its way, and ask whether that is enough."""
     left, right = check.left, check.right
     loads = [side for side in (left, right) if isinstance(side, Load)]
@@ -205,9 +243,9 @@ def _searched(trips: Trips, check: Comparison, memory: str) -> str:
     operator = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}[check.relation[:2]]
     head = f"{memory},n,'{_FORMATS[left.kind]}','{operator}'"
     if isinstance(right, Load):
-        return f"(n:=leading_pairs({head},{','.join(places)}))>={FEWEST}"
+        return f"(n:=leading_pairs({head},{','.join(places)}))>={fewest}"
     value = str(_as_loaded(left, right.constant)) if not right.terms else f"{right.text}&{_WORD - 1}"
-    return f"(n:=leading({head},{places[0]},{value}))>={FEWEST}"
+    return f"(n:=leading({head},{places[0]},{value}))>={fewest}"
 
 
 def _as_loaded(load: Load, value: int) -> int:

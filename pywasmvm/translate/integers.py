@@ -148,6 +148,8 @@ def _sum(operator: str, bits: int, body: Body, a: Expr, b: Expr) -> Expr:
     lo, hi = (a.lo + b.lo, a.hi + b.hi) if operator == "+" else (a.lo - b.hi, a.hi - b.lo)
     made = binary(operator, ADD, a, b, lo, hi)
     made.align = min(a.align, b.align)
+    if operator == "+":
+        made.parts = (a, b)
     if offset:
         made = add_constant(made, offset)
     return _narrow(made, bits, body)
@@ -179,6 +181,8 @@ def shl(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
     if b.value is None:
         a = canonical(a, bits, body)
         count = b if b.lo >= 0 and b.hi < bits else _low(b, bits)
+        if a.value == (1 << bits) - 1:  # a mask of high bits: wide, but a small number in Python
+            return binary("<<", SHIFT, constant(-1), count, -1 << min(count.hi, bits - 1), -1 << count.lo)
         made = binary("<<", SHIFT, a, count, 0, a.hi << min(count.hi, bits - 1))
         return canonical(made, bits, body)
     count_ = b.value % bits
@@ -330,8 +334,8 @@ def and_(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
     if a.is_condition and b.is_condition:
         made.hi, made.negation = 1, f"not {made.text}"
         return made
-    if a.lo >= 0 and b.lo >= 0:
-        made.hi = min(a.hi, b.hi)
+    if a.lo >= 0 or b.lo >= 0:
+        made.hi = min(e.hi for e in (a, b) if e.lo >= 0)
         return made
     return _bitwise(made, a, b)
 

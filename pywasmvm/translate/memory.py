@@ -82,14 +82,25 @@ def _aligned(body: Body, base: Expr, offset: int, size: int) -> str | None:
     if base.value == 0:
         return str(offset >> shift)
     step = offset >> shift
-    if base.scaled is not None and base.scaled[1] >= shift and base.effects == base.scaled[0].effects:
-        inner, by = base.scaled
-        text = inner.at(9) if by == shift else f"{inner.at(10)}*{1 << (by - shift)}"
-    else:
-        text = f"{base.at(10)}//{size}"
+    text = _divided(body, base, shift)
     if text in body.known.kept or (not text.isidentifier() and _worth_keeping(body, base)):
         text = body.keep(text, base.locals).text
     return f"{text}{step:+d}" if step else text
+
+
+def _divided(body: Body, base: Expr, shift: int) -> str:
+    """An address that is a multiple, divided; the parts of a sum by themselves: one may be a product."""
+    if base.scaled is not None and base.scaled[1] >= shift and base.effects == base.scaled[0].effects:
+        inner, by = base.scaled
+        return inner.at(9) if by == shift else f"{inner.at(10)}*{1 << (by - shift)}"
+    if base.parts is not None and all(part.align >= shift and part.lo >= 0 for part in base.parts):
+        left, right = base.parts
+        if right.scaled is not None or left.scaled is not None:
+            return f"{_divided(body, left, shift)}+{_divided(body, right, shift)}"
+    text = f"{base.at(10)}//{1 << shift}"
+    if base.local in body.bases or text in body.known.kept:
+        text = body.keep(text, base.locals).text
+    return text
 
 
 def _worth_keeping(body: Body, base: Expr) -> bool:

@@ -8,6 +8,7 @@ variable in the text.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from pywasmvm.syntax import Code
@@ -71,12 +72,15 @@ class Known:
         self.places = {}
 
 
-def repeated_addresses(code: Code, heights: Sequence[int]) -> set[int]:
-    """The loads and stores whose address is computed by the same instructions as that of another one."""
+def repeated_addresses(code: Code, heights: Sequence[int]) -> tuple[set[int], set[int]]:
+    """The loads and stores whose address is computed by the same instructions as that of another one, and the
+    locals with which many of the addresses begin.
+    """
     if sum(opcode.access is not None for opcode in code.ops) < 2:
-        return set()
+        return set(), set()
     seen: dict[object, int] = {}
     found: set[int] = set()
+    bases: Counter[int] = Counter()
     ops, immediates = code.ops, code.immediates
     for index, opcode in enumerate(ops):
         if opcode.access is None or heights[index] < 0 or opcode.signature is None:
@@ -88,6 +92,8 @@ def repeated_addresses(code: Code, heights: Sequence[int]) -> set[int]:
             first -= 1
         if first < 0 or heights[first] != height:
             continue
+        if ops[first].name in ("local.get", "local.tee"):
+            bases[immediates[first]] += 1  # type: ignore[index]
         last = index
         if len(opcode.signature.params) > 1:
             last = index - 1
@@ -99,8 +105,11 @@ def repeated_addresses(code: Code, heights: Sequence[int]) -> set[int]:
         other = seen.setdefault(key, index)
         if other != index:
             found |= {other, index}
-    return found
+    return found, {local for local, count in bases.items() if count >= MANY}
 
+
+#: So many addresses with one local are worth a variable.
+MANY = 3
 
 #: Longer computations of an address are not compared.
 MOST_REPEATED = 16

@@ -222,6 +222,12 @@ def leading(
     memory: memoryview, count: int, letter: str, relation: str, address: int, stride: int, value: int
 ) -> int:
     """How many of `count` elements, from the first on, stand in the relation to the value."""
+    if letter == "H" and relation == "<" and stride == 2 and value <= 256 and count <= _FIRST_PART:
+        # Characters of a text, most likely all of them below: the high bytes are zero.
+        text = bytes(memory[address : address + 2 * count])
+        low = text[::2]
+        if (low.isascii() if value == 128 else max(low) < value) and text[1::2].count(0) == count:
+            return count
     size, part, done = _SIZES[letter], _FIRST_PART, 0
     while done < count:
         part = min(part, count - done)
