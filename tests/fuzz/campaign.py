@@ -21,6 +21,9 @@ from tests.fuzz import modules, verdict
 
 CORPUS = Path(__file__).with_name("corpus.zip")
 
+#: Modules that are run, by us and by wasmtime.
+RUNS = Path(__file__).with_name("runs.zip")
+
 #: What one module may cost beyond what the process took before.
 MOST_SECONDS, MOST_BYTES = 1.0, 64 << 20
 
@@ -103,6 +106,23 @@ def pin(smiths: int, mutants: int) -> None:
     print(f"{len(verdicts)} modules, {sum(verdicts.values())} of them valid: {CORPUS.stat().st_size:,} bytes")
 
 
+def pin_runs(count: int) -> None:
+    """Write the modules that the tests run; seeds whose module needs more than a while are left out."""
+    kept = 0
+    with zipfile.ZipFile(RUNS, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for seed in range(10 * count):
+            if kept == count:
+                break
+            begin = time.process_time()
+            problem = _run((seed, ("interp", "translate")))[2]
+            if problem:
+                raise SystemExit(f"{seed}: {problem}")
+            if time.process_time() - begin < MOST_SECONDS:
+                archive.writestr(zipfile.ZipInfo(f"{seed}.wasm"), modules.smith(seed, run=True))
+                kept += 1
+    print(f"{kept} modules: {RUNS.stat().st_size:,} bytes")
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -117,6 +137,7 @@ def main() -> int:
     first = given.first
     if given.what == "pin":
         pin(200, 500)
+        pin_runs(200)
         return 0
     if given.what == "run":
         engines = tuple(given.engines.split(","))
