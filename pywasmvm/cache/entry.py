@@ -33,6 +33,9 @@ WORTH, WORTH_AT_END = 0.5, 0.03
 #: at most.
 MOST_AT_EXIT, MOST_SECONDS_AT_EXIT = 2.0, 15.0
 
+#: After so many seconds of that, whoever sits at a terminal is told.
+PATIENCE = 0.5
+
 #: What is still to be done when the process ends: it is given a function that says whether to go on.
 Last = Callable[[Callable[[], bool]], None]
 
@@ -199,7 +202,7 @@ class Entry:
         return written
 
 
-#: When the process began to end, in seconds of its CPU time.
+#: When the process began to end, in seconds of its CPU time; and when that was told.
 _exit_began: list[float] = []
 
 
@@ -208,6 +211,12 @@ def _time_is_left() -> bool:
     now = time.process_time()
     if not _exit_began:
         _exit_began.append(now)
+    elif len(_exit_began) == 1 and now - _exit_began[0] > PATIENCE:
+        _exit_began.append(now)
+        if sys.stderr is not None and sys.stderr.isatty():  # somebody is waiting
+            print(
+                "pywasmvm: translating for the next start (Ctrl-C to leave it)", file=sys.stderr, flush=True
+            )
     return now - _exit_began[0] < min(_exit_began[0] * MOST_AT_EXIT, MOST_SECONDS_AT_EXIT)
 
 

@@ -35,8 +35,8 @@ class Policy:
     and two times later when it only waits for a call. `callers` is how many frames are looked at then.
     """
 
-    calls: int = 200
-    worth: int = 100
+    calls: int = 500
+    worth: int = 250
     callers: int = 4
 
 
