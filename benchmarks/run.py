@@ -50,7 +50,7 @@ def _longrun(args: argparse.Namespace) -> Results:
 
 
 def _pythons(args: argparse.Namespace) -> Results:
-    return {"pythons": pythons.measure(args.pythons, args.rounds or 2)}
+    return {"pythons": pythons.measure(args.pythons, args.rounds or 3)}
 
 
 #: Every part, in the order of the page.
