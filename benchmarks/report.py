@@ -93,7 +93,7 @@ def verdicts(run: Run) -> str:
     return _table(
         ["figure", "measured", "bar", "met"],
         (
-            [row["name"], f"{row['figure']:.2f}", f"{row['bar']:.2f}", "yes" if row["met"] else "**no**"]
+            [row["name"], f"{row['figure']:.3f}", f"{row['bar']:.2f}", "yes" if row["met"] else "**no**"]
             for row in run["bars"]
         ),
     )

@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
     run["bars"] = bars.judge(run, args.ci)
     for row in run["bars"]:
         verdict = "" if row["met"] else "NOT MET"
-        print(f"{row['name']:44} {row['figure']:7.2f}   bar {row['bar']:.2f}   {verdict}")
+        print(f"{row['name']:44} {row['figure']:8.3f}   bar {row['bar']:.2f}   {verdict}")
     if args.json:
         args.json.write_text(json.dumps(run, indent=1) + "\n")
     rows = [row for tier in run.get("tiers", {}).values() for row in tier]

@@ -49,7 +49,7 @@ def test_the_page_has_every_part() -> None:
     assert "| ours | 500 | 20.0 | - |" in page
     assert "| ours | 100 | 50.0 | 20.0 | 1.00 |" in page
     assert "| deep, ours | 30.0 | 20.0 | 1.50 |" in page
-    assert "| long first call : later one, worst | 1.50 | 1.30 | **no** |" in page
+    assert "| long first call : later one, worst | 1.500 | 1.30 | **no** |" in page
     assert "`pwasm` 0.2a0. Not installed: `pywasm`." in page
     assert all(len(line) <= 160 for line in page.splitlines() if not line.startswith("|"))
 
