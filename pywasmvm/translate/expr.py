@@ -50,11 +50,32 @@ class Expr:
     facts about locals that hold when it is true or false, and `negation` its opposite as text.
     """
 
-    __slots__ = (
-        "align", "base", "bits", "compared", "depth", "effects", "hi", "lo", "loaded", "local", "locals",
-        "loose", "loose_negation", "nan", "negation", "no", "offset", "parts", "prec", "rest", "scaled",
-        "text", "value", "yes",
-    )  # fmt: skip
+    # Most expressions have few of these: what is not set is looked up in the class.
+
+    value: int | None = None  # of a constant
+    local: int | None = None  # of a plain local: its index
+    negation: str | None = None
+    #: A condition's text (or its negation) may give any value that is true or false, not just 1 or 0.
+    loose = False
+    loose_negation = False
+    #: Width of an integer, 0 of everything else; known once it is on the stack.
+    bits = 0
+    base: Expr | None = None
+    offset = 0
+    scaled: tuple[Expr, int] | None = None
+    align = 0
+    #: Of a sum: what is added.
+    parts: tuple[Expr, Expr] | None = None
+    #: (number, expression) where this is the number less the expression.
+    rest: tuple[int, Expr] | None = None
+    #: Of what was read from memory: the place it was read from (`places.py`).
+    loaded: Place | None = None
+    #: Of an f64: what its NaNs may be, see `floats.py`.
+    nan = 0
+    #: Of a comparison of integers: the operator and the operands as they were compared.
+    compared: tuple[str, Expr, Expr] | None = None
+    yes: tuple[Fact, ...] = ()
+    no: tuple[Fact, ...] = ()
 
     def __init__(
         self,
@@ -68,29 +89,6 @@ class Expr:
     ) -> None:
         self.text, self.prec, self.lo, self.hi = text, prec, lo, hi
         self.locals, self.effects, self.depth = locals_, effects, depth
-        self.value: int | None = None  # of a constant
-        self.local: int | None = None  # of a plain local: its index
-        self.negation: str | None = None
-        #: A condition's text (or its negation) may give any value that is true or false, not just 1 or 0.
-        self.loose = self.loose_negation = False
-        #: Width of an integer, 0 of everything else; known once it is on the stack.
-        self.bits = 0
-        self.base: Expr | None = None
-        self.offset = 0
-        self.scaled: tuple[Expr, int] | None = None
-        self.align = 0
-        #: Of a sum: what is added.
-        self.parts: tuple[Expr, Expr] | None = None
-        #: (number, expression) where this is the number less the expression.
-        self.rest: tuple[int, Expr] | None = None
-        #: Of what was read from memory: the place it was read from (`places.py`).
-        self.loaded: Place | None = None
-        #: Of an f64: what its NaNs may be, see `floats.py`.
-        self.nan = 0
-        #: Of a comparison of integers: the operator and the operands as they were compared.
-        self.compared: tuple[str, Expr, Expr] | None = None
-        self.yes: tuple[tuple[int, int, int], ...] = ()
-        self.no: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def is_condition(self) -> bool:

@@ -105,7 +105,7 @@ class Tiered(Interpreter):
         for above, frame in enumerate(reversed(frames[-policy.callers :])):
             prepared: Prepared = frame.prepared
             prepared.samples += 1
-            due = 1 + len(prepared.code) * policy.worth // QUANTUM + 2 * (above > 0)
+            due = 2 + len(prepared.code) * policy.worth // QUANTUM + 2 * (above > 0)
             if prepared.samples >= due:
                 prepared.heat = 0
                 if prepared.loops:
