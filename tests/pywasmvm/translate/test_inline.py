@@ -10,6 +10,7 @@ from pywasmvm import Exhaustion, Instance, InvalidError, Module, Store, StoreLim
 from pywasmvm.binary.encode import encode
 from pywasmvm.text.parser import parse_module
 from pywasmvm.translate import engine as engines
+from pywasmvm.translate import inline
 from pywasmvm.translate.build import source_of
 from pywasmvm.translate.options import Options
 
@@ -69,6 +70,13 @@ CALLS: list[tuple[str, tuple[Any, ...]]] = [
     ("outside", (20_000, 6)),
     ("loops", (30_000,)),
 ]
+
+
+@pytest.fixture(autouse=True)
+def generous(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bigger functions than usual are put in place, and more of them."""
+    monkeypatch.setattr(inline, "MOST_IN_CALLEE", 48)
+    monkeypatch.setattr(inline, "MOST_ADDED", 240)
 
 
 def outcome(engine: str, name: str, args: tuple[Any, ...], **limits: Any) -> Any:
