@@ -35,7 +35,7 @@ class Policy:
     and two times later when it only waits for a call. `callers` is how many frames are looked at then.
     """
 
-    calls: int = 500
+    calls: int = 350
     worth: int = 250
     callers: int = 4
 
