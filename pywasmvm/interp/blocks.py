@@ -116,6 +116,8 @@ class Prepared:
     #: Calls until the function is hot, and how often it was found running (docs/adr/0012-translator.md).
     heat: int = 0
     samples: int = 0
+    #: The call from the host in which it was called last.
+    serial: int = 0
 
     def offset(self, index: int) -> int:
         """Byte offset of an instruction in its module."""

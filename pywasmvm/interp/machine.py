@@ -88,6 +88,9 @@ MOST_MACHINES = 500
 class Tiers(Protocol):
     """What a higher tier does for the machine, which asks when code may have got hot."""
 
+    #: For how many calls the first one counts that is made in another call from the host.
+    anew: int
+
     def first(self, func: WasmFunc) -> Callable[..., Any] | None:
         """The function is about to be interpreted for the first time, unless there is something better."""
 
@@ -453,7 +456,8 @@ class Machine:
                     if prepared is None:
                         prepared = self.prepared(callee)
                     if tiers is not None:
-                        prepared.heat -= 1
+                        prepared.heat -= 1 if prepared.serial == store.serial else tiers.anew
+                        prepared.serial = store.serial
                         if prepared.heat <= 0:
                             tiers.promote(callee)
                     args += prepared.zeros

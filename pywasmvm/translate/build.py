@@ -49,7 +49,7 @@ def source_of(
     types = LocalTypes(type_.params, code)
     if loop >= 0 and (graph.tangled or len(types) >= MOST_LOCALS or not graph.enter_at(found.place(loop))):
         return None
-    if loop < 0 and options.small and not graph.tangled:
+    if loop < 0 and options.small and not options.quick and not graph.tangled:
         copy_function(graph, types, len(type_.params))
     if len(code) <= MOST_INSTRUCTIONS and graph.loops and not graph.tangled and copy_loops(graph, types):
         graph.analyse()

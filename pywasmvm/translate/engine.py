@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from pywasmvm.runtime.func import WasmFunc
@@ -40,6 +41,10 @@ class Translator:
             small=_small(instance),
             inline=not counted,
         )
+
+    def quick(self, instance: Instance) -> Options:
+        """The variant that is made in a fraction of the time and runs nearly as fast."""
+        return replace(self.options(instance), inline=False, quick=True)
 
     def prepare(self, func: WasmFunc) -> Callable[..., Any]:
         """The translated function, bound to its instance."""

@@ -135,7 +135,9 @@ class Translation:
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Many small objects are made that all go at the end: looking for cycles meanwhile is a tenth of the work."""
+    """Many small objects are made that all go at the end: to look for cycles meanwhile is a tenth of the
+    work.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:

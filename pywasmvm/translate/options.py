@@ -11,7 +11,8 @@ class Options:
 
     `poll` looks at the stop flag of the store where code may run for long; `fuel` counts units of fuel;
     `flat` uses the dispatcher instead of Python's own loops (`dispatch.py`); `small` says that no memory can
-    ever have more than 1 GiB; `inline` puts small functions in place of their calls (`inline.py`).
+    ever have more than 1 GiB; `inline` puts small functions in place of their calls (`inline.py`); `quick`
+    leaves out the copy of a function whose pointers are small and aligned (`versions.py`).
     """
 
     poll: bool = False
@@ -19,6 +20,7 @@ class Options:
     flat: bool = False
     small: bool = False
     inline: bool = False
+    quick: bool = False
 
     def __str__(self) -> str:
         return "+".join(field.name for field in fields(self) if getattr(self, field.name)) or "plain"

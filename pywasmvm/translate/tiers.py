@@ -9,6 +9,7 @@ earns it back.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from pywasmvm.runtime.store import Store
 from pywasmvm.translate import faults
 from pywasmvm.translate.engine import Translator, translation_of
 from pywasmvm.translate.link import Translation
-from pywasmvm.translate.wrappers import wrapped
+from pywasmvm.translate.wrappers import tallied, wrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,16 @@ class Policy:
     """When code moves: when interpreting it has cost what translating it will cost, so that it never costs
     more than twice what it would had one known before.
 
-    A function moves after `calls` calls; its loops when the interpreter has been found in it so often, at the
-    end of a quantum of work, that it must have run `worth` times as many instructions as the function has,
-    and two times later when it only waits for a call. `callers` is how many frames are looked at then.
+    A function moves after `calls` calls, or when it was called in `turns` calls from the host (what is part
+    of every request will be part of the next), to code that is made quickly; after `again` more calls it gets
+    the best there is. Its loops move when the interpreter has been found in it so often, at the end of a
+    quantum of work, that it must have run `worth` times as many instructions as the function has, and two
+    times later when it only waits for a call. `callers` is how many frames are looked at then.
     """
 
-    calls: int = 350
+    calls: int = 300
+    turns: int = 24
+    again: int = 3_000
     worth: int = 250
     callers: int = 4
 
@@ -49,6 +54,8 @@ class Tiered(Interpreter):
         self.translator = Translator("translate")
         #: What the machine asks.
         self.tiers = self
+        #: For how many calls the first one in a call from the host counts.
+        self.anew = max(self.policy.calls // self.policy.turns, 1)
 
     def prepare(self, func: WasmFunc) -> Callable[..., Any]:
         """Runs the function on the interpreter until it has been called often enough."""
@@ -56,11 +63,11 @@ class Tiered(Interpreter):
         if known is not None:
             return known
         run = Machine.runner(func)
-        left = self.policy.calls
+        left, anew = self._heat(func), self.anew
 
         def count(*args: Any) -> Any:
             nonlocal left
-            left -= 1
+            left -= anew
             if left < 0:
                 if func.fast is None:
                     self.promote(func)
@@ -79,6 +86,8 @@ class Tiered(Interpreter):
         """Translated code of a function, if an earlier process has left some."""
         translation = self._translation(func)
         if translation.known(func.index):
+            self.improve(func)
+        elif translation_of(func.instance, self.translator.quick(func.instance)).known(func.index):
             self.promote(func)
         elif translation.module.cache is not None:
             translation.interpreted[func.index] = None
@@ -86,18 +95,35 @@ class Tiered(Interpreter):
 
     def prepared(self, func: WasmFunc, prepared: Prepared) -> None:
         """Loops that an earlier process found hot are left at once."""
-        prepared.heat = self.policy.calls
+        prepared.heat = self._heat(func)
         known = self._translation(func).known_loops(func.index)
         if known:
             _leave(prepared, known)
+
+    def _heat(self, func: WasmFunc) -> int:
+        """Calls until the function moves: not the same for all, so that no request has to wait for all."""
+        calls = self.policy.calls
+        return calls + func.index % 16 * calls // 24
 
     def _translation(self, func: WasmFunc) -> Translation:
         return translation_of(func.instance, self.translator.options(func.instance))
 
     def promote(self, func: WasmFunc) -> None:
-        """From now on the function runs translated."""
+        """From now on the function runs translated: quickly first, and better if it is called on and on."""
+        instance = func.instance
+        translation = translation_of(instance, self.translator.quick(instance))
+        made = translation.function(instance, func.index)
+        if made is None or wrapped(made, func.store) is not made:
+            self.improve(func)
+            return
+        func.fast = tallied(made, self.policy.again, functools.partial(self.improve, func))
+        instance.set_code(func.index, func.fast)
+
+    def improve(self, func: WasmFunc) -> Callable[..., Any]:
+        """From now on the function runs as the best code there is, which is given."""
         func.fast = self.translator.prepare(func)
         func.instance.set_code(func.index, func.fast)
+        return func.fast
 
     def sample(self, frames: list[Any]) -> None:
         """A quantum of work is over: whose loops are running?"""

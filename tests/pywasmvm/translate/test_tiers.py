@@ -76,6 +76,42 @@ def test_a_function_moves_when_it_was_called_often() -> None:
     assert leaf.fast is not None
 
 
+def test_quick_code_gives_way_to_the_best() -> None:
+    instance = made(Policy(calls=2, again=5))
+    leaf = instance.exports["leaf"]
+    assert isinstance(leaf, WasmFunc)
+    seen = []
+    for i in range(12):
+        assert leaf(i) == i + 1
+        seen.append(leaf.fast)
+    kinds = list(dict.fromkeys(seen))
+    assert kinds[0] is None
+    assert len(kinds) == 3  # interpreted, quick and counted, the best
+    assert kinds[2] is not None
+    assert kinds[2].__code__.co_filename.startswith("<wasm ")
+
+
+def test_what_is_part_of_every_request_moves_early() -> None:
+    text = """(module (func $inner (param i32) (result i32) (i32.add (local.get 0) (i32.const 1)))
+      (func (export "once") (param i32) (result i32) (call $inner (local.get 0)))
+      (func (export "often") (param $n i32) (result i32)
+        (loop $l (br_if $l (local.tee $n (i32.sub (call $inner (local.get $n)) (i32.const 2)))))
+        (local.get $n)))"""
+
+    def inner(policy: Policy, name: str, argument: int, calls: int) -> Any:
+        store = Store()
+        store.engine = Tiered(policy)
+        instance = Instance(Module(text), store=store)
+        for _ in range(calls):
+            instance.exports[name](argument)
+        return instance.funcs[0].fast  # type: ignore[union-attr]
+
+    policy = Policy(calls=1000, turns=4)
+    assert inner(policy, "once", 1, 3) is None
+    assert inner(policy, "once", 1, 6) is not None
+    assert inner(policy, "often", 300, 1) is None
+
+
 def test_what_runs_once_stays() -> None:
     instance = made()
     assert instance.exports["nested"](10) == plain("nested", 10)
