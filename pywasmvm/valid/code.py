@@ -122,8 +122,7 @@ class CodeValidator:
         labels = self.labels
         dead = bool(labels) and labels[-1].dead
         labels.append(Label(kind, params, results, len(self.stack), dead, len(self.locals.order)))
-        if params:
-            self.push_all(params)
+        self.push_all(params)
 
     def leave(self) -> Label:
         """Close the innermost block: its results and nothing else must be on its stack."""

@@ -22,16 +22,14 @@ def _nop(v: CodeValidator, immediate: None) -> None:
 @rule("block")
 def _block(v: CodeValidator, immediate: object) -> None:
     type_ = v.context.block_type(immediate)
-    if type_.params:
-        v.pop_all(type_.params)
+    v.pop_all(type_.params)
     v.enter("block", type_.params, type_.results)
 
 
 @rule("loop")
 def _loop(v: CodeValidator, immediate: object) -> None:
     type_ = v.context.block_type(immediate)
-    if type_.params:
-        v.pop_all(type_.params)
+    v.pop_all(type_.params)
     v.enter("loop", type_.params, type_.results)
 
 
@@ -39,8 +37,7 @@ def _loop(v: CodeValidator, immediate: object) -> None:
 def _if(v: CodeValidator, immediate: object) -> None:
     type_ = v.context.block_type(immediate)
     v.pop(I32)
-    if type_.params:
-        v.pop_all(type_.params)
+    v.pop_all(type_.params)
     v.enter("if", type_.params, type_.results)
 
 
@@ -56,8 +53,7 @@ def _end(v: CodeValidator, immediate: None) -> None:
     if label.kind == "if" and not matches_all(label.params, label.results):
         # Without an else the operands pass through unchanged.
         raise InvalidError("type mismatch: an if without else must give back what it takes")
-    if label.results:
-        v.push_all(label.results)
+    v.push_all(label.results)
 
 
 @rule("br")
@@ -70,9 +66,8 @@ def _br(v: CodeValidator, depth: int) -> None:
 def _br_if(v: CodeValidator, depth: int) -> None:
     operands = v.label(depth).operands
     v.pop(I32)
-    if operands:
-        v.pop_all(operands)
-        v.push_all(operands)
+    v.pop_all(operands)
+    v.push_all(operands)
 
 
 @rule("br_table")

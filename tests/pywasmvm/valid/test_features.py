@@ -11,6 +11,7 @@ from pywasmvm.binary.encode import encode
 from pywasmvm.isa import ROWS
 from pywasmvm.text.parser import parse_module
 from pywasmvm.valid.features import _TYPED, Use, features_used, refuse, uses
+from tests.support import binary as b
 
 #: Fields of modules by the feature that they use beyond those that it implies.
 USES: dict[str, list[str]] = {
@@ -212,3 +213,10 @@ def test_only_instructions_that_can_say_something_are_looked_at() -> None:
         "block", "loop", "if", "try_table", "select", "ref.null", "ref.test", "ref.cast",
         "br_on_cast", "br_on_cast_fail",
     }  # fmt: skip
+
+
+def test_a_count_of_data_segments_came_with_bulk_memory() -> None:
+    data = b.module(b.section(12, b.u32(0)))
+    Module(data)
+    with pytest.raises(InvalidError, match="a count of data segments in data count section"):
+        Module(data, features=without(names.BULK_MEMORY))
