@@ -31,6 +31,9 @@ _RECURSION_LIMIT = 8_000
 #: Calls of translated functions that may nest when no limit is set, or a higher one.
 _MOST_FRAMES = 60_000
 
+#: Python frames that such a call may take: the function, and what counts its calls (`translate/wrappers.py`).
+_FRAMES_OF_A_CALL = 2
+
 #: Python frames for the host itself, besides those of translated functions.
 _SPARE_FRAMES = 2_000
 
@@ -125,9 +128,8 @@ class Store:
     def _prepare(self) -> None:
         """Set up the first call, and every call where no thread watches the time."""
         most = self._limits.call_depth
-        needed = max(
-            _RECURSION_LIMIT, (_MOST_FRAMES if most is None else min(most, _MOST_FRAMES)) + _SPARE_FRAMES
-        )
+        calls = _MOST_FRAMES if most is None else min(most, _MOST_FRAMES)
+        needed = max(_RECURSION_LIMIT, calls * _FRAMES_OF_A_CALL + _SPARE_FRAMES)
         if sys.getrecursionlimit() < needed:
             # Raised once and left there: lowering it while another thread is deep kills the process.
             sys.setrecursionlimit(needed)

@@ -112,6 +112,20 @@ def test_what_is_part_of_every_request_moves_early() -> None:
     assert inner(policy, "often", 300, 1) is None
 
 
+@pytest.mark.parametrize("engine", ["interp", "auto", "translate"])
+def test_deep_recursion_fits_while_code_moves(engine: str) -> None:
+    def step(name: str, following: str) -> str:
+        deeper = f"(i32.add (i32.const 1) (call {following} (i32.sub (local.get 0) (i32.const 1))))"
+        return f"""(func {name} (param i32) (result i32)
+          (if (result i32) (local.get 0) (then {deeper}) (else (i32.const 0))))"""
+
+    text = f'(module {step("$a", "$b")} {step("$b", "$c")} {step("$c", "$a")} (export "f" (func $a)))'
+    exports = Instance(Module(text), store=Store(engine=engine)).exports
+    assert exports["f"](9_900) == 9_900
+    with pytest.raises(Exhaustion, match="call stack exhausted"):
+        exports["f"](1_000_000)
+
+
 def test_what_runs_once_stays() -> None:
     instance = made()
     assert instance.exports["nested"](10) == plain("nested", 10)
