@@ -27,7 +27,10 @@ ROOT = Path(__file__).resolve().parent.parent
 EQUIVALENT = ROOT / "scripts" / "mutants_equivalent.toml"
 PACKAGES = ("pywasmvm/valid", "pywasmvm/numerics")
 COPIED = ("pywasmvm", "abi", "pywasmproxy", "tests", "pyproject.toml")
-TIMEOUT_S = 90.0
+#: How long the tests of a package may take without a mutant; with one they may take so many times as long as
+#: without, and so many seconds at least: what takes longer has noticed it.
+TIMEOUT_S = 900.0
+PATIENCE, LEAST_TIMEOUT_S = 3.0, 90.0
 
 COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==",
@@ -293,16 +296,16 @@ def stages_for(root: Path, file: str) -> list[str]:
     return [path for path in (f"tests/{package}/test_{name}", f"tests/{package}") if (root / path).exists()]
 
 
-def run_tests(tree: Path, path: str) -> tuple[int | None, str]:
+def run_tests(tree: Path, path: str, seconds: float = TIMEOUT_S) -> tuple[int | None, str]:
     """pytest's exit status (None: it ran out of time) and what failed first."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
     command += ["-p", "tests.support.no_shrinking", "-m", "not slow", path]
     try:
         done = subprocess.run(
-            command, cwd=tree, env=environment(tree), capture_output=True, text=True, timeout=TIMEOUT_S
+            command, cwd=tree, env=environment(tree), capture_output=True, text=True, timeout=seconds
         )
     except subprocess.TimeoutExpired:
-        return None, f"no end within {TIMEOUT_S:.0f} s"
+        return None, f"no end within {seconds:.0f} s"
     reasons = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return done.returncode, reasons[0].split(" - ")[0] if reasons else done.stdout[-2000:] + done.stderr[
         -2000:
@@ -339,8 +342,8 @@ def copies(root: Path, into: Path, count: int) -> Iterator[Path]:
         yield tree
 
 
-def try_mutant(trees: SimpleQueue[Path], mutant: Mutant) -> bool:
-    """Whether a test notices; prints one line."""
+def try_mutant(trees: SimpleQueue[Path], mutant: Mutant, seconds: float) -> bool:
+    """Whether a test notices within so many seconds; prints one line."""
     tree = trees.get()
     path = tree / mutant.file
     original = path.read_text(encoding="utf-8")
@@ -350,7 +353,7 @@ def try_mutant(trees: SimpleQueue[Path], mutant: Mutant) -> bool:
     try:
         path.write_text(apply(original, mutant), encoding="utf-8")
         for path_of_tests in stages_for(tree, mutant.file):
-            status, reason = run_tests(tree, path_of_tests)
+            status, reason = run_tests(tree, path_of_tests, seconds)
             if status != 0:
                 break
     finally:
@@ -394,13 +397,18 @@ def main(arguments: list[str] | None = None) -> int:
             if not imports_from(first):
                 print("Python would not import the copy: nothing could be learnt")
                 return 1
+            limits: dict[str, float] = {}
             for package in sorted({mutant.file.rpartition("/")[0] for mutant in chosen}):
+                began = time.monotonic()
                 status, reason = run_tests(first, f"tests/{package}")
+                limits[package] = max(PATIENCE * (time.monotonic() - began), LEAST_TIMEOUT_S)
                 if status != 0:
                     print(f"tests/{package} fails without any mutant: {reason}")
                     return 1
             trees.put(first)
-            verdicts = list(pool.map(lambda mutant: try_mutant(trees, mutant), chosen))
+            verdicts = list(
+                pool.map(lambda m: try_mutant(trees, m, limits[m.file.rpartition("/")[0]]), chosen)
+            )
     print(f"{sum(verdicts)} of {len(verdicts)} mutants killed")
     return 0 if all(verdicts) and verdicts and not stale else 1
 
