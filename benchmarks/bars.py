@@ -40,14 +40,12 @@ def _kernels(
 
 
 def _engines(part: str, figure: str, ours: str = "ours", other: str = "pwasm") -> Callable[[Run], float]:
-    return lambda run: (
-        _where(run[part], engine=ours)[figure] / _where(run[part], engine=other)[figure]  # type: ignore[no-any-return]
-    )
+    return lambda run: float(_where(run[part], engine=ours)[figure] / _where(run[part], engine=other)[figure])
 
 
 def _starts(filter_: str, ours: str, other: str, figure: str = "total") -> Callable[[Run], float]:
-    return lambda run: (
-        _where(run["starts"], filter=filter_, start=ours)[figure]  # type: ignore[no-any-return]
+    return lambda run: float(
+        _where(run["starts"], filter=filter_, start=ours)[figure]
         / _where(run["starts"], filter=filter_, start=other)[figure]
     )
 
@@ -55,7 +53,7 @@ def _starts(filter_: str, ours: str, other: str, figure: str = "total") -> Calla
 def _first(filter_: str, start: str) -> Callable[[Run], float]:
     def figure(run: Run) -> float:
         row = _where(run["starts"], filter=filter_, start=start)
-        return row["first"] / row["steady"]  # type: ignore[no-any-return]
+        return float(row["first"] / row["steady"])
 
     return figure
 

@@ -122,7 +122,8 @@ class Ours:
             self.read, self.write = memory.read, memory.write
 
     def function(self, name: str) -> Function:
-        return self.exports[name]  # type: ignore[no-any-return]
+        found: Function = self.exports[name]
+        return found
 
     def save(self, path: Path) -> None:
         """Write a snapshot of the instance as it is now."""
@@ -171,7 +172,8 @@ class Pwasm:
             self.read, self.write = memory.read, memory.write
 
     def function(self, name: str) -> Function:
-        return self.instance.exports[name]  # type: ignore[no-any-return]
+        found: Function = self.instance.exports[name]
+        return found
 
 
 def pwasm(mode: str = "auto") -> Load:
@@ -265,13 +267,14 @@ class Wasm3:
         self.module = environment.parse_module(data)
         self.runtime.load(self.module)
         for entry in types:
-            letters = "".join(self._LETTERS[str(t)] for t in entry.type.params)  # type: ignore[union-attr]
-            back = "".join(self._LETTERS[str(t)] for t in entry.type.results) or "v"  # type: ignore[union-attr]
+            letters = "".join(self._LETTERS[str(t)] for t in entry.type.params)  # type: ignore[union-attr] # filters import only functions
+            back = "".join(self._LETTERS[str(t)] for t in entry.type.results) or "v"  # type: ignore[union-attr] # likewise
             function = imports[entry.module, entry.name]
             self.module.link_function(entry.module, entry.name, f"{back}({letters})", function)
 
     def function(self, name: str) -> Function:
-        return self.runtime.find_function(name)  # type: ignore[no-any-return]
+        found: Function = self.runtime.find_function(name)
+        return found
 
     def read(self, address: int, size: int) -> bytes:
         return bytes(self.runtime.get_memory(0)[address : address + size])

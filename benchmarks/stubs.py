@@ -3,6 +3,9 @@
 It is no proxy-wasm host (that is `abi`), so that what is compared is the machines.
 """
 
+# The adapter that defines a host function gives it its types (`engines.py`), as each engine wants them.
+# mypy: allow-untyped-defs
+
 from __future__ import annotations
 
 import time
@@ -42,31 +45,31 @@ class SeedHost:
     def imports(self) -> Imports:
         """Fresh functions, without annotations: an adapter may add some."""
 
-        def proxy_log(level, pointer, size):  # type: ignore[no-untyped-def]
+        def proxy_log(level, pointer, size):
             self.calls += 1
             self.guest.read(pointer, size)
             return OK
 
-        def proxy_get_property(path, path_size, pointer, size):  # type: ignore[no-untyped-def]
+        def proxy_get_property(path, path_size, pointer, size):
             self.calls += 1
             if self.guest.read(path, path_size) != b"plugin_root_id":
                 return NOT_FOUND
             return self._give(b"add_header", pointer, size)
 
-        def proxy_get_buffer_bytes(kind, begin, count, pointer, size):  # type: ignore[no-untyped-def]
+        def proxy_get_buffer_bytes(kind, begin, count, pointer, size):
             self.calls += 1
             return self._give(self.configuration, pointer, size)
 
-        def proxy_set_effective_context(context):  # type: ignore[no-untyped-def]
+        def proxy_set_effective_context(context):
             return OK
 
-        def proxy_add_header_map_value(kind, key, key_size, value, value_size):  # type: ignore[no-untyped-def]
+        def proxy_add_header_map_value(kind, key, key_size, value, value_size):
             self.calls += 1
             read = self.guest.read
             self.added = read(key, key_size), read(value, value_size)
             return OK
 
-        def proc_exit(code):  # type: ignore[no-untyped-def]
+        def proc_exit(code):
             raise SystemExit(f"the filter gave up: {code}")
 
         functions = {name: f for name, f in locals().items() if name.startswith("proxy_")}
@@ -94,33 +97,33 @@ class GoHost:
         def number(pointer: int, value: int, size: int = 4) -> None:
             guest.guest.write(pointer, value.to_bytes(size, "little"))
 
-        def clock_time_get(kind, precision, pointer):  # type: ignore[no-untyped-def]
+        def clock_time_get(kind, precision, pointer):
             number(pointer, time.time_ns() if kind == 0 else time.monotonic_ns(), 8)
             return SUCCESS
 
-        def random_get(pointer, size):  # type: ignore[no-untyped-def]
+        def random_get(pointer, size):
             # Always the same: a map of Go takes its order from here, and so the number of instructions.
             guest.guest.write(pointer, bytes(i * 151 & 255 for i in range(size)))
             return SUCCESS
 
-        def nothing_of(count, size):  # type: ignore[no-untyped-def]
+        def nothing_of(count, size):
             number(count, 0)
             number(size, 0)
             return SUCCESS
 
-        def args_sizes_get(count, size):  # type: ignore[no-untyped-def]
+        def args_sizes_get(count, size):
             return nothing_of(count, size)
 
-        def environ_sizes_get(count, size):  # type: ignore[no-untyped-def]
+        def environ_sizes_get(count, size):
             return nothing_of(count, size)
 
-        def args_get(table, texts):  # type: ignore[no-untyped-def]
+        def args_get(table, texts):
             return SUCCESS
 
-        def environ_get(table, texts):  # type: ignore[no-untyped-def]
+        def environ_get(table, texts):
             return SUCCESS
 
-        def fd_write(file, vectors, count, written):  # type: ignore[no-untyped-def]
+        def fd_write(file, vectors, count, written):
             total = 0
             for place in range(vectors, vectors + 8 * count, 8):
                 begin, size = (int.from_bytes(guest.guest.read(place + k, 4), "little") for k in (0, 4))
@@ -129,17 +132,17 @@ class GoHost:
             number(written, total)
             return SUCCESS
 
-        def proc_exit(code):  # type: ignore[no-untyped-def]
+        def proc_exit(code):
             raise SystemExit(f"the plugin gave up: {code}\n" + "".join(self.lines))
 
-        def sched_yield():  # type: ignore[no-untyped-def]
+        def sched_yield():
             return SUCCESS
 
-        def poll_oneoff(subscriptions, events, count, happened):  # type: ignore[no-untyped-def]
+        def poll_oneoff(subscriptions, events, count, happened):
             number(happened, count)
             return SUCCESS
 
-        def proxy_log(level, pointer, size):  # type: ignore[no-untyped-def]
+        def proxy_log(level, pointer, size):
             calls["proxy_log"] += 1
             self.lines.append(guest.guest.read(pointer, size).decode("utf-8", "replace"))
             return OK

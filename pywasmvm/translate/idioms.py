@@ -151,9 +151,9 @@ def _is_kept(trips: Trips, local: int, by: Affine, accesses: list[Load | Store])
             last = test.right.constant - test.left.constant
             word = test.relation[:2]
             if word == "ne":
-                return last >= 0  # type: ignore[no-any-return]
+                return bool(last >= 0)
             if word in ("gt", "ge"):
-                return last + (word == "gt") + step >= 0  # type: ignore[no-any-return]
+                return bool(last + (word == "gt") + step >= 0)
     return False
 
 
@@ -181,9 +181,12 @@ def _count(trips: Trips, test: Comparison) -> tuple[str, list[str]]:
     gap = right.plus(left, -1)
     if stride.terms:
         if word == "lt":
-            return f"({gap.text}-1)//({stride.text})+1", [*asked, f"{stride.text}>0"]
+            return f"({gap.text}-1)//({stride.text} or 1)+1", [*asked, f"{stride.text}>0"]
         if word == "ne":
-            return f"({gap.text})//({stride.text})", [f"{stride.text}>0", f"({gap.text})%({stride.text})==0"]
+            return f"({gap.text})//({stride.text} or 1)", [
+                f"{stride.text}>0",
+                f"({gap.text})%({stride.text})==0",
+            ]
         raise Unknown
     step = stride.constant
     if step < 0:

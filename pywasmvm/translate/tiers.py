@@ -28,8 +28,8 @@ from pywasmvm.translate.wrappers import tallied, wrapped
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When code moves: when interpreting it has cost what translating it will cost, so that it never costs
-    more than twice what it would had one known before.
+    """When code moves: about when interpreting it has cost what translating it will cost, so that it rarely
+    costs more than twice what it would had one known before.
 
     A function moves after `calls` calls, or when it was called in `turns` calls from the host (what is part
     of every request will be part of the next), to code that is made quickly; after `again` more calls it gets

@@ -134,6 +134,7 @@ def test_shapes_of_our_own(name: str) -> None:
         (100, 100, 4000, 3),
         (60_000, 40, 70_000, 9),
         (500, 400, 300, 1),
+        (3000, 100, 4000, 0),
         (8, 0, 64, 2**31),
     ):
         mine, wanted = outcome(module, "translate", args), outcome(module, "interp", args)
