@@ -115,6 +115,8 @@ class Instance:
         self.caller = Caller(self)
         #: Closure cells of translated code with what runs a function, by index; made when first needed.
         self.code_cells: dict[int, CellType] = {}
+        #: What runs the functions that were called before: behind their doors (`doors.py`), if they have any.
+        self.codes: dict[int, Callable[..., Any]] = {}
         if snapshot is None:
             instantiate.allocate(self, externs)
         else:
@@ -147,7 +149,7 @@ class Instance:
 
     def set_code(self, index: int, code: Callable[..., Any]) -> None:
         """From now on this runs the function, wherever it is called from."""
-        self.funcs[index].code = code
+        self.codes[index] = self.funcs[index].code = code
         cell = self.code_cells.get(index)
         if cell is not None:
             cell.cell_contents = code

@@ -15,6 +15,7 @@ from types import CellType
 from typing import TYPE_CHECKING, Any
 
 from pywasmvm.errors import Exhaustion, TrapKind
+from pywasmvm.runtime import doors
 from pywasmvm.runtime.engine import Engine, engine_named
 from pywasmvm.runtime.limits import FRAME_SLOTS, QUANTUM, REENTRY_DEPTH, StoreLimits
 from pywasmvm.runtime.watchdog import WATCHDOG
@@ -69,8 +70,9 @@ class Store:
         #: Whether the watchdog's thread sees to the time limit; else engines look at the clock.
         self.watched = False
         self._expired = -1
-        #: Set when the running call is out of time: translated code looks at it.
+        #: Set when the running call is out of time: loops of translated code look at it.
         self.stop = CellType(False)
+        self._closed = False  # doors: set before any is closed
         #: Units that translated code may still use before it has to ask; below zero when it owes some.
         self.fuel_cell = CellType(0)
         self.slots = 0  # variables of the running translated functions that have very many
@@ -160,22 +162,32 @@ class Store:
                     raise Exhaustion(TrapKind.OUT_OF_FUEL)
 
     def expire(self, serial: int) -> None:
-        """The watchdog says that the call with this serial number is out of time."""
+        """The watchdog says that the call with this serial number is out of time, and says so again at every
+        tick until it has ended: what the thread of the call undoes meanwhile is done again.
+        """
         self._expired = serial
         self.stop.cell_contents = True
-        interrupt = getattr(self.engine, "interrupt", None)
-        if interrupt is not None:
-            interrupt(self)
+        self._closed = True
+        doors.close(self)
 
     def unwatched(self) -> None:
         """The watchdog goes to sleep: the next call has to wake it."""
         self.ready = False
 
     def halt(self) -> None:
-        """The stop flag was seen. Raises Exhaustion if it is meant for the running call."""
+        """The stop flag was seen, or a closed door. Raises Exhaustion if it is meant for the running call."""
+        # Before the question: the watchdog answers it before it does these.
         self.stop.cell_contents = False
-        if self.nesting and self._expired == self.serial:
+        if self._closed:
+            self._closed = False
+            doors.open_all(self)
+        if self.late:
             raise Exhaustion(TrapKind.DEADLINE_EXCEEDED)
+
+    @property
+    def late(self) -> bool:
+        """Whether the running call is the one that the watchdog found to be out of time."""
+        return self.nesting > 0 and self._expired == self.serial
 
     @property
     def metered(self) -> bool:

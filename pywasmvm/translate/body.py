@@ -27,7 +27,6 @@ from pywasmvm.translate.graph import (
     SWITCH,
     Edge,
     Graph,
-    Loop,
     Node,
 )
 from pywasmvm.translate.integers import canonical
@@ -155,11 +154,6 @@ class Body:
             return
         self.lines = node.lines
         self._unread = None
-        self.calling = False
-        container = node.container
-        while container is not None and not isinstance(container, Loop):
-            container = container.outer
-        self.in_loop = container is not None
         self._paid, self.at_instruction = node.first, node.first - 1
         self._owed = int(node.order == 0 and self.given == len(self.params))  # for the call itself
         ops, immediates = self.code.ops, self.code.immediates
@@ -741,17 +735,6 @@ class Body:
         """Pay for work of this size, after it was done."""
         if self.options.fuel:
             self.lines.append(f"{self.use('fuel')}-={size}")
-
-    def poll(self) -> None:
-        """A call follows that may lead back here: look at the stop flag, once in each node.
-
-        Who is inside of a loop has passed its head, where that has been done.
-        """
-        if self.options.poll and not self.calling and not self.in_loop:
-            self.calling = True
-            self.lines.insert(0, f"if {self.use('stop')}:{self.use('I')}.store.halt()")
-            if self._unread is not None:
-                self._unread = (self._unread[0], self._unread[1] + 1)
 
     def statement(self, text: str) -> None:
         """A statement, now."""

@@ -40,8 +40,6 @@ def _results(body: Body, type_: FuncType, text: str) -> None:
 def _call(body: Body, index: int) -> None:
     type_ = body.context.functions[index].func
     arguments = _arguments(body, type_)
-    if index >= body.index:  # every cycle of calls has such a one, and most compilers put callees first
-        body.poll()
     _results(body, type_, f"{body.use(f'f{index}')}({','.join(arguments)})")
 
 
@@ -54,7 +52,6 @@ def _element(body: Body, type_index: int, table: int) -> str:
     wanted = f"y{type_index}"
     check = body.mark(f"element({found},{wanted},{place.text})")
     body.statement(f"if {found} is None or {found}.deftype is not {wanted}:{check}")
-    body.poll()
     return found
 
 
@@ -73,7 +70,6 @@ def _function(body: Body) -> str:
     body.spill(TRAPS)
     (reference,) = body.names(reference)
     body.statement(f"if {reference.text} is None:{body.mark('null_function()')}")
-    body.poll()
     return reference.text
 
 
@@ -89,7 +85,6 @@ def _call_ref(body: Body, type_index: int) -> None:
 
 def _tail(body: Body, type_: FuncType, target: str) -> None:
     arguments = _arguments(body, type_)
-    body.poll()  # a cycle of tail calls has no other place to look at the stop flag
     body.statement(body.mark(f"return tail({target},({','.join([*arguments, ''])}))"))
 
 
