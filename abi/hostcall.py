@@ -27,6 +27,10 @@ Bytes: TypeAlias = bytes
 # What it may give, besides a status: written to the guest only when the call succeeded.
 OutU32: TypeAlias = int
 OutU64: TypeAlias = int
+OutToken: TypeAlias = int
+"""`OutU32` whose slot is checked, and set to 0, before the call: what it begins must reach the guest."""
+OutId: TypeAlias = int
+"""`OutU32` whose slot is checked before the call, and left as it is when the call fails."""
 OutBytes: TypeAlias = bytes
 """Two addresses in the signature: where the block's address and its size are written."""
 OutBuffer: TypeAlias = bytes
@@ -46,6 +50,7 @@ class _Input:
 class _Output:
     parameters: tuple[str, ...]
     write: str
+    before: str = ""
 
 
 _INPUTS = {
@@ -59,6 +64,8 @@ _INPUTS = {
 _OUTPUTS = {
     "OutU32": _Output(("{0}_to",), "guest.write_u32({0}_to, {1})"),
     "OutU64": _Output(("{0}_to",), "guest.write_u64({0}_to, {1})"),
+    "OutToken": _Output(("{0}_to",), "guest.write_u32({0}_to, {1})", "guest.write_u32({0}_to, 0)"),
+    "OutId": _Output(("{0}_to",), "guest.write_u32({0}_to, {1})", "guest.read_u32({0}_to)"),
     "OutBytes": _Output(("{0}_to", "{0}_size_to"), "guest.hand_over({0}_to, {0}_size_to, {1})"),
     "OutBuffer": _Output(("{0}_to", "{0}_size_to"), "guest.hand_over_buffer({0}_to, {0}_size_to, {1})"),
     "OptionalBytes": _Output(("{0}_to", "{0}_size_to"), "guest.hand_over_optional({0}_to, {0}_size_to, {1})"),
@@ -116,6 +123,14 @@ def _make(body: Callable[..., Any], status: type[IntEnum], fault: IntEnum) -> Ho
     lines = ["try:"]
     result = "i32"
     outputs = [] if returns in ("None", "int") else _outputs_of(returns, status.__name__)
+    before = [
+        _OUTPUTS[note].before.format(f"out{position}")
+        for position, note in enumerate(outputs)
+        if _OUTPUTS[note].before
+    ]
+    if before:  # behind the reading of what comes in, ahead of the call
+        lines += [f"    given = vm, {', '.join(values)}", *(f"    {line}" for line in before)]
+        call = "body(*given)"
     if returns == "None":
         result = ""
         lines += [f"    {call}"]

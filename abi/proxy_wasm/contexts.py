@@ -51,8 +51,9 @@ class Context:
         self.vm, self.id, self.plugin, self.log_prefix = vm, context_id, plugin, log_prefix
 
     def readable_map(self, map_type: int) -> HeaderMap | None:
-        """The map, if it can be read now."""
-        return None
+        """The map, if it can be read now: of an answer to a call, in the callback about it."""
+        answer = self.plugin.answer if self.plugin is not None else None
+        return None if answer is None else answer.maps.get(map_type)
 
     def writable_map(self, map_type: int, create: bool = True) -> HeaderMap | None:
         """The map, if it can be changed now. `create` makes trailers that may come into being now."""
@@ -62,6 +63,9 @@ class Context:
         """The buffer: empty when it has nothing now, None when it does not exist now; bodies can change."""
         if buffer_type == BufferType.VM_CONFIGURATION:
             return self.vm.configuration
+        answer = self.plugin.answer if self.plugin is not None else None
+        if answer is not None and buffer_type in answer.buffers:
+            return answer.buffers[buffer_type]
         return None if buffer_type in ABSENT_BUFFERS else b""
 
     def continue_stream(self, stream_type: StreamType) -> Status:
@@ -132,7 +136,8 @@ class HttpContext(Context):
     # --- what host functions ask -------------------------------------------------------------------------
 
     def readable_map(self, map_type: int) -> HeaderMap | None:
-        return self._maps.get(map_type)
+        fields = self._maps.get(map_type)
+        return super().readable_map(map_type) if fields is None else fields
 
     def writable_map(self, map_type: int, create: bool = True) -> HeaderMap | None:
         if self.in_log:

@@ -1,8 +1,11 @@
 """What a guest asked for that happens after its callback returned.
 
-Source: proxy-wasm specification 0.2.1 (continue, close, local response) and Envoy, which queues these
-actions too: guest code never runs inside guest code, and the order of the calls is kept. Host functions
+Source: proxy-wasm specification 0.2.1 (continue, close, local response, HTTP calls) and Envoy, which queues
+these actions too: guest code never runs inside guest code, and the order of the calls is kept. Host functions
 append to `Vm.deferred`; whoever entered the guest takes them out again once the callback has returned.
+
+Effects are of two kinds: on a stream (they have its `context`), and call-outs (they have a `plugin`, which
+gets the answers). Further kinds of call-outs, also those of extensions, are subclasses of `CallOut`.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from abi.proxy_wasm.types import StreamType
 
 if TYPE_CHECKING:
     from abi.proxy_wasm.contexts import HttpContext
+    from abi.proxy_wasm.plugin import Plugin
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +61,35 @@ class ClearRouteCache:
     context: HttpContext
 
 
-Deferred: TypeAlias = ContinueStream | CloseStream | LocalResponse | ClearRouteCache
+@dataclass(frozen=True, slots=True)
+class CallOut:
+    """Something a plugin wants of the world outside; what comes of it goes to `plugin`, under `token`.
+
+    It belongs to the plugin's root context: a stream that asked for it may be gone when an answer comes.
+    """
+
+    plugin: Plugin
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCall(CallOut):
+    """Send a request to a cluster; `Plugin.http_call_response` or `http_call_failed` ends it.
+
+    `headers` have `:method`, `:path` and `:authority`; `content-length` is set when there is a body.
+    `timeout_ms` is 0 for no limit.
+    """
+
+    cluster: str
+    headers: HeaderMap
+    body: bytes
+    trailers: HeaderMap
+    timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelCall(CallOut):
+    """Give up what was begun under this token; no answer is wanted any more."""
+
+
+Deferred: TypeAlias = ContinueStream | CloseStream | LocalResponse | ClearRouteCache | CallOut

@@ -1,7 +1,7 @@
 """`Host`: the questions a plugin may ask its surroundings, and the in-memory host that answers by default.
 
-Pure questions only: time, randomness, where log lines go. What a guest *does* to an exchange leaves through
-`Vm.deferred`, never through this object, so that hosts stay free of I/O and tests can repeat exactly.
+Pure questions only: time, randomness, whether a cluster exists, where log lines go. What a guest *does*
+leaves through `Vm.deferred`, never through this object: hosts stay free of I/O, and tests can repeat exactly.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,6 +43,9 @@ class Host(Protocol):
     def random_bytes(self, count: int) -> bytes:
         """Bytes fit for cryptography."""
 
+    def has_cluster(self, name: str) -> bool:
+        """Whether call-outs can go to a cluster of this name."""
+
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
@@ -60,10 +64,14 @@ KEPT_RECORDS = 10_000
 
 
 class MemoryHost:
-    """Keeps log lines in memory and takes time and randomness from the operating system."""
+    """Keeps log lines in memory and takes time and randomness from the operating system.
 
-    def __init__(self, log_level: LogLevel = LogLevel.TRACE) -> None:
+    `clusters` are the names that guests may call; what they send there waits in `Vm.deferred`.
+    """
+
+    def __init__(self, log_level: LogLevel = LogLevel.TRACE, clusters: Iterable[str] = ()) -> None:
         self.log_level = log_level
+        self.clusters = frozenset(clusters)
         self.records: deque[LogRecord] = deque(maxlen=KEPT_RECORDS)
         self.errors: deque[str] = deque(maxlen=KEPT_RECORDS)
 
@@ -81,3 +89,6 @@ class MemoryHost:
 
     def random_bytes(self, count: int) -> bytes:
         return os.urandom(count)
+
+    def has_cluster(self, name: str) -> bool:
+        return name in self.clusters

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abi.proxy_wasm import failures
+from abi.proxy_wasm.callouts import Answer
 from abi.proxy_wasm.contexts import HttpContext, RootContext
+from abi.proxy_wasm.deferred import CancelCall
 from abi.proxy_wasm.failures import PluginFailure, PluginStartError
+from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.host import Host, LogRecord
 from abi.proxy_wasm.services import Histogram, Services
 from abi.proxy_wasm.stream_info import StreamInfo
-from abi.proxy_wasm.types import MetricType
+from abi.proxy_wasm.types import BufferType, MapType, MetricType, Status
 from abi.proxy_wasm.vm import Vm
 
 if TYPE_CHECKING:
@@ -60,6 +63,7 @@ class Plugin:
         self.allow_on_headers_stop_iteration = allow_on_headers_stop_iteration
         self.tick_period_ms = 0
         self.call_status: tuple[int, bytes] = (0, b"")
+        self.answer: Answer | None = None  # of the call whose callback runs
         self.awaiting_done = False
         self.closed = False
         try:
@@ -141,6 +145,7 @@ class Plugin:
             if not self._succeeds("proxy_on_configure", len(self.config)):
                 raise vm.refused(failures.CONFIGURE_FAILED)
         except PluginStartError:
+            self._give_up_calls()
             vm.plugins.remove(self)
             vm.contexts.pop(self.root.id, None)
             raise
@@ -198,6 +203,80 @@ class Plugin:
         """Run `proxy_on_tick`; `tick_period_ms` says how often the guest wants that (0: not at all)."""
         self.vm.run(self.root, "proxy_on_tick", self.root.id)
 
+    # --- answers to calls -----------------------------------------------------------------------------------
+
+    def http_call_response(
+        self, token: int, headers: HeaderMap, body: bytes = b"", trailers: HeaderMap | None = None
+    ) -> None:
+        """A response to an `HttpCall`: run `proxy_on_http_call_response`.
+
+        Raises `PluginFailure` as every callback does. Tokens of calls that are over mean nothing, and inside
+        of guest code the answer waits until that has returned.
+        """
+        maps: dict[int, HeaderMap] = {MapType.HTTP_CALL_RESPONSE_HEADERS: headers}
+        if trailers:
+            maps[MapType.HTTP_CALL_RESPONSE_TRAILERS] = trailers
+        answer = Answer(maps, {BufferType.HTTP_CALL_RESPONSE_BODY: body})
+        lines = 0 if trailers is None else trailers.line_count
+        self.deliver(
+            token, "proxy_on_http_call_response", answer, headers.line_count, len(body), lines, ends=True
+        )
+
+    def http_call_failed(self, token: int) -> None:
+        """There will be no response to an `HttpCall`: it broke off, or was more than the host takes.
+
+        The callback gets no headers at all, `proxy_get_status` 11 and "reset". Whatever can be put as a
+        response (no connection, timeout) is to be given as one.
+        """
+        status = (int(Status.BROKEN_CONNECTION), b"reset")
+        self.deliver(token, "proxy_on_http_call_response", Answer(), 0, 0, 0, ends=True, status=status)
+
+    def deliver(
+        self,
+        token: int,
+        callback: str,
+        answer: Answer,
+        *arguments: int,
+        ends: bool,
+        status: tuple[int, bytes] | None = None,
+    ) -> None:
+        """Run a callback about a call: `callback(root, token, *arguments)`, with `answer` to be read in it.
+
+        `ends`: the call is over afterwards. `status` is what `proxy_get_status` answers from now on. The way
+        in for every kind of call-out, those of extensions included; see `http_call_response`.
+        """
+        vm = self.vm
+        vm.check_alive()
+        if vm.entered:
+            vm.after_callback(
+                lambda: self.deliver(token, callback, answer, *arguments, ends=ends, status=status)
+            )
+            return
+        if vm.calls.find(self, token) is None:
+            return
+        if status is not None:
+            self.call_status = status
+
+        def over() -> None:
+            self.answer = None
+            if ends:
+                vm.calls.end(token)
+
+        if not vm.has(callback):
+            over()
+            return
+        self.answer = answer
+        vm.after_callback(over)  # before anything else happens that the callback leads to
+        try:
+            vm.run(self.root, callback, self.root.id, token, *arguments)
+        finally:
+            self.answer = None
+
+    def _give_up_calls(self) -> None:
+        for call in self.vm.calls.of(self):
+            self.vm.calls.end(call.token)
+            self.vm.deferred.append(CancelCall(self, call.token))
+
     # --- end ------------------------------------------------------------------------------------------------
 
     def close(self) -> bool:
@@ -227,6 +306,7 @@ class Plugin:
             if self.vm.failure is None:
                 self.vm.call(self.root, "proxy_on_delete", self.root.id)
         finally:
+            self._give_up_calls()
             self.vm.contexts.pop(self.root.id, None)
             if self in self.vm.plugins:
                 self.vm.plugins.remove(self)

@@ -14,6 +14,7 @@ from enum import Enum, Flag
 from abi.hostcall import HostCall
 from abi.proxy_wasm.calls import (
     buffers,
+    http_call,
     http_fields,
     lifecycle,
     log,
@@ -139,6 +140,8 @@ _ENV = (
     _env(streams.proxy_continue_response, " -> i32", FIRST, resultless=True),
     _env(streams.proxy_clear_route_cache, " -> i32", FIRST, resultless=True),
     _env(streams.proxy_send_local_response, "i32 i32 i32 i32 i32 i32 i32 i32 -> i32"),
+    # call-outs
+    _env(http_call.proxy_http_call, "i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 -> i32"),
     # what VMs share
     _env(shared_data.proxy_get_shared_data, "i32 i32 i32 i32 i32 -> i32"),
     _env(shared_data.proxy_set_shared_data, "i32 i32 i32 i32 i32 -> i32"),
@@ -160,7 +163,6 @@ _FOREIGN = 'foreign functions: issue "Proxy-wasm in full"'
 _HIGRESS = "Higress' own extensions; Envoy has none of them"
 
 _GAPS = (
-    _gap("proxy_http_call", "i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 -> i32", _CALLS),
     _gap("proxy_grpc_call", "i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 -> i32", _CALLS),
     _gap("proxy_grpc_stream", "i32 i32 i32 i32 i32 i32 i32 i32 i32 -> i32", _CALLS),
     _gap("proxy_grpc_send", "i32 i32 i32 i32 -> i32", _CALLS),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from abi.guest import GuestMemory
 from abi.proxy_wasm import failures
+from abi.proxy_wasm.callouts import Calls
 from abi.proxy_wasm.contexts import Context
 from abi.proxy_wasm.deferred import Deferred
 from abi.proxy_wasm.failures import PluginFailure, PluginStartError
@@ -96,6 +97,7 @@ class Vm:
         self.failure: PluginFailure | None = None
         self._start_lines: list[str] | None = []  # the host's lines since a start began; None outside of one
         self.deferred: deque[Deferred] = deque()
+        self.calls = Calls()
         self.contexts: dict[int, Context] = {}
         self.plugins: list[Plugin] = []
         self._last_id = 0
@@ -255,6 +257,11 @@ class Vm:
         return self._last_id
 
     # --- entering the guest ---------------------------------------------------------------------------------
+
+    @property
+    def entered(self) -> bool:
+        """Whether guest code is running."""
+        return self._depth > 0
 
     def has(self, name: str) -> bool:
         """Whether the guest has a callback (and may be called with it)."""

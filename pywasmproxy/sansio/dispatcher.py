@@ -3,14 +3,19 @@
 Guest code that runs for one exchange (or for none: a tick) may act on another one. Its host functions only
 queue (`abi.proxy_wasm.deferred`); here the queue is emptied into the streams' own ones, in order. A stream
 that is not being fed is woken (`HttpStream`), so guest code never runs inside guest code.
+
+What guests want of the world outside of all exchanges goes to `CallOuts`, and the answers come back through
+`enter`, like everything that happens to a plugin and not to an exchange.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary
 
 from abi.proxy_wasm.contexts import HttpContext
+from abi.proxy_wasm.deferred import CallOut
 from abi.proxy_wasm.failures import PluginFailure
 from abi.proxy_wasm.plugin import Plugin
 from abi.proxy_wasm.vm import Vm
@@ -19,10 +24,24 @@ if TYPE_CHECKING:
     from pywasmproxy.sansio.wasm import WasmFilter
 
 
-class Dispatcher:
-    """One per worker, shared by all chains whose plugins may share VMs."""
+class CallOuts(Protocol):
+    """Who carries call-outs out. It never enters a guest from within these methods, but later."""
 
-    def __init__(self) -> None:
+    def perform(self, effect: CallOut) -> None:
+        """A plugin begins a call, goes on with it, or gives it up."""
+
+    def vm_died(self, vm: Vm) -> None:
+        """All calls of this VM's plugins are void."""
+
+
+class Dispatcher:
+    """One per worker, shared by all chains whose plugins may share VMs.
+
+    Without `call_outs` there must be no clusters that guests could call (`Host.has_cluster`).
+    """
+
+    def __init__(self, call_outs: CallOuts | None = None) -> None:
+        self.call_outs = call_outs
         self._filters: dict[HttpContext, WasmFilter] = {}
         self._died_at: WeakKeyDictionary[Vm, int] = WeakKeyDictionary()
 
@@ -40,11 +59,15 @@ class Dispatcher:
 
     def tick(self, plugin: Plugin) -> None:
         """Run a plugin's timer callback."""
+        self.enter(plugin, plugin.tick)
+
+    def enter(self, plugin: Plugin, callback: Callable[[], object]) -> None:
+        """Run a callback of a plugin (a tick, an answer to a call), and hand out what it asked for."""
         if plugin.failed:
             self.died(plugin.vm)
             return
         try:
-            plugin.tick()
+            callback()
         except PluginFailure:
             self.died(plugin.vm)
         else:
@@ -54,6 +77,10 @@ class Dispatcher:
         """Hand out what the guest asked for. For whoever just entered it."""
         while vm.deferred:
             effect = vm.deferred.popleft()
+            if isinstance(effect, CallOut):
+                if self.call_outs is not None:
+                    self.call_outs.perform(effect)
+                continue
             filter = self._filters.get(effect.context)
             if filter is not None:
                 filter.absorb(effect)
@@ -66,6 +93,8 @@ class Dispatcher:
             return
         self._died_at[vm] = vm.host.monotonic_ns()
         vm.deferred.clear()
+        if self.call_outs is not None:
+            self.call_outs.vm_died(vm)
         for context, filter in list(self._filters.items()):
             if context.vm is vm:
                 filter.vm_died()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from abi.proxy_wasm.types import LogLevel
 
@@ -119,10 +119,13 @@ class Log:
 
 
 class WasmHost:
-    """What plugins ask of this process (`abi.proxy_wasm.host.Host`): log lines, time, randomness."""
+    """What plugins ask of this process (`abi.proxy_wasm.host.Host`): log lines, time, clusters ..."""
 
-    def __init__(self, logger: Logger, node: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self, logger: Logger, node: Mapping[str, object] | None = None, clusters: Iterable[str] = ()
+    ) -> None:
         self._logger = logger
+        self._clusters = frozenset(clusters)
         self.node = dict(node or {})  # who this proxy is, for filters that ask outside of an exchange
 
     @property
@@ -152,3 +155,6 @@ class WasmHost:
 
     def random_bytes(self, count: int) -> bytes:
         return os.urandom(count)
+
+    def has_cluster(self, name: str) -> bool:
+        return name in self._clusters

@@ -54,6 +54,14 @@ def _add(fields: HeaderMap, map_type: int, name: bytes, value: bytes) -> None:
         fields.set_in_place(key, present + b"," + value)
 
 
+def joined_map(map_type: int, lines: list[tuple[bytes, bytes]]) -> HeaderMap:
+    """Lines that a guest gives as a whole, as the map of a message stores them."""
+    fields = HeaderMap()
+    for name, value in lines:
+        _add(fields, map_type, name, value)
+    return fields
+
+
 @proxy_call
 def proxy_get_header_map_size(vm: Vm, map_type: U32) -> Status | OutU32:
     """Bytes of all names and values; only for a map that can be changed now."""
