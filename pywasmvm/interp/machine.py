@@ -558,3 +558,9 @@ class Interpreter:
     def stopped(self, error: BaseException, store: Store) -> BaseException:
         """The machine has seen to it already."""
         return error
+
+    def interrupt(self, store: Store) -> None:
+        """The machine looks at the stop flag after every quantum of work."""
+
+    def resume(self, store: Store) -> None:
+        """The flag is all there is."""

@@ -33,6 +33,16 @@ class Engine(Protocol):
         """
         ...
 
+    def interrupt(self, store: Store) -> None:
+        """The running call is out of time: loops that do not look at the stop flag have to be told. In the
+        watchdog's thread, at every tick until the call has ended.
+        """
+        ...
+
+    def resume(self, store: Store) -> None:
+        """The store knows: nobody has to be told any more."""
+        ...
+
 
 _ENGINES: dict[str, Engine] = {}
 

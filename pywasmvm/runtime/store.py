@@ -169,6 +169,7 @@ class Store:
         self.stop.cell_contents = True
         self._closed = True
         doors.close(self)
+        self.engine.interrupt(self)
 
     def unwatched(self) -> None:
         """The watchdog goes to sleep: the next call has to wake it."""
@@ -181,6 +182,7 @@ class Store:
         if self._closed:
             self._closed = False
             doors.open_all(self)
+            self.engine.resume(self)
         if self.late:
             raise Exhaustion(TrapKind.DEADLINE_EXCEEDED)
 

@@ -11,10 +11,14 @@ from __future__ import annotations
 import functools
 from _thread import get_ident
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 from pywasmvm.runtime.values import to_canonical
 from pywasmvm.types import F64, I32, I64, FuncType, ValType
+
+#: What Python shows as the file of generated functions.
+_FILE = "<thunk>"
 
 _TOP = {I32: (1 << 32) - 1, I64: (1 << 64) - 1}
 _HALF = {I32: 1 << 31, I64: 1 << 63}
@@ -22,7 +26,7 @@ _SIZE = {I32: 1 << 32, I64: 1 << 64}
 
 
 def _compile(source: str, names: dict[str, Any], name: str) -> Callable[..., Any]:
-    exec(compile(source, "<thunk>", "exec", dont_inherit=True), names)
+    exec(compile(source, _FILE, "exec", dont_inherit=True), names)
     made: Callable[..., Any] = names[name]
     return made
 
@@ -87,6 +91,11 @@ def _entry(type_: FuncType, *, convert: bool) -> Callable[..., Any]:
         shown = ",".join([f"({_shown(p, t)})" for p, t in zip(parts, results, strict=True)])
         lines.append(f" return ({shown},)")
     return _compile("\n".join(lines), scope, "enter")
+
+
+def is_entry(code: CodeType) -> bool:
+    """Whether this is the code of a way into a guest: its local `store` is the store it enters."""
+    return code.co_name == "enter" and code.co_filename == _FILE
 
 
 @functools.lru_cache(maxsize=4096)

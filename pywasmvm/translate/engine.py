@@ -10,7 +10,7 @@ from pywasmvm.runtime.func import WasmFunc
 from pywasmvm.runtime.instance import Instance
 from pywasmvm.runtime.memory import PAGE
 from pywasmvm.runtime.store import Store
-from pywasmvm.translate import faults
+from pywasmvm.translate import faults, interrupt
 from pywasmvm.translate.link import Translation
 from pywasmvm.translate.options import Options
 from pywasmvm.translate.versions import SMALL
@@ -35,7 +35,7 @@ class Translator:
         # A call that is counted has to be one.
         counted = limits.call_depth is not None and limits.call_depth < PYTHONS_OWN
         return Options(
-            poll=timed and not by_fuel,
+            poll=timed and not by_fuel and not interrupt.available(),
             fuel=by_fuel,
             flat=self.flat,
             small=_small(instance),
@@ -58,6 +58,14 @@ class Translator:
     def stopped(self, error: BaseException, store: Store) -> BaseException:
         """Faults of Python as the traps they stand for."""
         return faults.stopped(error)
+
+    def interrupt(self, store: Store) -> None:
+        """Stop loops that do not look at the stop flag."""
+        interrupt.arm(store)
+
+    def resume(self, store: Store) -> None:
+        """Leave loops alone again."""
+        interrupt.disarm(store)
 
 
 def _small(instance: Instance) -> bool:

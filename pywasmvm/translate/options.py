@@ -9,10 +9,11 @@ from dataclasses import dataclass, fields
 class Options:
     """Variants of the code.
 
-    `poll` looks at the stop flag of the store where code may run for long; `fuel` counts units of fuel;
-    `flat` uses the dispatcher instead of Python's own loops (`dispatch.py`); `small` says that no memory can
-    ever have more than 1 GiB; `inline` puts small functions in place of their calls (`inline.py`); `quick`
-    leaves out the copy of a function whose pointers are small and aligned (`versions.py`).
+    `poll` looks at the stop flag of the store in loops (`interrupt.py` says where that is needed); `fuel`
+    counts units of fuel; `flat` uses the dispatcher instead of Python's own loops (`dispatch.py`); `small`
+    says that no memory can ever have more than 1 GiB; `inline` puts small functions in place of their calls
+    (`inline.py`); `quick` leaves out the copy of a function whose pointers are small and aligned
+    (`versions.py`).
     """
 
     poll: bool = False

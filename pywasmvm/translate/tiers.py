@@ -80,6 +80,14 @@ class Tiered(Interpreter):
         """Faults of translated code as traps."""
         return faults.stopped(error)
 
+    def interrupt(self, store: Store) -> None:
+        """Stop loops of translated code; the machine looks at the stop flag."""
+        self.translator.interrupt(store)
+
+    def resume(self, store: Store) -> None:
+        """Leave loops alone again."""
+        self.translator.resume(store)
+
     # -- what the machine calls --------------------------------------------------------------------------
 
     def first(self, func: WasmFunc) -> Callable[..., Any] | None:
