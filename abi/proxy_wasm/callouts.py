@@ -7,9 +7,12 @@ not known here: they leave as effects (`deferred.py`) and come back through `Plu
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from abi.proxy_wasm.deferred import CallOut, CancelCall, Deferred
 
 if TYPE_CHECKING:
     from abi.proxy_wasm.header_map import HeaderMap
@@ -82,6 +85,19 @@ class Calls:
         call = self._calls.pop(token, None)
         if call is not None:
             self._held -= call.held
+
+    def expected(self, plugin: Plugin) -> bool:
+        """Whether answers are to come by themselves; streams may stay open for ever."""
+        return any(call.plugin is plugin and call.kind != GRPC_STREAM for call in self._calls.values())
+
+    def give_up(self, call: Call, deferred: deque[Deferred]) -> None:
+        """End a call that nobody wants any more. What still waits in `deferred` of it is taken back."""
+        self.end(call.token)
+        kept = [one for one in deferred if not (isinstance(one, CallOut) and one.token == call.token)]
+        if len(kept) < len(deferred):
+            deferred.clear()
+            deferred.extend(kept)
+        deferred.append(CancelCall(call.plugin, call.token))
 
     def of(self, plugin: Plugin) -> list[Call]:
         """The calls of a plugin, the oldest first."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from abi.proxy_wasm import failures
 from abi.proxy_wasm.callouts import Answer
 from abi.proxy_wasm.contexts import HttpContext, RootContext
-from abi.proxy_wasm.deferred import CancelCall
 from abi.proxy_wasm.failures import PluginFailure, PluginStartError
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.host import Host, LogRecord
@@ -145,7 +144,7 @@ class Plugin:
             if not self._succeeds("proxy_on_configure", len(self.config)):
                 raise vm.refused(failures.CONFIGURE_FAILED)
         except PluginStartError:
-            self._give_up_calls()
+            self.give_up_calls()
             vm.plugins.remove(self)
             vm.contexts.pop(self.root.id, None)
             raise
@@ -272,10 +271,10 @@ class Plugin:
         finally:
             self.answer = None
 
-    def _give_up_calls(self) -> None:
+    def give_up_calls(self) -> None:
+        """End all calls of this plugin; whoever carries them out is told through `Vm.deferred`."""
         for call in self.vm.calls.of(self):
-            self.vm.calls.end(call.token)
-            self.vm.deferred.append(CancelCall(self, call.token))
+            self.vm.calls.give_up(call, self.vm.deferred)
 
     # --- end ------------------------------------------------------------------------------------------------
 
@@ -306,7 +305,7 @@ class Plugin:
             if self.vm.failure is None:
                 self.vm.call(self.root, "proxy_on_delete", self.root.id)
         finally:
-            self._give_up_calls()
+            self.give_up_calls()
             self.vm.contexts.pop(self.root.id, None)
             if self in self.vm.plugins:
                 self.vm.plugins.remove(self)

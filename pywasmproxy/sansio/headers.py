@@ -21,6 +21,7 @@ HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"tra
 
 SERVICE_TIME = b"x-envoy-upstream-service-time"
 EXPECTED_TIMEOUT = b"x-envoy-expected-rq-timeout-ms"
+INTERNAL = b"x-envoy-internal"
 ORIGINAL_PATH = b"x-envoy-original-path"
 
 Line = tuple[bytes, bytes]
@@ -80,6 +81,15 @@ def finish_request(
         headers.set_in_place(b":authority", action.host_rewrite_literal)
     if action.timeout is not None and envoy_headers:
         headers.set_in_place(EXPECTED_TIMEOUT, b"%d" % round(action.timeout * 1000))
+
+
+def finish_call(headers: HeaderMap, timeout_ms: int) -> None:
+    """What is done to a request of a guest's own; nothing stays that could contradict its framing."""
+    for name in HOP_BY_HOP:
+        headers.remove(name)
+    headers.set_in_place(INTERNAL, b"true")
+    if timeout_ms:
+        headers.set_in_place(EXPECTED_TIMEOUT, b"%d" % timeout_ms)
 
 
 def missing_from_request(headers: HeaderMap) -> str | None:

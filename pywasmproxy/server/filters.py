@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from weakref import WeakKeyDictionary
 
 from abi.proxy_wasm.failures import LOAD_FAILED, PluginFailure, PluginStartError, load_failed_lines, vm_failed
@@ -33,8 +33,10 @@ from pywasmproxy.sansio.dispatcher import Dispatcher
 from pywasmproxy.sansio.filter import FilterFactory
 from pywasmproxy.sansio.stream import HttpStream
 from pywasmproxy.sansio.wasm import WasmFilterFactory
+from pywasmproxy.server.callouts import CallOuts
 from pywasmproxy.server.exchange import StreamFactory
 from pywasmproxy.server.log import Log, WasmHost
+from pywasmproxy.server.upstream import Cluster
 from pywasmvm import InvalidError, MalformedError, Module, StoreLimits
 
 RUNTIMES = frozenset(("", "envoy.wasm.runtime.v8", "envoy.wasm.runtime.wamr", "envoy.wasm.runtime.wasmtime"))
@@ -47,6 +49,9 @@ LAZY_SIZE = 1 << 20
 """Bytes of code above which functions are validated before their first run instead of all at the start."""
 
 PAGE = 65536
+
+RETIREMENT = 60.0
+"""Seconds that a replaced plugin may go on waiting for answers to its calls, or for its own `proxy_done`."""
 
 
 class StartError(Exception):
@@ -94,17 +99,20 @@ class _Timer:
 class Filters:
     """All plugins of one proxy."""
 
-    def __init__(self, bootstrap: Bootstrap, log: Log) -> None:
+    def __init__(self, bootstrap: Bootstrap, log: Log, clusters: Mapping[str, Cluster] | None = None) -> None:
         self.limits = bootstrap.limits
         self.logger = log["wasm"]
-        self.host = WasmHost(self.logger, bootstrap.node.as_dict())
+        names = [cluster.name for cluster in bootstrap.clusters]
+        self.host = WasmHost(self.logger, bootstrap.node.as_dict(), names)
         self.registry = VmRegistry(snapshots=self._snapshots(bootstrap.snapshots))
         self.slots: list[PluginSlot] = []
         self._modules: dict[bytes, Module] = {}
-        self.dispatcher = Dispatcher()
+        self.call_outs = CallOuts(clusters or {}, self._answered, self.logger)
+        self.dispatcher = Dispatcher(self.call_outs)
         self._lives: WeakKeyDictionary[Vm, _Life] = WeakKeyDictionary()
         self._timers: dict[Plugin, _Timer] = {}
-        self._retired: list[Plugin] = []  # replaced, with exchanges still in flight
+        # Replaced, and not over: since when nothing but its own calls (or its `proxy_done`) is waited for.
+        self._retired: dict[Plugin, float | None] = {}
         for listener in bootstrap.listeners:
             for chain in listener.filter_chains:
                 for filter in chain.http.http_filters:
@@ -131,6 +139,7 @@ class Filters:
         for timer in self._timers.values():
             timer.handle.cancel()
         self._timers.clear()
+        self.call_outs.close()
         for plugin in [*self._retired, *self.registry.plugins]:
             self._end(plugin)
         self._retired.clear()
@@ -164,6 +173,7 @@ class Filters:
         )
         if plugin.vm not in self._lives:
             self._lives[plugin.vm] = _Life(self._burst(plugin.vm))
+        self.dispatcher.drain(plugin.vm)  # guests may have begun calls while they were started
         return plugin
 
     def _refuse_runtime(self, config: WasmPlugin) -> None:
@@ -265,12 +275,15 @@ class Filters:
             life = self._lives.get(vm)
             if life is not None and self._is_due(vm, life):
                 self._replace(vm, life)
-        if self._retired:
-            over = [one for one in self._retired if not self.dispatcher.in_flight(one.vm)]
-            for plugin in over:
-                self._retired.remove(plugin)
-                self._end(plugin)
+        for plugin in list(self._retired):
+            if not self.dispatcher.in_flight(plugin.vm):
+                self._retire(plugin)
         self.watch_ticks()
+
+    def _answered(self, plugin: Plugin, callback: Callable[[], object]) -> None:
+        """Something came for a plugin from outside."""
+        self.dispatcher.enter(plugin, callback)
+        self.guest_ran()
 
     def _deliver(self) -> None:
         """Tell listeners of what was put into their queues."""
@@ -319,8 +332,27 @@ class Filters:
                 self.logger.error(f"plugin {slot.config.name}: no successor: {error}")
                 life.limit, life.streams = None, 0
                 continue
-            self._retired.append(slot.plugin)
+            self._retired[slot.plugin] = None
             slot.plugin = successor
+
+    def _retire(self, plugin: Plugin) -> None:
+        """End a replaced plugin that serves no exchange any more, when its calls have been answered and it
+        has nothing to finish; not later than `RETIREMENT` in any case."""
+        now = asyncio.get_running_loop().time()
+        since = self._retired[plugin]
+        overdue = since is not None and now - since >= RETIREMENT
+        waits = not plugin.failed and (plugin.awaiting_done or plugin.vm.calls.expected(plugin))
+        if overdue or not waits:
+            self._end(plugin)
+            waits = plugin.awaiting_done and not plugin.failed
+        if waits and not overdue:
+            if since is None:
+                self._retired[plugin] = now
+                asyncio.get_running_loop().call_later(RETIREMENT + 0.1, self.guest_ran)
+            return
+        del self._retired[plugin]
+        plugin.give_up_calls()
+        self.dispatcher.drain(plugin.vm)
 
     # --- ticks ----------------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ class Server:
         self.clusters: dict[str, Cluster] = {
             config.name: Cluster(config, parser, log["upstream"]) for config in bootstrap.clusters
         }
-        self.filters = Filters(bootstrap, log)
+        self.filters = Filters(bootstrap, log, self.clusters)
         self.listeners: list[Listener] = []
 
     @property
@@ -98,6 +98,7 @@ class Server:
             self.filters.watch_ticks()
             for cluster in self.clusters.values():
                 await cluster.start()
+            self.filters.call_outs.open()
             for listener in self.listeners:
                 await listener.accept()
                 self.log["main"].info(f"listener {listener.config.name}: listening on {listener.address}")
@@ -108,6 +109,7 @@ class Server:
     async def stop(self, drain_time: float = DRAIN_TIME) -> None:
         """Finish what runs, for `drain_time` seconds at most; then close everything."""
         await asyncio.gather(*(listener.drain(drain_time) for listener in self.listeners))
+        self.filters.call_outs.close()
         for cluster in self.clusters.values():
             await cluster.close()
         self.filters.close()

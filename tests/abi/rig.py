@@ -90,7 +90,7 @@ def _callbacks(version: AbiVersion) -> list[tuple[str, Callback]]:
 
 class _Host(MemoryHost):
     def __init__(self, rig: Rig, log_level: LogLevel) -> None:
-        super().__init__(log_level)
+        super().__init__(log_level, clusters=("svc", "other"))
         self.rig = rig
 
     def log(self, level: LogLevel, prefix: str, message: str) -> None:

@@ -17,6 +17,8 @@ from abi.hostcall import (
     OptionalBytes,
     OutBuffer,
     OutBytes,
+    OutId,
+    OutToken,
     OutU32,
     OutU64,
     proxy_call,
@@ -94,6 +96,39 @@ def test_slots_outside_memory(slots: tuple[int, int]) -> None:
         return b"xy"
 
     assert bound(answer, guest())(None, *slots) == Status.INVALID_MEMORY_ACCESS
+
+
+def test_slots_that_are_checked_before_the_call() -> None:
+    begun = []
+
+    @proxy_call
+    def token(vm: object, status: U32, text: Bytes) -> Status | OutToken:
+        begun.append(text)
+        return Status(status) if status else 4
+
+    @proxy_call
+    def number(vm: object, status: U32) -> Status | OutId:
+        begun.append(b"")
+        return Status(status) if status else 4
+
+    memory = guest()
+    memory.write_u32(100, 99)
+    for call in (bound(token, memory), bound(number, memory)):
+        rest = (10, 0) if call.__name__ == "token" else ()
+        for slot in (4093, 0xFFFFFFFF):
+            assert call(None, 0, *rest, slot) == Status.INVALID_MEMORY_ACCESS
+    assert bound(token, memory)(None, 0, 4000, 97, 100) == Status.INVALID_MEMORY_ACCESS
+    assert memory.read_u32(100) == 99  # what comes in is looked at first
+    assert not begun
+    assert bound(number, memory)(None, 2, 100) == 2
+    assert memory.read_u32(100) == 99
+    assert bound(number, memory)(None, 0, 100) == 0
+    assert memory.read_u32(100) == 4
+    assert bound(token, memory)(None, 2, 10, 0, 100) == 2
+    assert memory.read_u32(100) == 0
+    assert bound(token, memory)(None, 0, 10, 0, 100) == 0
+    assert memory.read_u32(100) == 4
+    assert len(begun) == 4
 
 
 def test_results_are_plain_integers() -> None:
