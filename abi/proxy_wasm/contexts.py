@@ -3,6 +3,7 @@
 Source: proxy-wasm specification 0.2.1, "Contexts" and "HTTP streams"; which map and which buffer is available
 in which phase is as measured on Envoy 1.40. A stream's maps and buffers are slots that a callback fills and
 that are emptied when the phase is over, so availability is nothing but "is there something in the slot".
+TCP connections have a context of their own (`tcp.py`).
 """
 
 from __future__ import annotations
@@ -98,7 +99,54 @@ class RootContext(Context):
         return super().buffer(buffer_type)
 
 
-class HttpContext(Context):
+class StreamContext(Context):
+    """What contexts of exchanges and of connections have in common: when they begin and how they end."""
+
+    __slots__ = ("_created", "_deleted", "info")
+
+    plugin: Plugin
+
+    def __init__(self, plugin: Plugin, info: StreamInfo | None = None) -> None:
+        super().__init__(plugin.vm, 0, plugin, plugin.stream_log_prefix)
+        self.info: StreamInfo = info if info is not None else StreamInfo()
+        self._created = self._deleted = False
+
+    def _begin(self) -> None:
+        """Before every callback: the VM must be alive, and the guest must know the context."""
+        if self._created:
+            if self._deleted:
+                raise RuntimeError(f"stream context {self.id} was deleted; no callback may follow")
+            return
+        self.vm.check_alive()
+        self._created = True
+        self.id = self.vm.new_context_id()
+        self.vm.contexts[self.id] = self
+        self.vm.run(self, "proxy_on_context_create", self.id, self.plugin.root.id)
+
+    def _over(self) -> None:
+        """Nothing can be read or changed any more."""
+
+    def on_done(self) -> Action:
+        """Before the end. A stream cannot delay it: what the guest returns does not matter."""
+        if self._created:
+            self._begin()
+            self._over()
+            self.vm.run(self, "proxy_on_done", self.id)
+        return Action.CONTINUE
+
+    def on_delete(self) -> Action:
+        """The last callback; afterwards the guest's id means nothing any more."""
+        if self._created and not self._deleted:
+            self._begin()
+            try:
+                self.vm.run(self, "proxy_on_delete", self.id)
+            finally:
+                self._deleted = True
+                self.vm.contexts.pop(self.id, None)
+        return Action.CONTINUE
+
+
+class HttpContext(StreamContext):
     """One HTTP exchange as one plugin sees it.
 
     The callbacks may be called in any order an exchange can have; each returns an `Action` and raises
@@ -110,28 +158,21 @@ class HttpContext(Context):
 
     __slots__ = (
         "_bodies",
-        "_created",
-        "_deleted",
         "_end_of_stream",
         "_maps",
         "_response_started",
         "in_log",
-        "info",
         "local_response",
     )
 
-    plugin: Plugin
-
     def __init__(self, plugin: Plugin, info: StreamInfo | None = None) -> None:
-        super().__init__(plugin.vm, 0, plugin, plugin.stream_log_prefix)
-        self.info: StreamInfo = info if info is not None else StreamInfo()
+        super().__init__(plugin, info)
         self.in_log = False
         self.local_response: LocalResponse | None = None
         self._maps: dict[int, HeaderMap] = {}
         self._bodies: dict[int, bytearray] = {}
         self._end_of_stream = False
         self._response_started = False
-        self._created = self._deleted = False
 
     # --- what host functions ask -------------------------------------------------------------------------
 
@@ -200,7 +241,7 @@ class HttpContext(Context):
         self._maps.pop(MapType.HTTP_RESPONSE_TRAILERS, None)
         self._bodies.pop(BufferType.HTTP_RESPONSE_BODY, None)
 
-    def _exchange_over(self) -> None:
+    def _over(self) -> None:
         self._maps.clear()
         self._bodies.clear()
 
@@ -236,7 +277,7 @@ class HttpContext(Context):
     def on_log(self) -> Action:
         """The exchange is over. Everything can be read once more, nothing changed."""
         self._begin()
-        self._exchange_over()
+        self._over()
         final = {
             MapType.HTTP_REQUEST_HEADERS: self.info.request_headers,
             MapType.HTTP_RESPONSE_HEADERS: self.info.response_headers,
@@ -250,37 +291,6 @@ class HttpContext(Context):
             self.in_log = False
             self._maps = {}
         return Action.CONTINUE
-
-    def on_done(self) -> Action:
-        """Before the end. A stream cannot delay it: what the guest returns does not matter."""
-        if self._created:
-            self._begin()
-            self._exchange_over()
-            self.vm.run(self, "proxy_on_done", self.id)
-        return Action.CONTINUE
-
-    def on_delete(self) -> Action:
-        """The last callback; afterwards the guest's id means nothing any more."""
-        if self._created and not self._deleted:
-            self._begin()
-            try:
-                self.vm.run(self, "proxy_on_delete", self.id)
-            finally:
-                self._deleted = True
-                self.vm.contexts.pop(self.id, None)
-        return Action.CONTINUE
-
-    def _begin(self) -> None:
-        """Before every callback: the VM must be alive, and the guest must know the context."""
-        if self._created:
-            if self._deleted:
-                raise RuntimeError(f"stream context {self.id} was deleted; no callback may follow")
-            return
-        self.vm.check_alive()
-        self._created = True
-        self.id = self.vm.new_context_id()
-        self.vm.contexts[self.id] = self
-        self.vm.run(self, "proxy_on_context_create", self.id, self.plugin.root.id)
 
     def _on_headers(self, name: str, slot: int, headers: HeaderMap, end_of_stream: bool) -> Action:
         self._begin()

@@ -17,7 +17,7 @@ from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.types import StreamType
 
 if TYPE_CHECKING:
-    from abi.proxy_wasm.contexts import HttpContext
+    from abi.proxy_wasm.contexts import HttpContext, StreamContext
     from abi.proxy_wasm.plugin import Plugin
 
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 class ContinueStream:
     """Resume a paused direction; nothing happens when it is not paused."""
 
-    context: HttpContext
+    context: StreamContext
     stream_type: StreamType
 
 
 @dataclass(frozen=True, slots=True)
 class CloseStream:
-    """End the exchange without a (further) response: the client sees its connection close."""
+    """End the exchange without a (further) response, or the connection: the client sees it close."""
 
-    context: HttpContext
+    context: StreamContext
     stream_type: StreamType
 
 

@@ -11,17 +11,24 @@ What guests want of the world outside of all exchanges goes to `CallOuts`, and t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
-from abi.proxy_wasm.contexts import HttpContext
-from abi.proxy_wasm.deferred import CallOut
+from abi.proxy_wasm.contexts import StreamContext
+from abi.proxy_wasm.deferred import CallOut, Deferred
 from abi.proxy_wasm.failures import PluginFailure
 from abi.proxy_wasm.plugin import Plugin
 from abi.proxy_wasm.vm import Vm
 
-if TYPE_CHECKING:
-    from pywasmproxy.sansio.wasm import WasmFilter
+
+class ContextOwner(Protocol):
+    """The filter that a guest's context belongs to."""
+
+    def absorb(self, effect: Deferred) -> None:
+        """Pass on what a guest asked for this exchange or connection."""
+
+    def vm_died(self) -> None:
+        """The guest died in other hands: what waits for it would wait forever."""
 
 
 class CallOuts(Protocol):
@@ -42,14 +49,14 @@ class Dispatcher:
 
     def __init__(self, call_outs: CallOuts | None = None) -> None:
         self.call_outs = call_outs
-        self._filters: dict[HttpContext, WasmFilter] = {}
+        self._filters: dict[StreamContext, ContextOwner] = {}
         self._died_at: WeakKeyDictionary[Vm, int] = WeakKeyDictionary()
 
-    def add(self, context: HttpContext, filter: WasmFilter) -> None:
+    def add(self, context: StreamContext, filter: ContextOwner) -> None:
         """A context of an exchange began to live."""
         self._filters[context] = filter
 
-    def remove(self, context: HttpContext) -> None:
+    def remove(self, context: StreamContext) -> None:
         """A context has ended."""
         self._filters.pop(context, None)
 

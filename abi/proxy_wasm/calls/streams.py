@@ -1,7 +1,7 @@
 """What a filter does to the exchange as a whole: continue, close, answer by itself, choose the route again.
 
-Source: proxy-wasm specification 0.2.1, "HTTP streams"; all of these take effect after the callback, in call
-order (`deferred.py`).
+Source: proxy-wasm specification 0.2.1, "HTTP streams" and "TCP streams"; all of these take effect after the
+callback, in call order (`deferred.py`).
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ def proxy_continue_response(vm: Vm) -> Status:
 
 @proxy_call
 def proxy_close_stream(vm: Vm, stream_type: U32) -> Status:
-    """End the exchange without a response (0, 1); the TCP kinds (2, 3) do nothing to an HTTP stream."""
+    """End the exchange without a response (0, 1), or the connection after what was sent is out (2, 3).
+
+    The kinds of the other protocol do nothing.
+    """
     if stream_type > StreamType.UPSTREAM:
         return Status.BAD_ARGUMENT
     vm.active.close_stream(StreamType(stream_type))
