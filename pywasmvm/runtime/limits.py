@@ -14,7 +14,7 @@ FREE = frozenset({"nop", "drop", "block", "loop", "unreachable", "return", "else
 QUANTUM = 20_000
 
 #: Bulk memory operations look at the clock after every piece of this many bytes.
-BULK_PIECE = 16 << 20
+BULK_PIECE = 4 << 20
 
 #: Locals and operands that all active frames of a store may hold together. Without it a guest whose frames
 #: are huge would fill the memory of the host long before its calls are too deep.

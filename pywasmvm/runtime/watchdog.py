@@ -1,7 +1,7 @@
 """Wall-clock deadlines at no cost for the code that is watched: one thread looks after all running stores.
 
 A store says with a serial number that a call from the host runs. The thread wakes a hundred times a second
-while anything runs, and raises the stop flag of a store whose call it has seen for too long; it measures from
+while anything runs, and tells a store whose call it has seen for too long (`Store.expire`); it measures from
 when it saw the call first, so it is late by two ticks at most and never early. When nothing has run for a
 while it sleeps until somebody calls again. Where no thread can be started, `watch` says so, and engines
 look at the clock themselves.

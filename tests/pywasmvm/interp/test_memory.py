@@ -238,7 +238,7 @@ def test_each_instance_drops_its_own_segments() -> None:
 
 
 def test_a_long_overlapping_copy_goes_through_in_pieces() -> None:
-    pages = 600  # more than two pieces of 16 MiB
+    pages = 150  # more than two pieces of 4 MiB
     exports = instance(
         BULK.replace('(memory (export "memory") 1)', f'(memory (export "memory") {pages})')
     ).exports

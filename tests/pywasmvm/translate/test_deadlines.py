@@ -65,6 +65,8 @@ TEXT = f"""(module (import "m" "tick" (func $tick)) (memory 16384)
       (memory.fill (i32.const 0) (i32.const 1) (select (i32.const 0x4000_0000) (i32.const 9) (local.get 0)))
       (br_if $o (local.get 0)))
     (i32.load8_u (i32.const 3)))
+  (func (export "around") (param i32) (result i32)
+    (call $tick) (loop $l (br_if $l (local.get 0))) (i32.const 9))
   (func (export "host") (param $n i32) (result i32) (local $i i32)
     (call $tick)
     (loop $l (br_if $l (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (local.get $n))))
@@ -288,6 +290,26 @@ def test_code_is_armed_while_its_call_is_late() -> None:
             instance.exports["host"](1_000)
         assert armed(instance) == []
     assert seen == [[instance.exports["host"].index]] * 2
+
+
+@monitored
+def test_what_is_outside_of_the_late_call_is_not_armed() -> None:
+    seen: list[list[int]] = []
+
+    def tick() -> None:
+        with pytest.raises(Exhaustion, match="deadline exceeded"):
+            inner.exports["host"](1_000)
+
+    def tock() -> None:
+        inner.store.expire(inner.store.serial)
+        seen.append(armed(outer))
+
+    outer, inner = made(tick=lambda: hooks[-1]()), made(tick=tock)
+    hooks: list[Callable[[], Any]] = [lambda: None]
+    assert outer.exports["host"](5) == 5
+    hooks.append(tick)
+    assert outer.exports["around"](0) == 9
+    assert seen == [[outer.exports["host"].index]]
 
 
 @monitored
