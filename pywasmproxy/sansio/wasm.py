@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from abi.proxy_wasm.contexts import HttpContext
+from abi.proxy_wasm.contexts import HttpContext, StreamContext
 from abi.proxy_wasm.deferred import ClearRouteCache, CloseStream, ContinueStream, Deferred, LocalResponse
 from abi.proxy_wasm.failures import PluginFailure, PluginStartError
 from abi.proxy_wasm.header_map import HeaderMap
@@ -23,10 +23,52 @@ from pywasmproxy.sansio.local_reply import WASM_FAILED, LocalReply, unblanked
 from pywasmproxy.sansio.native import NativeFilter
 
 
-class WasmFilter:
+class Guest:
+    """A stream's context in the hands of a chain: entered, its effects handed out, and its death noticed."""
+
+    __slots__ = ("_context", "_dead", "_dispatcher", "_known")
+
+    _context: StreamContext
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._dead = False
+        self._known = False  # to the dispatcher
+
+    def _run(self, callback: Callable[[], Action]) -> Action:
+        """Enter the guest, then hand out what it asked for."""
+        if self._dead:
+            return Action.CONTINUE
+        if not self._known:
+            self._known = True
+            self._dispatcher.add(self._context, self)
+        try:
+            action = callback()
+        except PluginFailure:
+            self._dispatcher.died(self._context.vm)
+            return self._fail()
+        self._dispatcher.drain(self._context.vm)
+        return action
+
+    def _fail(self) -> Action:
+        """The guest is dead: apply the policy to this stream; how its callback ends."""
+        raise NotImplementedError
+
+    def absorb(self, effect: Deferred) -> None:
+        """Pass on what a guest asked for this stream."""
+        raise NotImplementedError
+
+    def vm_died(self) -> None:
+        """The guest died in other hands."""
+        raise NotImplementedError
+
+
+class WasmFilter(Guest):
     """One exchange as one plugin sees it."""
 
-    __slots__ = ("_callbacks", "_context", "_dead", "_dispatcher", "_fail_open", "_known", "_saw_request")
+    __slots__ = ("_callbacks", "_fail_open", "_saw_request")
+
+    _context: HttpContext
 
     def __init__(
         self,
@@ -37,11 +79,9 @@ class WasmFilter:
         *,
         fail_open: bool = False,
     ) -> None:
-        self._context: HttpContext = plugin.http_stream(info)
-        self._dispatcher, self._callbacks = dispatcher, callbacks
-        self._fail_open = fail_open
-        self._dead = False
-        self._known = False  # to the dispatcher
+        super().__init__(dispatcher)
+        self._context = plugin.http_stream(info)
+        self._callbacks, self._fail_open = callbacks, fail_open
         self._saw_request = False  # a guest that did not see the request does not see the response, either
 
     # --- callbacks ----------------------------------------------------------------------------------------
@@ -86,21 +126,6 @@ class WasmFilter:
 
     def response_phase_over(self) -> None:
         self._context.response_phase_over()
-
-    def _run(self, callback: Callable[[], Action]) -> Action:
-        """Enter the guest, then hand out what it asked for."""
-        if self._dead:
-            return Action.CONTINUE
-        if not self._known:
-            self._known = True
-            self._dispatcher.add(self._context, self)
-        try:
-            action = callback()
-        except PluginFailure:
-            self._dispatcher.died(self._context.vm)
-            return self._fail()
-        self._dispatcher.drain(self._context.vm)
-        return action
 
     # --- what the dispatcher brings -----------------------------------------------------------------------
 
@@ -149,8 +174,8 @@ class FailedFilter(NativeFilter):
         return Action.STOP_ITERATION
 
 
-class WasmFilterFactory:
-    """Makes a plugin's filters, one per exchange: a member of `FilterChain.factories`.
+class GuestFactory:
+    """What the makers of a plugin's filters have in common: which plugin serves, and when it is made anew.
 
     `plugin` is the plugin, or gives the one for new exchanges each time it is called, so that a VM can be
     replaced while exchanges in flight finish on the old one. `restart` (for FAIL_RELOAD) makes a new plugin
@@ -175,15 +200,15 @@ class WasmFilterFactory:
         self._back_off = round(reload_after * 1e9)
         self._wait = self._back_off
 
-    def __call__(self, callbacks: FilterCallbacks, info: StreamInfo) -> HttpFilter | None:
+    def _current(self) -> Plugin:
+        """The plugin for a new stream; one that failed when there is no other (yet)."""
         plugin = self._plugin()
-        if plugin.failed:
-            plugin = self._reload(plugin)
-        if not plugin.failed:
-            return WasmFilter(plugin, self._dispatcher, callbacks, info, fail_open=self._fail_open)
-        if self._fail_open or self._policy is FailurePolicy.FAIL_OPEN:
-            return None
-        return FailedFilter(callbacks, info)
+        return self._reload(plugin) if plugin.failed else plugin
+
+    @property
+    def _left_out(self) -> bool:
+        """Whether a failed plugin is left out of new streams."""
+        return self._fail_open or self._policy is FailurePolicy.FAIL_OPEN
 
     def _reload(self, dead: Plugin) -> Plugin:
         """A new plugin in place of a dead one, if it is time and it starts; else the dead one."""
@@ -196,3 +221,13 @@ class WasmFilterFactory:
             return dead
         self._wait = self._back_off
         return self._plugin()
+
+
+class WasmFilterFactory(GuestFactory):
+    """Makes a plugin's filters, one per exchange: a member of `FilterChain.factories`."""
+
+    def __call__(self, callbacks: FilterCallbacks, info: StreamInfo) -> HttpFilter | None:
+        plugin = self._current()
+        if not plugin.failed:
+            return WasmFilter(plugin, self._dispatcher, callbacks, info, fail_open=self._fail_open)
+        return None if self._left_out else FailedFilter(callbacks, info)
