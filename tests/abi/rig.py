@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from abi.proxy_wasm.host import MemoryHost
 from abi.proxy_wasm.plugin import Plugin
@@ -100,30 +100,18 @@ class _Host(MemoryHost):
             super().log(level, prefix, message)
 
 
-class Rig:
-    """A plugin made of the rig module. Further arguments go to `Vm` and `Plugin`.
+class Hands:
+    """What a test does with the rig's module as it runs: hooks into callbacks, host functions called."""
 
-    `hooks` are needed for start-up callbacks, which run inside the constructor; later ones: `during`.
-    """
+    vm: Vm
+    version: AbiVersion
 
-    def __init__(
-        self,
-        version: AbiVersion = AbiVersion.V0_2_1,
-        hooks: Mapping[str, Callable[[Rig], object]] | None = None,
-        wasi: str = "wasi_snapshot_preview1",
-        log_level: LogLevel = LogLevel.TRACE,
-        **arguments: Any,
-    ) -> None:
-        self.hooks: dict[str, Callable[[], object]] = {n: partial(h, self) for n, h in (hooks or {}).items()}
+    def __init__(self) -> None:
+        self.hooks: dict[str, Callable[[], object]] = {}
         self.results: dict[str, Any] = {}
         self.called: list[str] = []
-        self.version = version
-        self.host = _Host(self, log_level)
-        for_vm = {name: arguments.pop(name) for name in VM_ARGUMENTS if name in arguments}
-        self.vm = Vm(wat(module_text(version, wasi)), host=self.host, **for_vm)
-        self.plugin = Plugin(self.vm, **arguments)
 
-    def during(self, callback: str, action: Callable[[], object]) -> Rig:
+    def during(self, callback: str, action: Callable[[], object]) -> Self:
         """What to do in a callback; its result is then in `results`."""
         self.hooks[callback] = action
         return self
@@ -173,3 +161,26 @@ class Rig:
         if all(word == POISON for word in words):
             return None
         return memory.read(*words) if out is BYTES else words[0]
+
+
+class Rig(Hands):
+    """A plugin made of the rig module. Further arguments go to `Vm` and `Plugin`.
+
+    `hooks` are needed for start-up callbacks, which run inside the constructor; later ones: `during`.
+    """
+
+    def __init__(
+        self,
+        version: AbiVersion = AbiVersion.V0_2_1,
+        hooks: Mapping[str, Callable[[Rig], object]] | None = None,
+        wasi: str = "wasi_snapshot_preview1",
+        log_level: LogLevel = LogLevel.TRACE,
+        **arguments: Any,
+    ) -> None:
+        super().__init__()
+        self.hooks |= {name: partial(hook, self) for name, hook in (hooks or {}).items()}
+        self.version = version
+        self.host = _Host(self, log_level)
+        for_vm = {name: arguments.pop(name) for name in VM_ARGUMENTS if name in arguments}
+        self.vm = Vm(wat(module_text(version, wasi)), host=self.host, **for_vm)
+        self.plugin = Plugin(self.vm, **arguments)
