@@ -187,3 +187,13 @@ def test_guests_do_not_catch_it() -> None:
     ticks.append(1)
     with pytest.raises(Exhaustion, match="deadline exceeded"):
         instance.exports["f"]()
+
+
+def test_between_calls_nothing_is_late() -> None:
+    store = Store(LIMITS, engine="translate")
+    module = Module('(module (memory (export "memory") 1) (func (export "f")))')
+    exports = Instance(module, store=store).exports
+    exports["f"]()
+    store.expire(store.serial)
+    exports["memory"].fill(0, 7, 10)
+    assert exports["memory"].read(9, 1) == b"\7"
