@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--component-log-level",
         default="",
         metavar="NAME:LEVEL,...",
-        help="levels of single components: main, config, http, upstream, router, wasm, admin",
+        help="levels of single components: main, config, http, filter (TCP), upstream, router, wasm, admin",
     )
     parser.add_argument(
         "--check", action="store_true", help="load the configuration, start its filters once, and end"

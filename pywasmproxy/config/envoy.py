@@ -167,6 +167,9 @@ def _resources(cursor: Cursor | None, dynamic: bool) -> tuple[tuple[Listener, ..
         for name, place in cursor.context.cluster_references:
             if name not in names:
                 place.fail(f"unknown cluster {name!r}", suggest(name, names))
+        for name, place in cursor.context.tcp_cluster_references:
+            if name not in names:
+                place.warn(f"unknown cluster {name!r}: connections are closed")
     return listeners, clusters
 
 

@@ -16,9 +16,13 @@ from pywasmproxy.config.model import (
     FilterChain,
     HttpConnectionManager,
     Listener,
+    TcpProxy,
     TrafficDirection,
+    WasmFilter,
 )
+from pywasmproxy.config.plugins import wasm_filter
 from pywasmproxy.config.schema import UINT32, Cursor, Message, anything, boolean, enum, later, repeated, text
+from pywasmproxy.config.tcp_proxy import tcp_proxy
 
 FILTER = Message(
     "envoy.config.listener.v3.Filter",
@@ -70,6 +74,8 @@ _NETWORK_FILTERS = (
 )
 KNOWN_NETWORK_FILTERS = tuple(_NETWORK_FILTERS.split())
 _MANAGER = "http_connection_manager"
+_OURS = {_MANAGER: ".HttpConnectionManager", "tcp_proxy": ".TcpProxy", "wasm": ".Wasm"}
+_HTTP, _TCP = "HTTP connection manager", "TCP proxy"
 _NAMED = {
     **{f"envoy.filters.network.{name}": name for name in KNOWN_NETWORK_FILTERS},
     **{f"envoy.{name}": name for name in KNOWN_NETWORK_FILTERS},
@@ -82,15 +88,16 @@ def _kind(message: str | None, name: str) -> str | None:
     if message is None:
         return _NAMED.get(name)
     found = _TYPED.fullmatch(message)
-    if found is None or (found[1] == _MANAGER and not message.endswith(".HttpConnectionManager")):
+    if found is None or not message.endswith(_OURS.get(found[1], "")):
         return None
     return found[1] if found[1] in KNOWN_NETWORK_FILTERS else None
 
 
 def _chain(cursor: Cursor) -> FilterChain | None:
-    """A filter chain, or None if it has no HTTP connection manager."""
+    """A filter chain, or None if it has neither an HTTP connection manager nor a TCP proxy."""
     values = FILTER_CHAIN.read(cursor)
-    manager: HttpConnectionManager | None = None
+    end: HttpConnectionManager | TcpProxy | None = None
+    wasm: list[tuple[Cursor, WasmFilter]] = []
     place: Cursor
     for place in values.get("filters", ()):
         found = FILTER.read(place)
@@ -100,18 +107,25 @@ def _chain(cursor: Cursor) -> FilterChain | None:
         kind = _kind(message, found["name"])
         if kind is None:
             what = f"type {message!r}" if message else repr(found["name"])
-            known = [f"envoy.extensions.filters.network.{_MANAGER}.v3.HttpConnectionManager"]
+            known = [f"envoy.extensions.filters.network.{short}.v3{name}" for short, name in _OURS.items()]
             guess = suggest(message, known) if message else suggest(found["name"], _NAMED)
             place.fail(f"unknown network filter {what}", guess)
-        if manager is not None:
-            place.fail("nothing may follow the HTTP connection manager")
-        if kind == _MANAGER:
+        if end is not None:
+            place.fail(f"nothing may follow the {_TCP if isinstance(end, TcpProxy) else _HTTP}")
+        if kind == "wasm":
+            wasm.append((place, WasmFilter(found["name"], wasm_filter(fields, place))))
+        elif kind in _OURS:
             if fields is None:
-                place.fail("the HTTP connection manager has no configuration")
-            manager = connection_manager(fields)
+                place.fail(f"the {_HTTP if kind == _MANAGER else _TCP} has no configuration")
+            end = connection_manager(fields) if kind == _MANAGER else tcp_proxy(fields)
         else:
             place.warn(f"network filter {kind!r} is not supported: it is left out")
-    return None if manager is None else FilterChain(manager, values.get("name", ""))
+    name = values.get("name", "")
+    if isinstance(end, TcpProxy):
+        return FilterChain(None, name, end, tuple(filter for _, filter in wasm))
+    for place, _ in wasm:
+        place.warn("network filter 'wasm' is only supported before a TCP proxy: it is left out")
+    return None if end is None else FilterChain(end, name)
 
 
 def listener(cursor: Cursor) -> Listener | None:
@@ -140,7 +154,7 @@ def listener(cursor: Cursor) -> Listener | None:
     if not chains:
         cursor.fail("no filter chains specified")
     if chains[0] is None:
-        cursor.warn(f"HTTP is all this proxy serves: {_NOT_STARTED}")
+        cursor.warn(f"there is neither an HTTP connection manager nor a TCP proxy: {_NOT_STARTED}")
         return None
     return Listener(
         name=values.get("name") or str(where),

@@ -133,7 +133,7 @@ class WasmPlugin:
 
 @dataclass(frozen=True, slots=True)
 class WasmFilter:
-    """An HTTP filter that runs a wasm plugin. `name` is the filter's free-text name in the chain."""
+    """An HTTP or network filter that runs a wasm plugin. `name` is its free-text name in the chain."""
 
     name: str
     plugin: WasmPlugin
@@ -297,11 +297,32 @@ class HttpConnectionManager:
 
 
 @dataclass(frozen=True, slots=True)
-class FilterChain:
-    """What happens to a listener's connections."""
+class TcpProxy:
+    """How a listener's connections go on to an upstream as they are."""
 
-    http: HttpConnectionManager
+    stat_prefix: str
+    clusters: tuple[tuple[str, int], ...]
+    """Names and weights (above zero); each connection takes one of them at random."""
+    idle_timeout: float | None = CONNECTION_IDLE_TIMEOUT
+    """Seconds without a byte in either direction."""
+    max_connect_attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FilterChain:
+    """What happens to a listener's connections: HTTP (`http`), or bytes as they come (`tcp`)."""
+
+    http: HttpConnectionManager | None
     name: str = ""
+    tcp: TcpProxy | None = None
+    network_filters: tuple[WasmFilter, ...] = ()
+    """Before the TCP proxy, in the order of the client's bytes."""
+
+    @property
+    def plugins(self) -> tuple[WasmPlugin, ...]:
+        """The wasm plugins of the chain, in the order of its filters."""
+        filters = self.network_filters if self.http is None else self.http.http_filters
+        return tuple(one.plugin for one in filters if isinstance(one, WasmFilter))
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,8 +338,16 @@ class Listener:
 
     @property
     def http(self) -> HttpConnectionManager:
-        """The connection manager of the chain that is used."""
-        return self.filter_chains[0].http
+        """The connection manager of the chain that is used. ValueError when it has none (`tcp`)."""
+        manager = self.filter_chains[0].http
+        if manager is None:
+            raise ValueError(f"listener {self.name} does not speak HTTP")
+        return manager
+
+    @property
+    def tcp(self) -> TcpProxy | None:
+        """The TCP proxy of the chain that is used; None when it speaks HTTP."""
+        return self.filter_chains[0].tcp
 
 
 # --- clusters -------------------------------------------------------------------------------------------

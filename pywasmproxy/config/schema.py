@@ -33,6 +33,8 @@ class Context:
     """Whether a Struct configuration reaches the guest as protobuf bytes instead of JSON text."""
     warnings: list[ConfigWarning] = field(default_factory=list)
     cluster_references: list[tuple[str, Cursor]] = field(default_factory=list)
+    tcp_cluster_references: list[tuple[str, Cursor]] = field(default_factory=list)
+    """Of TCP proxies, which may name clusters that do not exist: Envoy only closes their connections."""
     files: dict[str, bytes] = field(default_factory=dict)
 
     def read_file(self, name: str, cursor: Cursor) -> bytes:

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import traceback
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from abi.proxy_wasm.failures import LOAD_FAILED, PluginFailure, PluginStartError, load_failed_lines, vm_failed
@@ -24,15 +25,16 @@ from pywasmproxy.config.model import (
     SNAPSHOTS_IN_MEMORY,
     SNAPSHOTS_OFF,
     Bootstrap,
-    WasmFilter,
+    TcpProxy,
     WasmPlugin,
 )
 from pywasmproxy.config.model import Listener as ListenerConfig
 from pywasmproxy.sansio.chain import FilterChain
 from pywasmproxy.sansio.dispatcher import Dispatcher
-from pywasmproxy.sansio.filter import FilterFactory
 from pywasmproxy.sansio.stream import HttpStream
-from pywasmproxy.sansio.wasm import WasmFilterFactory
+from pywasmproxy.sansio.tcp import TcpChain
+from pywasmproxy.sansio.tcp_filter import WasmTcpFilterFactory
+from pywasmproxy.sansio.wasm import GuestFactory, WasmFilterFactory
 from pywasmproxy.server.callouts import CallOuts
 from pywasmproxy.server.exchange import StreamFactory
 from pywasmproxy.server.log import Log, WasmHost
@@ -49,6 +51,8 @@ LAZY_SIZE = 1 << 20
 """Bytes of code above which functions are validated before their first run instead of all at the start."""
 
 PAGE = 65536
+
+_Factory = TypeVar("_Factory", bound=GuestFactory)
 
 RETIREMENT = 60.0
 """Seconds that a replaced plugin may go on waiting for answers to its calls, or for its own `proxy_done`."""
@@ -115,9 +119,9 @@ class Filters:
         self._retired: dict[Plugin, float | None] = {}
         for listener in bootstrap.listeners:
             for chain in listener.filter_chains:
-                for filter in chain.http.http_filters:
-                    if isinstance(filter, WasmFilter) and self._slot(filter.plugin) is None:
-                        self.slots.append(PluginSlot(filter.plugin))
+                for plugin in chain.plugins:
+                    if self._slot(plugin) is None:
+                        self.slots.append(PluginSlot(plugin))
 
     def _snapshots(self, where: str) -> Snapshots | None:
         if where == SNAPSHOTS_OFF:
@@ -220,14 +224,18 @@ class Filters:
         """Bytes of linear memory of all VMs."""
         return sum(memory_size(vm) for vm in self.vms)
 
+    def tcp_chain(self, listener: ListenerConfig, proxy: TcpProxy) -> TcpChain:
+        """What opens the core's side of a TCP listener's connections."""
+        return TcpChain(
+            self._factories(listener, WasmTcpFilterFactory),
+            proxy,
+            buffer_limit=listener.buffer_limit,
+            surroundings=self.host,
+        )
+
     def chain(self, listener: ListenerConfig) -> StreamFactory:
         """What opens the core's side of a listener's exchanges."""
-        factories: list[FilterFactory] = []
-        for filter in listener.http.http_filters:
-            if isinstance(filter, WasmFilter):
-                slot = self._slot(filter.plugin)
-                if slot is not None:
-                    factories.append(self._factory(slot))
+        factories = self._factories(listener, WasmFilterFactory)
         chain = FilterChain(
             factories, http=listener.http, buffer_limit=listener.buffer_limit, surroundings=self.host
         )
@@ -240,7 +248,12 @@ class Filters:
     def _slot(self, config: WasmPlugin) -> PluginSlot | None:
         return next((slot for slot in self.slots if slot.config == config), None)
 
-    def _factory(self, slot: PluginSlot) -> FilterFactory:
+    def _factories(self, listener: ListenerConfig, kind: type[_Factory]) -> list[_Factory]:
+        """The makers of the filters of the chain that a listener uses."""
+        slots = [self._slot(plugin) for plugin in listener.filter_chains[0].plugins]
+        return [self._factory(slot, kind) for slot in slots if slot is not None]
+
+    def _factory(self, slot: PluginSlot, kind: type[_Factory]) -> _Factory:
         config = slot.config
 
         def plugin_for_exchange() -> Plugin:
@@ -253,7 +266,7 @@ class Filters:
         def restart() -> None:
             slot.plugin = self._make(config)
 
-        return WasmFilterFactory(
+        return kind(
             plugin_for_exchange,
             self.dispatcher,
             policy=config.failure_policy,

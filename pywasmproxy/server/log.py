@@ -28,7 +28,7 @@ LEVEL_NAMES: dict[str, LogLevel] = {
 _SHOWN = {level: name for name, level in reversed(LEVEL_NAMES.items())}
 _SHOWN[LogLevel.WARN] = "warning"
 
-COMPONENTS = ("main", "config", "http", "upstream", "router", "wasm", "admin")
+COMPONENTS = ("main", "config", "http", "filter", "upstream", "router", "wasm", "admin")
 """Components with a level of their own."""
 
 

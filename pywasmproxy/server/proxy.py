@@ -16,10 +16,13 @@ from typing import Any
 
 from pywasmproxy.config import ConfigError, load, load_file
 from pywasmproxy.config.model import Address, Bootstrap
+from pywasmproxy.config.model import Listener as ListenerConfig
 from pywasmproxy.server.codec import HeadParser, head_parser
 from pywasmproxy.server.filters import Filters, StartError
 from pywasmproxy.server.listener import Listener
 from pywasmproxy.server.log import Log
+from pywasmproxy.server.port import Port
+from pywasmproxy.server.tcp import TcpListener
 from pywasmproxy.server.upstream import Cluster
 
 __all__ = ["ConfigError", "Proxy", "Server", "StartError"]
@@ -48,7 +51,7 @@ class Server:
             config.name: Cluster(config, parser, log["upstream"]) for config in bootstrap.clusters
         }
         self.filters = Filters(bootstrap, log, self.clusters)
-        self.listeners: list[Listener] = []
+        self.listeners: list[Port[Any]] = []
 
     @property
     def addresses(self) -> dict[str, Address]:
@@ -62,8 +65,8 @@ class Server:
 
     @property
     def streams(self) -> int:
-        """Exchanges that are not over."""
-        return sum(len(listener.exchanges) for listener in self.listeners)
+        """Exchanges, and TCP connections, that are not over."""
+        return sum(len(listener.streams) for listener in self.listeners)
 
     @property
     def connections(self) -> int:
@@ -72,18 +75,7 @@ class Server:
 
     async def start(self) -> None:
         """Bind every port, start every plugin, resolve every name, then accept. OSError, StartError."""
-        for config in self.bootstrap.listeners:
-            self.listeners.append(
-                Listener(
-                    config,
-                    self.parser,
-                    self.log,
-                    self.clusters,
-                    self.filters.chain(config),
-                    self.filters.guest_ran,
-                    self.bootstrap.node.as_dict(),
-                )
-            )
+        self.listeners = [self._listener(config) for config in self.bootstrap.listeners]
         try:
             for listener in self.listeners:
                 try:
@@ -106,6 +98,21 @@ class Server:
             await self.stop(0)
             raise
 
+    def _listener(self, config: ListenerConfig) -> Port[Any]:
+        node, filters = self.bootstrap.node.as_dict(), self.filters
+        if config.tcp is not None:
+            chain = filters.tcp_chain(config, config.tcp)
+            return TcpListener(config, self.log["filter"], self.clusters, chain, filters.guest_ran, node)
+        return Listener(
+            config,
+            self.parser,
+            self.log,
+            self.clusters,
+            filters.chain(config),
+            filters.guest_ran,
+            node,
+        )
+
     async def stop(self, drain_time: float = DRAIN_TIME) -> None:
         """Finish what runs, for `drain_time` seconds at most; then close everything."""
         await asyncio.gather(*(listener.drain(drain_time) for listener in self.listeners))
@@ -116,7 +123,7 @@ class Server:
 
     def status(self) -> str:
         """One line about memory, connections and streams."""
-        upstream = sum(len(cluster.connections) for cluster in self.clusters.values())
+        upstream = sum(len(one.connections) + one.tcp_connections for one in self.clusters.values())
         vms = self.filters.vms
         return (
             f"status: rss={_rss()} guest_memory={self.filters.guest_memory} vms={len(vms)} "

@@ -405,6 +405,7 @@ class Cluster:
         self.hosts = HostSet(config, logger)
         self.connections: set[UpstreamConnection] = set()
         self.connecting = 0
+        self.tcp_connections = 0  # of TCP listeners, which keep them to themselves
         self._idle: dict[Address, list[UpstreamConnection]] = {}
         self._waiting: deque[tuple[UpstreamRequest, bool]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -432,6 +433,11 @@ class Cluster:
         """Connections in the pool."""
         return sum(map(len, self._idle.values()))
 
+    @property
+    def full(self) -> bool:
+        """Whether there are as many connections as there may be."""
+        return len(self.connections) + self.connecting + self.tcp_connections >= MAX_CONNECTIONS
+
     def acquire(self, request: UpstreamRequest, *, fresh: bool) -> None:
         """Find a connection for a request; `fresh` forbids a pooled one."""
         host = self.hosts.pick()
@@ -445,7 +451,7 @@ class Cluster:
                 connection.reused = True
                 connection.attach(request)
                 return
-        if len(self.connections) + self.connecting >= MAX_CONNECTIONS:
+        if self.full:
             if len(self._waiting) >= MAX_PENDING:
                 self._fail_soon(request, UpstreamFailure.OVERFLOW, "overflow")
             else:

@@ -33,6 +33,11 @@ class Case:
         return bool(self.data.get("listener") == "tcp")
 
     @property
+    def is_script(self) -> bool:
+        """Whether its connections are scripted on both ends (`tcp.py`) instead of carrying HTTP."""
+        return any("steps" in request for request in self.requests)
+
+    @property
     def requests(self) -> list[dict[str, Any]]:
         return list(self.data["requests"])
 

@@ -89,15 +89,22 @@ class RunningProxy:
         proxy._reader = asyncio.create_task(proxy._read())
         return proxy
 
-    async def wait_until_listening(self, port: int) -> bool:
-        """True once the listener accepts (that connection is closed unused); False when the process ended."""
+    async def wait_until_listening(self, port: int, probe: bool = True) -> bool:
+        """True once the listener accepts (that connection is closed unused); False when the process ended.
+
+        Without `probe` it is the log that says so, and no connection is made.
+        """
         limit = START_LIMIT * self.patience
         give_up = time.monotonic() + limit
         while time.monotonic() < give_up:
-            with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.close()
-                self.serving = True
+            if not probe:
+                self.serving = any("starting main dispatch loop" in line for line in self.tail)
+            else:
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.close()
+                    self.serving = True
+            if self.serving:
                 return True
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self.process.wait()), 0.02)

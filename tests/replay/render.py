@@ -87,7 +87,7 @@ def _tcp_chain(case: Case, filters: Path) -> list[dict[str, Any]]:
         }
         for one in case.data["filters"]
     ]
-    tail = {"@type": TCP_PROXY, "stat_prefix": "tcp", "cluster": "svc"}
+    tail = {"@type": TCP_PROXY, "stat_prefix": "tcp", "cluster": "svc", **case.data.get("tcp_proxy", {})}
     return [*wasm, {"name": "envoy.filters.network.tcp_proxy", "typed_config": tail}]
 
 

@@ -23,7 +23,7 @@ from typing import Any
 if __package__ in (None, ""):  # started as a script: make `tests` importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.replay import cases, client, compare, modules, proxy, render
+from tests.replay import cases, client, compare, modules, proxy, render, tcp
 from tests.replay.upstream import Upstream
 
 GAP_PATIENCE = 0.15  # a case that is known to fail mostly does so by waiting in vain
@@ -60,7 +60,10 @@ async def run_case(
     expect = case.expected(command.is_envoy)
     with tempfile.TemporaryDirectory() as folder, socket.socket() as dead:
         dead.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused, nobody takes the port
-        async with Upstream(case.data.get("upstream", {})) as upstream:
+        far: Upstream | tcp.Upstream = (
+            tcp.Upstream() if case.is_script else Upstream(case.data.get("upstream", {}))
+        )
+        async with far as upstream:
             ports = {
                 "listener": proxy.free_port(),
                 "upstream": upstream.port,
@@ -72,7 +75,7 @@ async def run_case(
             running = await proxy.RunningProxy.start(command, config, level, Path(folder), patience)
             upstream.pause = running.pause
             try:
-                seen = await _observe(case, expect, running, ports["listener"])
+                seen = await _observe(case, expect, running, ports["listener"], upstream)
             finally:
                 exit_status = await running.stop()
             seen.upstream_requests = upstream.requests
@@ -83,10 +86,14 @@ async def run_case(
 
 
 async def _observe(
-    case: cases.Case, expect: dict[str, Any], running: proxy.RunningProxy, port: int
+    case: cases.Case,
+    expect: dict[str, Any],
+    running: proxy.RunningProxy,
+    port: int,
+    upstream: Upstream | tcp.Upstream,
 ) -> compare.Seen:
     seen = compare.Seen()
-    seen.started = await running.wait_until_listening(port)
+    seen.started = await running.wait_until_listening(port, probe=not case.is_script)
     known = len(expect.get("startup_log", [])) if seen.started and case.compare_logs else None
     first = await running.guest_lines(0, known)
     seen.startup_log = [record.golden for record in first]
@@ -97,7 +104,10 @@ async def _observe(
     wanted = expect.get("request_logs", [])
     for index, request in enumerate(case.requests):
         await asyncio.sleep(request.get("sleep", 0))
-        response = await client.exchange(request, port, running.pause, running.patience)
+        if isinstance(upstream, tcp.Upstream):
+            response = await tcp.connection(request["steps"], port, upstream, running.pause)
+        else:
+            response = await client.exchange(request, port, running.pause, running.patience)
         seen.responses.append(response)
         count = len(wanted[index]) if case.compare_logs and index < len(wanted) else None
         lines = await running.guest_lines(position, count)

@@ -56,13 +56,10 @@ def test_every_golden_case_loads(case: cases.Case, tmp_path: Path) -> None:
         (tmp_path / f"{one['wasm']}.wasm").write_bytes(b"")
     text = render.render(case, tmp_path, {"listener": 1, "upstream": 2, "dead": 3})
     found = load(text, case.name, environ={})
-    if case.is_tcp:
-        assert found.listeners == ()
-        assert found.warnings
-    else:
-        wasm = [one for one in found.listeners[0].http.http_filters if isinstance(one, WasmFilter)]
-        assert [one.plugin.name for one in wasm] == [one.get("name", "") for one in case.data["filters"]]
-        assert not [warning for warning in found.warnings if "http_filters" not in warning.path]
+    [chain] = found.listeners[0].filter_chains
+    assert (chain.tcp is not None) is case.is_tcp
+    assert [one.name for one in chain.plugins] == [one.get("name", "") for one in case.data["filters"]]
+    assert not [warning for warning in found.warnings if "http_filters" not in warning.path]
 
 
 def test_json_is_read_as_well() -> None:

@@ -111,21 +111,21 @@ def test_listeners_that_are_not_started(part: dict[str, str], path: str, message
     assert warnings(**part) == [(path, message)]
 
 
-def test_a_tcp_listener_is_not_started() -> None:
+def test_a_listener_without_http_or_a_tcp_proxy_is_not_started() -> None:
     tcp = (
         "- {name: tcp, address: {socket_address: {address: 127.0.0.1, port_value: 1}}, filter_chains: "
-        "[{filters: [{name: envoy.filters.network.tcp_proxy, typed_config: {'@type': "
-        "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy}}]}]}"
+        "[{filters: [{name: envoy.filters.network.echo, typed_config: {'@type': "
+        "type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo}}]}]}"
     )
     assert [listener.name for listener in read(more=tcp).listeners] == ["listener_0"]
     assert warnings(more=tcp) == [
         (
             "static_resources.listeners[1].filter_chains[0].filters[0]",
-            "network filter 'tcp_proxy' is not supported: it is left out",
+            "network filter 'echo' is not supported: it is left out",
         ),
         (
             "static_resources.listeners[1]",
-            "HTTP is all this proxy serves: the listener is not started",
+            "there is neither an HTTP connection manager nor a TCP proxy: the listener is not started",
         ),
     ]
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from pywasmproxy.server import downstream
+from pywasmproxy.server.listener import Listener
 from tests.pywasmproxy.server.support import (
     Client,
     Lines,
@@ -492,6 +493,7 @@ async def test_a_fault_of_ours_costs_one_connection(monkeypatch: pytest.MonkeyPa
         proxy(bootstrap(listener(), clusters=cluster(up.port)), log=lines.log()) as server,
     ):
         listening = server.listeners[0]
+        assert isinstance(listening, Listener)
         original = listening.open_stream
 
         class Broken:

@@ -1,0 +1,127 @@
+"""`Port`: a listening socket and its connections, whatever they speak. asyncio.
+
+Counts connections and streams (a test for leaks is a comparison with zero), and drains: no new connections,
+what runs is finished, what is left after that is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sized
+from typing import Any, Generic, Protocol, TypeVar
+
+from pywasmproxy.config.model import Address
+from pywasmproxy.config.model import Listener as ListenerConfig
+from pywasmproxy.server.log import Logger
+from pywasmproxy.server.upstream import Cluster
+
+BACKLOG = 1024
+"""Connections the kernel may keep waiting for us."""
+
+
+class ClientConnection(Protocol):
+    """A connection as its port sees it."""
+
+    id: int
+    remote: str
+
+    def drain(self) -> None:
+        """The port shuts down: end as soon as what runs is finished."""
+
+    def abort(self) -> None:
+        """End now."""
+
+
+_Connection = TypeVar("_Connection", bound=ClientConnection)
+
+
+class Port(ABC, Generic[_Connection]):
+    """A port and its connections."""
+
+    def __init__(
+        self,
+        config: ListenerConfig,
+        logger: Logger,
+        clusters: Mapping[str, Cluster],
+        guest_ran: Callable[[], None],
+        node: Mapping[str, object],
+    ) -> None:
+        self.config = config
+        self.logger = logger
+        self.clusters = clusters
+        self.guest_ran = guest_ran
+        self.node = dict(node)
+        self.connections: set[_Connection] = set()
+        self.address: Address | None = None
+        self.draining = False
+        self._server: asyncio.Server | None = None
+        self._next_id = 0  # as Envoy counts; filters read it
+        self._empty: asyncio.Event = asyncio.Event()
+
+    @property
+    @abstractmethod
+    def streams(self) -> Sized:
+        """What the core works on: exchanges, or connections whose filters have not ended."""
+
+    @abstractmethod
+    def _accepted(self) -> Any:
+        """A new connection's protocol for asyncio."""
+
+    async def bind(self) -> Address:
+        """Take the port; nothing is accepted before `accept`. OSError."""
+        loop = asyncio.get_running_loop()
+        where = self.config.address
+        self._server = await loop.create_server(
+            self._accepted,
+            where.host,
+            where.port,
+            backlog=BACKLOG,
+            start_serving=False,
+            reuse_address=True,
+        )
+        name = self._server.sockets[0].getsockname()
+        self.address = Address(name[0], name[1])
+        return self.address
+
+    async def accept(self) -> None:
+        """Begin to accept connections."""
+        if self._server is not None:
+            await self._server.start_serving()
+
+    def opened(self, connection: _Connection) -> None:
+        """A client connected."""
+        connection.id = self._next_id
+        self._next_id += 1
+        self.connections.add(connection)
+        self.logger.debug(f"[C{connection.id}] new connection from {connection.remote}")
+
+    def closed(self, connection: _Connection) -> None:
+        """A client's connection is gone."""
+        self.connections.discard(connection)
+        self.logger.debug(f"[C{connection.id}] connection closed")
+        if not self.connections:
+            self._empty.set()
+
+    async def drain(self, timeout: float) -> None:
+        """Stop accepting, finish what runs, then close what is left after `timeout` seconds."""
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self.connections):
+            connection.drain()
+        if self.connections:
+            self._empty.clear()
+            try:
+                await asyncio.wait_for(self._empty.wait(), timeout)
+            except TimeoutError:
+                self.logger.warning(
+                    f"listener {self.config.name}: {len(self.connections)} connections cut off"
+                )
+        for connection in list(self.connections):
+            connection.abort()
+        self._empty.clear()
+        if self.connections:  # each reports its end from the loop
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), 1)
