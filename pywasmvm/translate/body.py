@@ -309,16 +309,16 @@ class Body:
                 unaligned.setdefault((1 << bits) - 1, []).append(f"l{local}")
                 facts[local] = (lo, hi, bits)
                 self.local(local)
-        both = "|".join(wide)
-        if wide:
-            # The same locals are asked for both most of the time.
-            again = len(wide) > 1 and any(names == wide for names in unaligned.values())
-            tests.append(f"(w:={both})<{SMALL}" if again else f"{both}<{SMALL}")
         for mask, names in unaligned.items():
-            if len(wide) > 1 and names == wide:
-                tests.append(f"not w&{mask}")
-                continue
-            tests.append(f"not {names[0]}&{mask}" if len(names) == 1 else f"not ({'|'.join(names)})&{mask}")
+            forbidden = mask
+            if names == wide:  # most often it is the same locals: one mask of all bits that must not be set
+                forbidden, wide = mask - SMALL, []
+            tests.append(
+                f"not {names[0]}&{forbidden}" if len(names) == 1 else f"not ({'|'.join(names)})&{forbidden}"
+            )
+        if wide:
+            # The least number that is not small has two digits inside of Python, this one has one.
+            tests.append(f"{'|'.join(wide)}<={SMALL - 1}")
         for local in guard.positive:
             lo, hi, align = facts.get(local) or self.fact(local)
             if lo == 0:
@@ -335,7 +335,9 @@ class Body:
             self.local(end)
         for local in (*guard.small, *(x for counter, end, _ in guard.meets for x in (counter, end))):
             self.local(local)
-        node.test = _test(" and ".join(tests), f"not({' and '.join(tests)})") if tests else constant(1)
+        opposite = tests[0].removeprefix("not ") if len(tests) == 1 and tests[0].startswith("not ") else ""
+        every = " and ".join(tests)
+        node.test = _test(every, opposite or f"not({every})") if tests else constant(1)
         fast, slow = node.edges
         self._state(fast, self.stack, facts)
         self._state(slow, self.stack, self.facts)

@@ -68,6 +68,10 @@ class Expr:
     parts: tuple[Expr, Expr] | None = None
     #: (number, expression) where this is the number less the expression.
     rest: tuple[int, Expr] | None = None
+    #: What this is all bits but the lowest of, and how many those are.
+    high: tuple[Expr, int] | None = None
+    #: What this is the complement of, bit by bit.
+    complement: Expr | None = None
     #: Of what was read from memory: the place it was read from (`places.py`).
     loaded: Place | None = None
     #: Of an f64: what its NaNs may be, see `floats.py`.

@@ -104,7 +104,7 @@ def conditions(trips: Trips, memory: str, small: set[int], *, bounded: bool) -> 
         *(locals_of(store.address) for store in trips.stores),
         *(locals_of(x) for test in trips.tests for x in (test.left, test.right)),
     )
-    asked += [f"l{local}<{_SMALL}" for local in sorted(counting - small)]
+    asked += [f"l{local}<={_SMALL - 1}" for local in sorted(counting - small)]
     accesses: list[Load | Store] = [*trips.loads, *trips.stores]
     for access in accesses:
         asked += _inside(trips, access, memory, strict=bounded)

@@ -24,6 +24,7 @@ from pywasmvm.translate.expr import (
     SHIFT,
     TERNARY,
     TRAPS,
+    UNARY,
     XOR,
     Expr,
     binary,
@@ -90,12 +91,17 @@ def canonical(e: Expr, bits: int, body: Body) -> Expr:
     base, offset = e.base, e.offset
     simple = base is not None and base.is_name and base.lo >= 0 and base.hi <= mask
     if lo >= 0 and hi < 2 * size:
+        # Something small was added: the sum, a pointer or a counter, is most likely of one digit, and to
+        # compare numbers of one digit costs a third.
+        likely = f"<={_ONE_DIGIT - 1} or " if size > hi - size < _ONE_DIGIT else ""
         if simple:
             name = base.text  # type: ignore[union-attr]
-            text = f"{e.text} if {name}<{size - offset} else {name}-{size - offset}"
+            first = f"{name}{likely}" if likely else ""
+            text = f"{e.text} if {first}{name}<{size - offset} else {name}-{size - offset}"
         else:
             w = body.fresh()
-            text = f"{w} if ({w}:={e.text})<={mask} else {w}-{size}"
+            rest = f"{likely}{w}" if likely else ""
+            text = f"{w} if ({w}:={e.text}){rest}<={mask} else {w}-{size}"
     elif lo >= -size and hi <= mask:
         if simple:
             name = base.text  # type: ignore[union-attr]
@@ -308,6 +314,16 @@ def _and(e: Expr, mask: int) -> Expr:
     return made
 
 
+def _most_bits(e: Expr, bits: int, mask: int) -> Expr:
+    """Some bits of a canonical value, the highest among them: as a negative number a mask that clears few
+    bits has one of the digits that Python's integers are made of, as a positive one it has more."""
+    negative = mask - (1 << bits)
+    made = _and(e, mask)
+    if mask >> (bits - 1) and -negative < _ONE_DIGIT:
+        made.text = f"{e.at(AND)}&{negative}"
+    return made
+
+
 def and_(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
     if a.value is not None:
         a, b = b, a
@@ -322,12 +338,21 @@ def and_(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
             return a
         if a.is_condition:
             return a if mask & 1 else constant(0)
-        made = _and(a, mask)
+        made = _and(a, mask) if mask < _ONE_DIGIT or not is_canonical(a, bits) else _most_bits(a, bits, mask)
+        if mask == (1 << bits) - (1 << low):
+            made.high = (a, low)
         made.align = max(low, min(a.align, 63))
         if a.lo >= 0 and a.hi <= mask | (1 << low) - 1 and (mask >> low) & ((mask >> low) + 1) == 0:
             made.lo, made.hi = a.lo & mask, a.hi & mask  # rounding down keeps the order
         elif a.lo >= 0:
             made.hi = min(mask, a.hi)
+        return made
+    if a.complement is not None and b.complement is None:
+        a, b = b, a
+    if b.complement is not None and is_canonical(a, bits):
+        rest = b.complement
+        made = _like(Expr(f"{a.at(AND)}&~{rest.at(UNARY)}", AND, 0, a.hi), a, rest)
+        made.align = a.align
         return made
     made = binary("&", AND, a, b, 0, 0)
     made.align = max(a.align, b.align)
@@ -373,7 +398,15 @@ def or_(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
 
 
 def xor(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
-    return _or_xor("^", XOR, bits, body, a, b)
+    made = _or_xor("^", XOR, bits, body, a, b)
+    for one, other in ((a, b), (b, a)):
+        if (
+            one.value is not None
+            and one.value & (1 << bits) - 1 == (1 << bits) - 1
+            and not other.is_condition
+        ):
+            made.complement = other
+    return made
 
 
 def clz(bits: int, body: Body, a: Expr) -> Expr:
@@ -539,7 +572,29 @@ def _equality(operator: str, bits: int, body: Body, a: Expr, b: Expr) -> Expr:
             a, b = canonical(a, bits, body), canonical(b, bits, body)
     if b.value == 0:
         return eqz(bits, body, a) if operator == "==" else nonzero(a, bits, body)
-    return _compared(operator, a, b)
+    return _carry(operator, bits, a, b) or _compared(operator, a, b)
+
+
+def _carry(operator: str, bits: int, a: Expr, b: Expr) -> Expr | None:
+    """Whether adding a small constant changes the high bits (counters beside flags are checked like that):
+    the low ones tell."""
+    if a.high is None or b.high is None or a.high[1] != b.high[1]:
+        return None
+    (x, count), (y, _) = a.high, b.high
+    if y.base is None and x.base is not None:
+        x, y = y, x
+    step = y.offset
+    if y.base is None or y.base.text != x.text or not x.is_name or not is_canonical(x, bits):
+        return None
+    if not 0 < abs(step) < 1 << count:
+        return None
+    carries = constant((1 << count) - step if step > 0 else -step)
+    below = (step > 0) == (operator == "==")
+    made = _compared("<" if below else ">=", _and(x, (1 << count) - 1), carries)
+    if x.local is not None:
+        fits = (x.local, max(x.lo, -step), min(x.hi, (1 << bits) - 1 - step))
+        made.yes, made.no = ((fits,), ()) if operator == "==" else ((), (fits,))
+    return made
 
 
 def nonzero(e: Expr, bits: int, body: Body) -> Expr:

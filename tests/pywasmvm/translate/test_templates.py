@@ -121,6 +121,43 @@ def test_a_template_computes_what_the_function_does(opcode: Opcode) -> None:
                 assert found(module, opcode, tuple(operands_)) == expected(opcode, tuple(moved)), texts
 
 
+HIGH_BITS = """(module
+  (func (export "low") (param i32) (result i32) (i32.and (local.get 0) (i32.const {mask})))
+  (func (export "wide") (param i32) (result i32)
+    (i32.and (i32.add (local.get 0) (i32.const {step})) (i32.const {mask})))
+  (func (export "equal") (param i32) (result i32)
+    (i32.eq (i32.and (local.get 0) (i32.const {mask}))
+      (i32.and (i32.add (local.get 0) (i32.const {step})) (i32.const {mask}))))
+  (func (export "differ") (param i32) (result i32)
+    (i32.ne (i32.and (i32.add (local.get 0) (i32.const {step})) (i32.const {mask}))
+      (i32.and (local.get 0) (i32.const {mask}))))
+  (func (export "cleared") (param i32) (result i32)
+    (i32.and (i32.xor (i32.shl (i32.const 1) (local.get 0)) (i32.const -1)) (local.get 0)))
+  (func (export "both") (param i32) (result i32)
+    (i32.and (i32.xor (local.get 0) (i32.const -1))
+      (i32.xor (i32.add (local.get 0) (i32.const {step})) (i32.const -1)))))"""
+
+
+@pytest.mark.parametrize(
+    "step", [1, -1, 3, -3, 4, 15, 16, -16, 17, 1 << 27, (1 << 28) - 1, 1 << 28, -(1 << 31)]
+)
+@pytest.mark.parametrize("mask", [0xF000_0000, 0xFFFF_FFFC, 0xFFFF_FFF0, 0x8000_0000, 0xFFFF_FFFF, 0xFFF8])
+def test_masks_of_high_bits(mask: int, step: int) -> None:
+    """They are written as small negative numbers, and a carry into them is asked of the low bits."""
+    exports = Instance(
+        Module(HIGH_BITS.format(mask=mask, step=step)), store=Store(engine="translate")
+    ).exports
+    edges = {0, 1, mask, ~mask, 0x0FFF_FFFF, 0x1000_0000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF}
+    for x in sorted(edge + near & 0xFFFF_FFFF for edge in edges for near in range(-18, 19)):
+        moved = x + step & 0xFFFF_FFFF
+        assert exports["low"].raw(x) == x & mask
+        assert exports["wide"].raw(x) == moved & mask
+        assert exports["equal"].raw(x) == (x & mask == moved & mask), x
+        assert exports["differ"].raw(x) == (x & mask != moved & mask), x
+        assert exports["cleared"].raw(x) == x & ~(1 << x % 32)
+        assert exports["both"].raw(x) == ~x & ~moved & 0xFFFF_FFFF, x
+
+
 @pytest.mark.parametrize("name", ["i32.lt_s", "i32.ge_u", "i64.eq", "f64.lt", "i32.eqz", "i64.le_s"])
 def test_a_comparison_in_every_place(name: str) -> None:
     """As a condition, as a number, negated twice, stored, selected and returned."""
