@@ -355,8 +355,9 @@ class TcpStream:
 
     def resume_downstream(self, filter: TcpFilter) -> None:
         """Go on behind a filter with the new connection or the client's bytes."""
-        if filter in self._filters and self._opened:
-            self._pass_down(self._filters.index(filter) + 1)
+        behind = self._filters.index(filter) + 1
+        if behind <= self._opened:
+            self._pass_down(behind)
             self._close_if_upstream_is_over()
 
     def resume_upstream(self, filter: TcpFilter) -> None:

@@ -206,9 +206,9 @@ def test_every_function_of_a_connection_answers_as_envoy_does() -> None:
             (("proxy_remove_header_map_value", kind, b"x"), BAD),
             (("proxy_set_header_map_pairs", kind, pairs), BAD),
         ]
-    for kind, expected in {0: b"", 1: b"", 2: b"hello", 3: b"", 5: b"", 6: b"", 8: b""}.items():
-        table.append(((GET, kind, 0, ALL, BYTES), (OK, expected)))
-        table.append(((STATUS, kind, WORD, WORD), (OK, len(expected), 0)))
+    for kind, data in {0: b"", 1: b"", 2: b"hello", 3: b"", 5: b"", 6: b"", 8: b""}.items():
+        table.append(((GET, kind, 0, ALL, BYTES), (OK, data)))
+        table.append(((STATUS, kind, WORD, WORD), (OK, len(data), 0)))
     for kind in (4, 7):
         table.append(((GET, kind, 0, ALL, BYTES), (NOT_FOUND, None)))
         table.append(((SET, kind, 0, 0, b"x"), NOT_FOUND))
