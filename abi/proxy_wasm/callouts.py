@@ -28,6 +28,10 @@ MAX_CALL_BYTES = 1 << 26
 """Bytes of all that the calls of one VM hold here: what they send, until it is sent or they are over."""
 
 
+SEND_COST = 128
+"""About what a message that waits to be sent takes here besides its bytes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came back, readable in the callback about it and nowhere else: by map type and by buffer type."""
@@ -44,7 +48,7 @@ class Call:
     plugin: Plugin
     held: int
     ended_here: bool = False  # streams: nothing more is sent
-    ended_there: bool = False  # streams: the guest has been told of the end
+    ended_there: bool = False  # the guest is being told of the end
 
     @property
     def kind(self) -> int:
@@ -56,7 +60,7 @@ class Calls:
 
     def __init__(self) -> None:
         self._calls: dict[int, Call] = {}
-        self._last = 0
+        self._last = [0, 0, 0, 0]  # per kind, as in Envoy
         self._held = 0
 
     def __len__(self) -> int:
@@ -67,8 +71,8 @@ class Calls:
         if len(self._calls) >= MAX_CALLS or self._held + size > MAX_CALL_BYTES:
             return None
         while True:
-            self._last = self._last % 0x3FFF_FFFF + 1
-            token = self._last << 2 | kind
+            self._last[kind] = self._last[kind] % 0x3FFF_FFFF + 1
+            token = self._last[kind] << 2 | kind
             if token not in self._calls:
                 break
         self._calls[token] = Call(token, plugin, size)

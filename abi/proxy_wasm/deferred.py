@@ -18,6 +18,7 @@ from abi.proxy_wasm.types import StreamType
 
 if TYPE_CHECKING:
     from abi.proxy_wasm.contexts import HttpContext, StreamContext
+    from abi.proxy_wasm.grpc_service import GrpcTarget
     from abi.proxy_wasm.plugin import Plugin
 
 
@@ -85,6 +86,45 @@ class HttpCall(CallOut):
     body: bytes
     trailers: HeaderMap
     timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcCall(CallOut):
+    """Call a method with one message; `Plugin.grpc_message` or `grpc_closed` ends it.
+
+    `timeout_ms` is 0 for no limit.
+    """
+
+    target: GrpcTarget
+    service: bytes
+    method: bytes
+    metadata: HeaderMap
+    message: bytes
+    timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcStream(CallOut):
+    """Open a stream of messages both ways; `Plugin.grpc_closed` ends it."""
+
+    target: GrpcTarget
+    service: bytes
+    method: bytes
+    metadata: HeaderMap
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcSend(CallOut):
+    """Send a message on a stream, and nothing after it when `end_of_stream`. `Plugin.grpc_sent` tells that
+    it is no longer kept here."""
+
+    message: bytes
+    end_of_stream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcClose(CallOut):
+    """Send nothing more on a stream; what comes back is still wanted."""
 
 
 @dataclass(frozen=True, slots=True)

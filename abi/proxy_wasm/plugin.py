@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abi.proxy_wasm import failures
-from abi.proxy_wasm.callouts import Answer
+from abi.proxy_wasm.callouts import GRPC_CALL, SEND_COST, Answer
 from abi.proxy_wasm.contexts import HttpContext, RootContext
+from abi.proxy_wasm.deferred import GrpcSend
 from abi.proxy_wasm.failures import PluginFailure, PluginStartError
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.host import Host, LogRecord
@@ -230,6 +231,40 @@ class Plugin:
         status = (int(Status.BROKEN_CONNECTION), b"reset")
         self.deliver(token, "proxy_on_http_call_response", Answer(), 0, 0, 0, ends=True, status=status)
 
+    def grpc_initial_metadata(self, token: int, metadata: HeaderMap) -> None:
+        """The head of what comes back on a stream, `:status` included; empty when there is only an end.
+
+        For these, as for HTTP calls: `PluginFailure` as with every callback; tokens of calls that are over
+        mean nothing, and inside of guest code the answer waits until that has returned.
+        """
+        answer = Answer({MapType.GRPC_CALL_INITIAL_METADATA: metadata})
+        self.deliver(token, "proxy_on_grpc_receive_initial_metadata", answer, metadata.line_count, ends=False)
+
+    def grpc_message(self, token: int, message: bytes) -> None:
+        """A message. For a call it is the answer, and the end: nothing else is told about a call that
+        succeeded."""
+        answer = Answer(buffers={BufferType.GRPC_CALL_MESSAGE: message})
+        ends = token & 3 == GRPC_CALL
+        self.deliver(token, "proxy_on_grpc_receive", answer, len(message), ends=ends)
+
+    def grpc_trailing_metadata(self, token: int, metadata: HeaderMap) -> None:
+        """The trailers of a stream."""
+        answer = Answer({MapType.GRPC_CALL_TRAILING_METADATA: metadata})
+        self.deliver(
+            token, "proxy_on_grpc_receive_trailing_metadata", answer, metadata.line_count, ends=False
+        )
+
+    def grpc_closed(self, token: int, status: int, message: bytes = b"") -> None:
+        """The end of a stream, or of a call that failed. `status` is gRPC's (-1: none that makes sense)."""
+        code = status & 0xFFFF_FFFF
+        self.deliver(token, "proxy_on_grpc_close", Answer(), code, ends=True, status=(code, message))
+
+    def grpc_sent(self, effect: GrpcSend) -> None:
+        """A message was sent: its bytes no longer count as waiting."""
+        call = self.vm.calls.find(self, effect.token)
+        if call is not None:
+            self.vm.calls.release(call, len(effect.message) + SEND_COST)
+
     def deliver(
         self,
         token: int,
@@ -251,8 +286,10 @@ class Plugin:
                 lambda: self.deliver(token, callback, answer, *arguments, ends=ends, status=status)
             )
             return
-        if vm.calls.find(self, token) is None:
+        call = vm.calls.find(self, token)
+        if call is None:
             return
+        call.ended_there = ends
         if status is not None:
             self.call_status = status
 

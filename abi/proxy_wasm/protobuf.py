@@ -1,6 +1,6 @@
-"""Just enough protobuf writing to give guests `Struct`, `Metadata` and `Node` messages as wire bytes.
+"""Just enough protobuf: `Struct`, `Metadata` and `Node` messages as wire bytes, and reading what guests send.
 
-Source: protobuf encoding guide (wire types 0, 1 and 2); field numbers of google.protobuf.Struct and of
+Source: protobuf encoding guide (wire types 0, 1, 2 and 5); field numbers of google.protobuf.Struct and of
 Envoy's core.v3 Metadata, Node and Locality. Filters read these as properties.
 """
 
@@ -78,3 +78,48 @@ def node_message(node: Mapping[str, object]) -> bytes:
     if isinstance(locality, Mapping) and locality:
         out += field(4, locality_message(locality))
     return out
+
+
+# --- reading ----------------------------------------------------------------------------------------------
+
+
+def read_fields(data: bytes) -> list[tuple[int, int | bytes]]:
+    """The fields of a message in order: number, and an integer or the bytes of a length-delimited one.
+
+    ValueError when it is no message. Groups, which proto3 does not have, count as that.
+    """
+    found: list[tuple[int, int | bytes]] = []
+    at = 0
+    while at < len(data):
+        tag, at = _read_varint(data, at)
+        number, wire_type = tag >> 3, tag & 7
+        if not 0 < number < 1 << 29:
+            raise ValueError(f"field number {number}")
+        if wire_type == 0:
+            integer, at = _read_varint(data, at)
+            found.append((number, integer))
+            continue
+        if wire_type == 2:
+            size, at = _read_varint(data, at)
+        elif wire_type in (1, 5):
+            size = 8 if wire_type == 1 else 4
+        else:
+            raise ValueError(f"wire type {wire_type}")
+        piece = data[at : at + size]
+        if len(piece) < size:
+            raise ValueError("cut off in a field")
+        at += size
+        found.append((number, piece if wire_type == 2 else int.from_bytes(piece, "little")))
+    return found
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """An integer of 64 bits and where it ends."""
+    value = shift = 0
+    for place in range(at, min(at + 10, len(data))):
+        byte = data[place]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & 0xFFFF_FFFF_FFFF_FFFF, place + 1
+        shift += 7
+    raise ValueError("cut off in a number, or a number too long")

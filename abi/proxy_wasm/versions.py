@@ -14,6 +14,7 @@ from enum import Enum, Flag
 from abi.hostcall import HostCall
 from abi.proxy_wasm.calls import (
     buffers,
+    grpc,
     http_call,
     http_fields,
     lifecycle,
@@ -142,6 +143,11 @@ _ENV = (
     _env(streams.proxy_send_local_response, "i32 i32 i32 i32 i32 i32 i32 i32 -> i32"),
     # call-outs
     _env(http_call.proxy_http_call, "i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 -> i32"),
+    _env(grpc.proxy_grpc_call, "i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 -> i32"),
+    _env(grpc.proxy_grpc_stream, "i32 i32 i32 i32 i32 i32 i32 i32 i32 -> i32"),
+    _env(grpc.proxy_grpc_send, "i32 i32 i32 i32 -> i32"),
+    _env(grpc.proxy_grpc_cancel, "i32 -> i32"),
+    _env(grpc.proxy_grpc_close, "i32 -> i32"),
     # what VMs share
     _env(shared_data.proxy_get_shared_data, "i32 i32 i32 i32 i32 -> i32"),
     _env(shared_data.proxy_set_shared_data, "i32 i32 i32 i32 i32 -> i32"),
@@ -158,16 +164,10 @@ _ENV = (
     _env(lifecycle.pthread_equal, "i32 i32 -> i32", allowed=Phase.EVERY),
 )
 
-_CALLS = 'call-outs: issue "Proxy-wasm in full"'
 _FOREIGN = 'foreign functions: issue "Proxy-wasm in full"'
 _HIGRESS = "Higress' own extensions; Envoy has none of them"
 
 _GAPS = (
-    _gap("proxy_grpc_call", "i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 -> i32", _CALLS),
-    _gap("proxy_grpc_stream", "i32 i32 i32 i32 i32 i32 i32 i32 i32 -> i32", _CALLS),
-    _gap("proxy_grpc_send", "i32 i32 i32 i32 -> i32", _CALLS),
-    _gap("proxy_grpc_cancel", "i32 -> i32", _CALLS),
-    _gap("proxy_grpc_close", "i32 -> i32", _CALLS),
     _gap("proxy_call_foreign_function", "i32 i32 i32 i32 i32 i32 -> i32", _FOREIGN),
     _gap("proxy_redis_init", "i32 i32 i32 i32 i32 i32 i32 -> i32", _HIGRESS, HIGRESS),
     _gap("proxy_redis_call", "i32 i32 i32 i32 i32 -> i32", _HIGRESS, HIGRESS),

@@ -94,6 +94,8 @@ class UpstreamFailure(Enum):
     RESET = "connection termination"
     PROTOCOL_ERROR = "protocol error"
     LOCAL_RESET = "local reset"
+    REMOTE_RESET = "remote reset"  # of one stream of several on a connection
+    REMOTE_REFUSED = "remote refused stream reset"  # likewise, and nothing was done with it
     OVERFLOW = "overflow"
     NO_HEALTHY_UPSTREAM = "no healthy upstream"
 

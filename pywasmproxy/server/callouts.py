@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from abi.proxy_wasm.deferred import CallOut, CancelCall
 from abi.proxy_wasm.plugin import Plugin
@@ -34,6 +34,14 @@ class Running(Protocol):
         """The call is given up; `CallOuts.answer` must not be used any more."""
 
 
+class Resource(Protocol):
+    """What calls have in common."""
+
+    def close(self) -> None: ...
+
+
+R = TypeVar("R", bound=Resource)
+
 Starter = Callable[[Any, "CallOuts"], Running]
 """Begins a call from its first effect. It never answers at once, but from the event loop later."""
 
@@ -51,14 +59,15 @@ class CallOuts:
         enter: Callable[[Plugin, Callable[[], object]], None],
         logger: Logger,
     ) -> None:
-        from pywasmproxy.server.http_call import STARTERS
+        from pywasmproxy.server import grpc, http_call
 
         self.clusters = clusters
         self.logger = logger
         self.collected = 0
         self._enter = enter
-        self._starters: dict[type[CallOut], Starter] = dict(STARTERS)
+        self._starters: dict[type[CallOut], Starter] = {**http_call.STARTERS, **grpc.STARTERS}
         self._extended = False
+        self._kept: dict[type[Resource], Resource] = {}
         self._running: dict[tuple[Vm, int], Running] = {}
         self._waiting: list[CallOut] | None = []
 
@@ -77,6 +86,9 @@ class CallOuts:
         running, self._running = self._running, {}
         for call in running.values():
             call.cancel()
+        for resource in self._kept.values():
+            resource.close()
+        self._kept.clear()
 
     # --- the core's side ------------------------------------------------------------------------------------
 
@@ -112,6 +124,13 @@ class CallOuts:
         return found
 
     # --- the starters' side ---------------------------------------------------------------------------------
+
+    def keep(self, kind: type[R], make: Callable[[], R]) -> R:
+        """Something that calls of a kind have in common, such as connections; closed with everything else."""
+        found = self._kept.get(kind)
+        if not isinstance(found, kind):
+            found = self._kept[kind] = make()
+        return found
 
     def answer(self, effect: CallOut, callback: Callable[[], object], *, ends: bool = True) -> None:
         """Bring something of a call to its plugin: `callback` enters it. `ends`: it was the last thing."""

@@ -158,3 +158,9 @@ class WasmHost:
 
     def has_cluster(self, name: str) -> bool:
         return name in self._clusters
+
+    def refuses_grpc(self) -> str:
+        """Why no gRPC calls can be made here; "" when they can."""
+        from pywasmproxy.server.http2 import missing
+
+        return missing()

@@ -127,7 +127,7 @@ def test_tokens_are_multiples_of_four_and_never_used_twice_at_a_time() -> None:
     rig.during("proxy_on_tick", lambda: [call(rig) for _ in range(3)])
     rig.plugin.tick()
     assert rig.results["proxy_on_tick"] == [(OK, 4), (OK, 8), (OK, 12)]
-    rig.vm.calls._last = 0x3FFF_FFFF - 1
+    rig.vm.calls._last[0] = 0x3FFF_FFFF - 1
     rig.plugin.tick()
     assert rig.results["proxy_on_tick"] == [(OK, 0xFFFF_FFFC), (OK, 16), (OK, 20)]
 
