@@ -34,6 +34,7 @@ from pywasmvm.translate.options import Options
 from pywasmvm.translate.places import Known, repeated_addresses
 from pywasmvm.translate.ranges import Steps
 from pywasmvm.translate.summary import Trips
+from pywasmvm.translate.rows import Row
 from pywasmvm.translate.versions import SMALL, Guard
 from pywasmvm.types import F64, I32, I64, NumType, RefType, ValType, VecType
 
@@ -120,6 +121,8 @@ class Body:
         self._refuted = False
         self.known = Known()
         self._unread: tuple[str, int] | None = None
+        #: The stores that were written last, if more may join them.
+        self.row: Row | None = None
         self.bulk_nodes: set[Node] = set()
         #: Globals that the code assigns.
         self.assigned_globals: set[int] = set()
@@ -152,7 +155,7 @@ class Body:
         if node in self.bulk_nodes:  # its statements are there already
             self._leave(node)
             return
-        self.lines = node.lines
+        self.lines, self.row = node.lines, None
         self._unread = None
         self._paid, self.at_instruction = node.first, node.first - 1
         self._owed = int(node.order == 0 and self.given == len(self.params))  # for the call itself

@@ -93,7 +93,7 @@ def canonical(e: Expr, bits: int, body: Body) -> Expr:
     if lo >= 0 and hi < 2 * size:
         # Something small was added: the sum, a pointer or a counter, is most likely of one digit, and to
         # compare numbers of one digit costs a third.
-        likely = f"<={_ONE_DIGIT - 1} or " if size > hi - size < _ONE_DIGIT else ""
+        likely = f"<={_ONE_DIGIT - 1} or " if hi - size < 2 * _ONE_DIGIT < size else ""
         if simple:
             name = base.text  # type: ignore[union-attr]
             first = f"{name}{likely}" if likely else ""

@@ -18,6 +18,7 @@ from pywasmvm.translate.expr import ATOM, READS, READS_MEMORY, TRAPS, Expr, Plac
 from pywasmvm.translate.floats import CARRIED, clean
 from pywasmvm.translate.integers import canonical
 from pywasmvm.translate.places import SIZES
+from pywasmvm.translate.rows import in_row
 from pywasmvm.translate.versions import SMALL
 from pywasmvm.types import F32, F64, I32, I64
 
@@ -193,7 +194,11 @@ def _store(access: Access, bits: int) -> Any:
         else:
             view = body.use(f"m{memarg.memory}")
             text = body.mark(f"store_{kind}({view},{_place(_kept(body, base), offset)},{value.text})")
-        body.statement(text)
+        if index is None and base.is_name and offset & (size - 1) == 0 and not body.options.quick:
+            view, step = f"m{memarg.memory}{letter}", offset // size
+            in_row(body, base.text, size, text, view, step, value.text)
+        else:
+            body.statement(text)
         body.known.stored(memarg.memory, base.text, offset, size)
         if bits == 8 * size and value.is_name and not base.effects:
             place = (memarg.memory, base.text, offset, f"u{bits}")
