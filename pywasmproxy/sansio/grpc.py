@@ -138,6 +138,8 @@ class Reception:
     def data(self, data: bytes, ends: bool) -> list[Told]:
         """A piece of the response's body."""
         told: list[Told] = []
+        if self.done:
+            return told
         self.waiting += data
         while len(self.waiting) >= PREFIX and not self.done:
             flags, size = self.waiting[0], int.from_bytes(self.waiting[1:PREFIX], "big")

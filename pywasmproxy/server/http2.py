@@ -299,14 +299,16 @@ class Connection(asyncio.Protocol):
     def _parts(self, data: bytes) -> Iterator[bytes | int]:
         """Whole frames for the library; in place of a GOAWAY, which would make it refuse everything else, the
         last stream that the upstream still serves."""
+        from h2.exceptions import FrameTooLargeError
+
         raw = self._raw
         raw += data
         begin = at = 0
         while len(raw) - at >= _HEAD:
             size = int.from_bytes(raw[at : at + 3], "big")
             if size > MAX_FRAME:
-                at = len(raw)  # the library says what is wrong with it
-                break
+                # At once: the library would wait for all of it.
+                raise FrameTooLargeError(f"a frame of {size} bytes")
             if len(raw) - at < _HEAD + size:
                 break
             if raw[at + 3] == _GOAWAY and size >= 8:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from abi.proxy_wasm.plugin import Plugin
+from abi.proxy_wasm.protobuf import field
 from abi.proxy_wasm.types import LogLevel
 from abi.proxy_wasm.versions import AbiVersion
 from abi.proxy_wasm.vm import Vm
@@ -121,6 +122,32 @@ class Scripted(Hands):
         )
         assert status == 0
         return int(token)
+
+    def grpc_call(
+        self, method: str = "unary", message: bytes = b"hi", *, cluster: str = "up", timeout: int = 5000
+    ) -> int:
+        """Begin a gRPC call; its id."""
+        service = field(1, field(1, cluster))
+        status, token = self.ask(
+            "proxy_grpc_call", service, b"s", method.encode(), b"", message, timeout, WORD
+        )
+        assert status == 0
+        return int(token)
+
+    def grpc_stream(
+        self, method: str = "bidi", *messages: bytes, cluster: str = "up", end: bool = False
+    ) -> int:
+        """Open a gRPC stream and send messages; its id."""
+        service = field(1, field(1, cluster))
+        status, token = self.ask("proxy_grpc_stream", service, b"s", method.encode(), b"", WORD)
+        assert status == 0
+        for number, message in enumerate(messages, 1):
+            self.grpc_send(token, message, end and number == len(messages))
+        return int(token)
+
+    def grpc_send(self, token: int, message: bytes, end: bool = False) -> int:
+        """Send a message on a stream; the status."""
+        return int(self.ask("proxy_grpc_send", token, message, int(end)))
 
     def pause(self, callback: str = REQUEST) -> None:
         """Let a callback return PAUSE from now on."""
