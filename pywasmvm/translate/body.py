@@ -33,8 +33,8 @@ from pywasmvm.translate.integers import canonical
 from pywasmvm.translate.options import Options
 from pywasmvm.translate.places import Known, repeated_addresses
 from pywasmvm.translate.ranges import Steps
-from pywasmvm.translate.summary import Trips
 from pywasmvm.translate.rows import Row
+from pywasmvm.translate.summary import Trips
 from pywasmvm.translate.versions import SMALL, Guard
 from pywasmvm.types import F64, I32, I64, NumType, RefType, ValType, VecType
 

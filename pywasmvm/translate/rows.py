@@ -26,7 +26,7 @@ class Row:
 
 
 def in_row(body: Body, address: str, size: int, text: str, view: str, step: int, value: str) -> None:
-    """Write the store `text` of `value`, which is `view[address // size + step]` if the address is aligned."""
+    """Write the store `text` of `value`, at `view[address // size + step]` if the address is aligned."""
     lines, row = body.lines, body.row
     place = f"{view}[q{step:+d}]" if step else f"{view}[q]"
     aligned = f"{body.mark(place)}={value}"

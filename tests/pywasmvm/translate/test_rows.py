@@ -25,23 +25,19 @@ FIELDS = Module("""(module (memory (export "memory") 1)
     (i32.store offset=3 (local.get $p) (i32.const -1))))""")
 
 
-def outcome(engine: str, address: int) -> tuple[TrapKind | None, bytes]:
+def outcome(engine: str, address: int) -> tuple[tuple[TrapKind, int] | None, bytes]:
     instance = Instance(FIELDS, store=Store(engine=engine))
     memory = instance.exports["memory"]
     memory.write(0, bytes(range(1, 251)) * 262)
     memory.write(address + 56 if address + 60 <= 65536 else 0, (address ^ 2048).to_bytes(4, "little"))
-    trapped = None
     try:
         instance.exports["f"](address, 0xDEAD_BEEF, 0x0123_4567_89AB_CDEF)
     except Trap as trap:
-        trapped = trap.kind
-        assert len(trap.frames) == 1
-    return trapped, memory.read(0, 65536)
+        return (trap.kind, len(trap.frames)), memory.read(0, 65536)
+    return None, memory.read(0, 65536)
 
 
-@pytest.mark.parametrize(
-    "address", [0, 8, 1001, 1002, 4099, 8, *range(65536 - 68, 65537), 2**32 - 4, 2**32 - 1]
-)
+@pytest.mark.parametrize("address", [0, 8, 1001, 1002, 4099, *range(65536 - 68, 65537), 2**32 - 4, 2**32 - 1])
 def test_rows_of_stores(address: int) -> None:
     """What was stored before a trap stays, and what comes after it is not stored."""
     expected = outcome("interp", address)
@@ -51,6 +47,7 @@ def test_rows_of_stores(address: int) -> None:
 
 def test_they_are_rows() -> None:
     text = source_of(FIELDS, 0, Options()) or ""
-    assert "if l0&3:\n" in text and "if l0&7:\n" in text and "if l0&1:\n" in text
+    for mask in (1, 3, 7):
+        assert f"if l0&{mask}:\n" in text
     assert "store_u32(m0,l0+3" in text  # not a multiple: it stands alone
     assert "\n   q=" not in (source_of(FIELDS, 0, Options(quick=True)) or "")
