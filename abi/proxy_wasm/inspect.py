@@ -19,7 +19,7 @@ def describe(module: Module) -> dict[str, object]:
     """
     from abi.proxy_wasm.failures import MISSING_MALLOC
     from abi.proxy_wasm.linking import export_errors, exported_functions, import_errors, version_of
-    from abi.proxy_wasm.versions import KNOWN_GAPS, WASI_MODULES, callbacks, host_function
+    from abi.proxy_wasm.versions import WASI_MODULES, callbacks, host_function
     from abi.proxy_wasm.vm import ALLOCATORS
 
     version = version_of(module)
@@ -27,7 +27,8 @@ def describe(module: Module) -> dict[str, object]:
         return {}
     known = callbacks(version)
     exports = exported_functions(module)
-    used = [item for item in module.import_list if host_function(version, item.module, item.name)]
+    rows = [(item, host_function(version, item.module, item.name)) for item in module.import_list]
+    used = [item for item, row in rows if row is not None]
     problems = [*import_errors(module, version), *export_errors(module, version)]
     if not any(name in exports for name in ALLOCATORS):
         problems.append(MISSING_MALLOC)
@@ -36,6 +37,6 @@ def describe(module: Module) -> dict[str, object]:
         "callbacks": [name for name in exports if name in known],
         "host_calls": [item.name for item in used if item.module not in WASI_MODULES],
         "wasi_calls": [item.name for item in used if item.module in WASI_MODULES],
-        "unbuilt": {item.name: KNOWN_GAPS[item.name] for item in used if item.name in KNOWN_GAPS},
+        "unbuilt": {item.name: row.gap for item, row in rows if row is not None and row.gap},
         "problems": problems,
     }

@@ -26,6 +26,7 @@ from abi.proxy_wasm.calls import (
     streams,
     wasi,
 )
+from abi.proxy_wasm.extensions import extensions, extensions_in_use
 
 
 class AbiVersion(Enum):
@@ -235,7 +236,7 @@ HOST_FUNCTIONS: tuple[HostFunction, ...] = (
         for call, signature, allowed in _WASI_CALLS
     ),
 )
-"""Every import a proxy-wasm module may have. The only such list."""
+"""Every import a proxy-wasm module may have, but for those that extensions bring. The only such list."""
 
 _INDEX = {(row.module, row.name): row for row in HOST_FUNCTIONS}
 
@@ -246,6 +247,11 @@ KNOWN_GAPS: dict[str, str] = {row.name: row.gap for row in HOST_FUNCTIONS if row
 def host_function(version: AbiVersion, module: str, name: str) -> HostFunction | None:
     """The row of an import, or None when guests of this version have no such function."""
     row = _INDEX.get((module, name))
+    if row is None or row.call is None:
+        for extension in extensions():
+            for more in extension.functions:
+                if (more.module, more.name) == (module, name) and version in more.versions:
+                    return more
     return row if row is not None and version in row.versions else None
 
 
@@ -306,8 +312,9 @@ CALLBACKS: tuple[Callback, ...] = tuple(_callbacks())
 
 
 def callbacks(version: AbiVersion) -> dict[str, Callback]:
-    """The callbacks of one version, by name."""
-    return {row.name: row for row in CALLBACKS if version in row.versions}
+    """The callbacks of one version, by name; ours take precedence over those of extensions."""
+    rows = [row for extension in extensions_in_use() for row in extension.callbacks]
+    return {row.name: row for row in (*rows, *CALLBACKS) if version in row.versions}
 
 
 def detect(exported_functions: Iterable[str]) -> AbiVersion | None:

@@ -7,7 +7,6 @@ point group `pywasmproxy.call_outs`, each entry a mapping of effect types to sta
 
 from __future__ import annotations
 
-import importlib.metadata
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
@@ -117,6 +116,8 @@ class CallOuts:
     def _starter(self, kind: type[CallOut]) -> Starter | None:
         found = self._starters.get(kind)
         if found is None and not self._extended:
+            import importlib.metadata
+
             self._extended = True
             for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
                 self._starters |= entry.load()

@@ -141,13 +141,16 @@ class Connection(asyncio.Protocol):
             self._write()
 
     def _begin(self, stream: Stream) -> None:
-        from h2.exceptions import H2Error
+        from h2.exceptions import H2Error, NoAvailableStreamIDError
 
         try:
             stream.stream_id = self._protocol.get_next_available_stream_id()
             self._protocol.send_headers(stream.stream_id, stream.request_head())
         except (H2Error, ValueError) as error:
             # A head that cannot be sent, or a connection that has had all its streams.
+            if isinstance(error, NoAvailableStreamIDError):
+                self.draining = True
+                self.pool.forget(self)
             self.pool.logger.debug(f"cluster {self.cluster.name}: stream not begun: {error}")
             asyncio.get_running_loop().call_soon(self._not_begun, stream)
             return

@@ -1,0 +1,39 @@
+"""Host functions and callbacks that other packages bring: found through an entry point, linked like our own.
+
+A package that knows more of an ABI than this one (another proxy's own calls, say) names an `Extension` under
+the entry point group `abi.proxy_wasm`. What its functions ask for leaves as subclasses of
+`deferred.CallOut`, and answers come back through `Plugin.deliver`; the proxy finds who carries them out in
+the same way (`pywasmproxy.server.callouts`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from abi.proxy_wasm.versions import Callback, HostFunction
+
+ENTRY_POINTS = "abi.proxy_wasm"
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """What a package adds. A host function that we have already is not replaced, unless it is a known gap."""
+
+    functions: tuple[HostFunction, ...] = ()
+    callbacks: tuple[Callback, ...] = ()
+
+
+@cache
+def extensions() -> tuple[Extension, ...]:
+    """All that are installed; looked for once, and only when a module wants what we do not have."""
+    import importlib.metadata  # starts without it are faster
+
+    return tuple(entry.load() for entry in importlib.metadata.entry_points(group=ENTRY_POINTS))
+
+
+def extensions_in_use() -> tuple[Extension, ...]:
+    """All that are installed, if a module wanted something of theirs."""
+    return extensions() if extensions.cache_info().currsize else ()
