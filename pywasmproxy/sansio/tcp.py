@@ -10,7 +10,7 @@ when more comes the whole of it begins again at the first one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import TYPE_CHECKING
 
 from abi.proxy_wasm.host import MemoryHost
@@ -41,7 +41,8 @@ class TcpChain:
     """The network filters of a listener before its TCP proxy. `open` begins a connection.
 
     A filter is a factory (`tcp_filter.py`), or simply a `Plugin`, which then fails closed. `buffer_limit` is
-    the number of bytes of each direction that may wait in filters before no more are read.
+    the number of bytes of each direction that may wait in filters before no more are read. `known` are the
+    clusters that exist; None: all do.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class TcpChain:
         *,
         buffer_limit: int = BUFFER_LIMIT,
         surroundings: Surroundings | None = None,
+        known: Container[str] | None = None,
     ) -> None:
+        self.known = known
         self.dispatcher = Dispatcher()
         self.factories: list[TcpFilterFactory] = [
             WasmTcpFilterFactory(one, self.dispatcher) if isinstance(one, Plugin) else one for one in filters
@@ -260,11 +263,16 @@ class TcpStream:
     def _connect(self) -> None:
         if self._connecting:
             return
+        chain = self._chain
+        if not self._cluster:
+            self._cluster = chain.pick_cluster()
+            self._asked_at = chain.surroundings.monotonic_ns()
+        if chain.known is not None and self._cluster not in chain.known:
+            self.info.response_flags |= Flags.NO_CLUSTER_FOUND
+            self._close(PeerType.LOCAL)
+            return
         self._connecting = True
         self._attempts += 1
-        if not self._cluster:
-            self._cluster = self._chain.pick_cluster()
-            self._asked_at = self._chain.surroundings.monotonic_ns()
         self.info.cluster_name = self._cluster
         self.info.upstream_attempt_count = self._attempts
         self._commands.append(do.ConnectUpstream(self._cluster))

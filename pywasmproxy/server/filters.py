@@ -106,8 +106,8 @@ class Filters:
     def __init__(self, bootstrap: Bootstrap, log: Log, clusters: Mapping[str, Cluster] | None = None) -> None:
         self.limits = bootstrap.limits
         self.logger = log["wasm"]
-        names = [cluster.name for cluster in bootstrap.clusters]
-        self.host = WasmHost(self.logger, bootstrap.node.as_dict(), names)
+        self.cluster_names = frozenset(cluster.name for cluster in bootstrap.clusters)
+        self.host = WasmHost(self.logger, bootstrap.node.as_dict(), self.cluster_names)
         self.registry = VmRegistry(snapshots=self._snapshots(bootstrap.snapshots))
         self.slots: list[PluginSlot] = []
         self._modules: dict[bytes, Module] = {}
@@ -231,6 +231,7 @@ class Filters:
             proxy,
             buffer_limit=listener.buffer_limit,
             surroundings=self.host,
+            known=self.cluster_names,
         )
 
     def chain(self, listener: ListenerConfig) -> StreamFactory:

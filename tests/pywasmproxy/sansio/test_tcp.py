@@ -106,6 +106,16 @@ def test_a_cluster_without_hosts_is_not_asked_again() -> None:
     assert world.info.response_flags == Flags.NO_HEALTHY_UPSTREAM
 
 
+def test_a_cluster_that_does_not_exist() -> None:
+    factories, _, calls = recorders("one")
+    chain = TcpChain(factories, TcpProxy("s", (("nope", 1),)), known=("svc",))
+    world = World(chain=chain)
+    assert world.done
+    assert (world.clusters, calls) == ([], ["one new", *END])
+    assert world.info.response_flags == Flags.NO_CLUSTER_FOUND
+    assert world.info.upstream_attempt_count == 0
+
+
 def test_weights_of_clusters() -> None:
     chain = TcpChain([], TcpProxy("s", (("a", 3), ("b", 1))), surroundings=MemoryHost())
     taken = [chain.pick_cluster() for _ in range(2000)]
