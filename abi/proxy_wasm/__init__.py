@@ -9,8 +9,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from abi.proxy_wasm.callouts import Answer
     from abi.proxy_wasm.contexts import HttpContext, RootContext
-    from abi.proxy_wasm.deferred import ClearRouteCache, CloseStream, ContinueStream, LocalResponse
+    from abi.proxy_wasm.deferred import (
+        CallOut,
+        CancelCall,
+        ClearRouteCache,
+        CloseStream,
+        ContinueStream,
+        GrpcCall,
+        GrpcClose,
+        GrpcSend,
+        GrpcStream,
+        HttpCall,
+        LocalResponse,
+    )
+    from abi.proxy_wasm.extensions import Extension
     from abi.proxy_wasm.failures import PluginFailure, PluginStartError
     from abi.proxy_wasm.header_map import HeaderMap
     from abi.proxy_wasm.host import Host, LogRecord, MemoryHost
@@ -24,11 +38,20 @@ if TYPE_CHECKING:
 _HOMES = {
     "AbiVersion": "versions",
     "Action": "types",
+    "Answer": "callouts",
+    "CallOut": "deferred",
+    "CancelCall": "deferred",
     "ClearRouteCache": "deferred",
     "CloseStream": "deferred",
     "ContinueStream": "deferred",
+    "Extension": "extensions",
+    "GrpcCall": "deferred",
+    "GrpcClose": "deferred",
+    "GrpcSend": "deferred",
+    "GrpcStream": "deferred",
     "HeaderMap": "header_map",
     "Host": "host",
+    "HttpCall": "deferred",
     "HttpContext": "contexts",
     "LocalResponse": "deferred",
     "LogLevel": "types",
@@ -49,11 +72,20 @@ _HOMES = {
 __all__ = [
     "AbiVersion",
     "Action",
+    "Answer",
+    "CallOut",
+    "CancelCall",
     "ClearRouteCache",
     "CloseStream",
     "ContinueStream",
+    "Extension",
+    "GrpcCall",
+    "GrpcClose",
+    "GrpcSend",
+    "GrpcStream",
     "HeaderMap",
     "Host",
+    "HttpCall",
     "HttpContext",
     "LocalResponse",
     "LogLevel",

@@ -43,7 +43,7 @@ from pywasmproxy.config.schema import (
 
 HTTP_OPTIONS_KEY = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _NO_HOST = "the host is left out"
-_HTTP2 = "HTTP/2 and HTTP/3 to upstreams are not supported yet: HTTP/1.1 is spoken"
+_HTTP2 = "HTTP/2 and HTTP/3 to upstreams are not supported yet, but for gRPC calls: HTTP/1.1 is spoken"
 
 ENDPOINT = Message(
     "envoy.config.endpoint.v3.Endpoint",

@@ -12,6 +12,7 @@ from abi.proxy_wasm.deferred import CallOut, CancelCall, ContinueStream, HttpCal
 from abi.proxy_wasm.failures import PluginFailure, PluginStartError
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.plugin import Plugin
+from abi.proxy_wasm.tcp import TcpContext
 from abi.proxy_wasm.types import Status, StreamType
 from abi.proxy_wasm.wire import encode_map
 from pywasmvm import Trap, TrapKind
@@ -285,3 +286,19 @@ def test_bytes_are_counted_once() -> None:
     calls.end(token)
     assert calls._held == 0
     assert calls.find(plugin, token) is None
+
+
+def test_a_tcp_connection_waits_for_a_call() -> None:
+    rig = Rig()
+    rig.during("proxy_on_new_connection", lambda: call(rig))
+    connection = TcpContext(rig.plugin)
+    connection.on_new_connection()
+
+    def act() -> list[Any]:
+        rig.ask("proxy_set_effective_context", connection.id)
+        return [look(rig)["status"], look(rig)["body"], rig.ask("proxy_continue_stream", 2)]
+
+    rig.during(ANSWERED, act)
+    rig.plugin.http_call_response(4, HEADERS, b"x")
+    assert rig.results[ANSWERED] == [(OK, b"201"), (OK, b"x"), OK]
+    assert rig.vm.deferred[-1] == ContinueStream(connection, StreamType.DOWNSTREAM)
