@@ -717,3 +717,60 @@ async def test_what_waits_for_a_slow_upstream_is_bounded(monkeypatch: pytest.Mon
 
 def test_what_is_missing_is_said() -> None:
     assert http2.missing() == ""
+
+
+@pytest.mark.parametrize("how", ["timeout", "cancelled", "the proxy ends"])
+async def test_a_connection_that_does_not_come(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    loop = asyncio.get_running_loop()
+    connect = loop.create_connection
+    tried, dropped = asyncio.Event(), asyncio.Event()
+
+    async def never(make: Any, *rest: Any, **more: Any) -> Any:
+        if not isinstance(make(), http2.Connection):
+            return await connect(make, *rest, **more)
+        tried.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            dropped.set()
+
+    monkeypatch.setattr(loop, "create_connection", never)
+    guest = Client(monkeypatch, lambda one: one.grpc_stream("bidi", b"x"))
+    guest.on("proxy_on_tick", lambda *_: guest.ask("proxy_grpc_cancel", 6))
+    async with serving(guest, 1, timeout="0.1s" if how == "timeout" else "5s") as server:
+        await asyncio.wait_for(tried.wait(), 5)
+        if how == "timeout":
+            await asyncio.wait_for(guest.over.wait(), 5)
+            assert len(pool_of(server)) == 0
+        elif how == "cancelled":
+            plugin = server.filters.slots[0].plugin
+            server.filters.dispatcher.enter(plugin, plugin.tick)
+            assert guest.results["proxy_on_tick"] == 0
+            assert not len(server.filters.call_outs)
+    await asyncio.wait_for(dropped.wait(), 5)
+    if how == "timeout":
+        [(token, status, text)] = guest.ends
+        assert (token, status) == (6, 14)
+        assert b"reset reason: connection timeout" in text
+    else:
+        assert not guest.told
+
+
+async def test_no_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = Client(monkeypatch, Client.grpc_call)
+    text = bootstrap(
+        listener(DIRECT, filters=guest.config()), clusters=cluster().replace("lb_endpoints:", "{}")
+    )
+    async with proxy(text, log=guest.log()):
+        await asyncio.wait_for(guest.over.wait(), 5)
+    assert guest.told == [(5, 14, b"no healthy upstream{no_healthy_upstream}")]
+
+
+async def test_too_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http2, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(http2, "STREAMS", 2)
+    guest = Client(monkeypatch, lambda one: [one.grpc_call() for _ in range(3)], ends=3)
+    await played(guest, echo)
+    assert guest.told[0][:2] == (13, 14)
+    assert b"reset reason: overflow" in guest.told[0][2]
+    assert guest.told[1:] == [(5, b"hi"), (9, b"hi")]

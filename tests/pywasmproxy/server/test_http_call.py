@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from pywasmproxy.server import callouts, http_call
+from pywasmproxy.server.filters import StartError
+from pywasmproxy.server.proxy import Proxy
 from tests.pywasmproxy.server.scripted import ANSWERED, REQUEST, Scripted
 from tests.pywasmproxy.server.support import (
     Client,
@@ -504,3 +506,27 @@ async def test_a_replaced_plugin_that_is_not_done_finishes_with_its_call(
 
 def test_bounds_are_in_order() -> None:
     assert http_call.MAX_RESPONSE < callouts.MAX_COLLECTED
+
+
+def test_a_check_of_a_configuration_calls_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    # There is no event loop, and nobody to wait for an answer.
+    guest = Scripted(monkeypatch)
+    guest.on("proxy_on_configure", lambda *_: guest.http_call())
+    guest.on("proxy_on_done", lambda *_: guest.http_call())
+    Proxy.from_text(config(guest, cluster(1)), log=guest.log()).check()
+    assert [name for name, _ in guest.entries][-2:] == ["proxy_on_done", "proxy_on_delete"]
+
+
+async def test_a_plugin_that_is_refused_has_called_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = Scripted(monkeypatch)
+
+    def configure(*_: int) -> None:
+        guest.http_call()
+        guest.returns("proxy_on_configure", 0)
+
+    guest.on("proxy_on_configure", configure)
+    async with upstream(hello) as one:
+        with pytest.raises(StartError):
+            async with proxy(config(guest, cluster(one.port)), log=guest.log()):
+                pass
+        assert not one.visits
