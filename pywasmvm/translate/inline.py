@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pywasmvm.module import Module
 
 #: Instructions that cost anything, of a function that is put in place of its calls, and of all together.
-MOST_IN_CALLEE, MOST_ADDED = 16, 100
+MOST_IN_CALLEE, MOST_ADDED = 20, 100
 
 #: Functions that are put into each other.
 DEEPEST = 3

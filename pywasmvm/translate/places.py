@@ -92,16 +92,19 @@ def repeated_addresses(code: Code, heights: Sequence[int]) -> tuple[set[int], se
             first -= 1
         if first < 0 or heights[first] != height:
             continue
-        if ops[first].name in ("local.get", "local.tee"):
-            bases[immediates[first]] += 1  # type: ignore[index]
         last = index
         if len(opcode.signature.params) > 1:
             last = index - 1
             while heights[last] > height + 1:
                 last -= 1
+        if ops[last - 1].name == "local.tee":  # computed for a local: the address is that
+            first = last - 1
+        if ops[first].name in ("local.get", "local.tee"):
+            bases[immediates[first]] += 1  # type: ignore[index]
         if last - first > MOST_REPEATED:
             continue
-        key = (*ops[first:last], *map(repr, immediates[first:last]))
+        names = ["local.get" if op.name == "local.tee" else op.name for op in ops[first:last]]
+        key = (*names, *map(repr, immediates[first:last]))
         other = seen.setdefault(key, index)
         if other != index:
             found |= {other, index}
