@@ -19,6 +19,7 @@ from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.host import Host, LogRecord
 from abi.proxy_wasm.services import Histogram, Services
 from abi.proxy_wasm.stream_info import StreamInfo
+from abi.proxy_wasm.tcp import TcpContext
 from abi.proxy_wasm.types import BufferType, MapType, MetricType, Status
 from abi.proxy_wasm.vm import Vm
 
@@ -174,6 +175,10 @@ class Plugin:
     def http_stream(self, info: StreamInfo | None = None) -> HttpContext:
         """A context for one HTTP exchange. `info` is shared by all filters of the exchange."""
         return HttpContext(self, info)
+
+    def tcp_stream(self, info: StreamInfo | None = None) -> TcpContext:
+        """A context for one TCP connection. `info` is shared by all filters of the connection."""
+        return TcpContext(self, info)
 
     @property
     def failed(self) -> bool:

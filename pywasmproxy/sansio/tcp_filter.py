@@ -109,7 +109,7 @@ class WasmTcpFilter(Guest):
         fail_open: bool = False,
     ) -> None:
         super().__init__(dispatcher)
-        self._context = TcpContext(plugin, info)
+        self._context = plugin.tcp_stream(info)
         self._callbacks, self._fail_open = callbacks, fail_open
 
     def on_new_connection(self) -> Action:

@@ -121,9 +121,13 @@ class RunningProxy:
             await asyncio.sleep(0.01)
         return self.guest[start:]
 
-    async def pause(self, seconds: float) -> None:
-        """Sleep, and on until the filter has logged and is quiet: a slow machine must not join chunks."""
-        lines, give_up = len(self.records), time.monotonic() + seconds + CHUNK_LIMIT
+    async def pause(self, seconds: float, lines: int | None = None) -> None:
+        """Sleep, and on until the filter has logged and is quiet: a slow machine must not join chunks.
+
+        `lines` is how many records there were before what it is to log about; by default as many as now.
+        """
+        lines = len(self.records) if lines is None else lines
+        give_up = time.monotonic() + seconds + CHUNK_LIMIT
         await asyncio.sleep(seconds)
         while time.monotonic() < give_up:
             if len(self.records) > lines and time.monotonic() - self._last_line > SETTLE:

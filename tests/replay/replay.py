@@ -105,7 +105,9 @@ async def _observe(
     for index, request in enumerate(case.requests):
         await asyncio.sleep(request.get("sleep", 0))
         if isinstance(upstream, tcp.Upstream):
-            response = await tcp.connection(request["steps"], port, upstream, running.pause)
+            response = await tcp.connection(
+                request["steps"], _nth(expect.get("responses", []), index), port, upstream, running
+            )
         else:
             response = await client.exchange(request, port, running.pause, running.patience)
         seen.responses.append(response)
@@ -116,6 +118,10 @@ async def _observe(
     after = await running.guest_lines(position, len(expect.get("after_log", [])))
     seen.after_log = [record.golden for record in after]
     return seen
+
+
+def _nth(items: list[dict[str, Any]], index: int) -> dict[str, Any]:
+    return items[index] if index < len(items) else {}
 
 
 async def replay(

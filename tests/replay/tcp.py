@@ -1,7 +1,8 @@
 """Scripted TCP connections of a golden case: both ends do what `steps` say, and tell what they received.
 
 A step is `WHO VERB [ARGUMENT]`: `client` or `upstream`, and `send TEXT`, `eof` (shut down the sending side),
-`close`, or `reset`; or `wait SECONDS`. After each step the proxy's filter gets time to log.
+`close`, `reset`, or `ends` (the other side has ended: wait for it); or `wait SECONDS`. After each step the
+proxy's filter gets time to log.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import asyncio
 import contextlib
 import socket
 import struct
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from tests.replay.client import Pause
+from tests.replay.proxy import RunningProxy
 
 STEP_GAP = 0.05
 END_LIMIT = 10.0
-CONNECT_LIMIT = 2.0
+STEP_LIMIT = 5.0
 
 
 class End(asyncio.Protocol):
@@ -96,11 +100,16 @@ class Upstream:
         return end
 
 
-async def connection(steps: list[str], port: int, upstream: Upstream, pause: Pause) -> dict[str, Any]:
-    """Play one connection to 127.0.0.1:`port`: what both ends saw before they were closed."""
-    before = len(upstream.ends)
+async def connection(
+    steps: list[str], expected: dict[str, Any], port: int, upstream: Upstream, proxy: RunningProxy
+) -> dict[str, Any]:
+    """Play one connection to 127.0.0.1:`port`: what both ends saw before they were closed.
+
+    What is `expected` is waited for, for a while.
+    """
+    before, lines = len(upstream.ends), len(proxy.records)
     _, client = await asyncio.get_running_loop().create_connection(End, "127.0.0.1", port)
-    await pause(STEP_GAP)
+    await proxy.pause(STEP_GAP, lines)
     for step in steps:
         who, verb, *rest = step.split(" ", 2)
         if who == "wait":
@@ -111,27 +120,44 @@ async def connection(steps: list[str], port: int, upstream: Upstream, pause: Pau
         else:
             await _until(lambda: len(upstream.ends) > before)
             end = upstream.ends[-1]
+        if verb == "ends":
+            await _until(partial(_has_ended, end))
+            continue
+        lines = len(proxy.records)
         end.do(verb, rest[0] if rest else "")
-        await pause(STEP_GAP)
+        await proxy.pause(STEP_GAP, lines)
+    with contextlib.suppress(TimeoutError):
+        await _until(lambda: not expected or _seen(client, upstream.ends[before:]) == expected)
+    seen = _seen(client, upstream.ends[before:])
     far = upstream.ends[-1] if len(upstream.ends) > before else None
-    seen = {
+    for one in (client, far):
+        if one is not None and one.transport is not None:
+            lines = len(proxy.records)
+            one.transport.close()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(one.over.wait(), END_LIMIT)
+            if not expected:  # a recording: nobody knows how many lines there will be
+                await proxy.pause(STEP_GAP, lines)
+    return seen
+
+
+def _has_ended(end: End) -> bool:
+    return end.state != "open"
+
+
+def _seen(client: End, upstream: list[End]) -> dict[str, Any]:
+    far = upstream[-1] if upstream else None
+    return {
         "client": client.text,
         "client_end": client.state,
         "upstream": None if far is None else far.text,
         "upstream_end": None if far is None else far.state,
     }
-    for one in (client, far):
-        if one is not None and one.transport is not None:
-            one.transport.close()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(one.over.wait(), END_LIMIT)
-            await pause(STEP_GAP)
-    return seen
 
 
-async def _until(condition: Any) -> None:
-    give_up = asyncio.get_running_loop().time() + CONNECT_LIMIT
+async def _until(condition: Callable[[], bool]) -> None:
+    give_up = asyncio.get_running_loop().time() + STEP_LIMIT
     while not condition():
         if asyncio.get_running_loop().time() > give_up:
-            raise TimeoutError("no connection reached the upstream")
+            raise TimeoutError("a step of the script has waited in vain")
         await asyncio.sleep(0.005)

@@ -44,6 +44,23 @@ def test_the_tool_against_the_real_envoy(name: str) -> None:
 
 @pytest.mark.npm
 @pytest.mark.envoy
+def test_scripted_connections_against_the_real_envoy() -> None:
+    names = {
+        "tcp_client_ends_first",
+        "tcp_upstream_resets",
+        "tcp_down_stops",
+        "tcp_up_closes",
+        "tcp_two_order",
+    }
+    selected = [case for case in cases.load(cases.GOLDEN / "tcp_streams.json") if case.name in names]
+    assert len(selected) == len(names)
+    command = proxy.Command.parse("envoy")
+    results = asyncio.run(replay.replay(selected, modules.build(), command, {}, JOBS))
+    assert not bad(results), bad(results)
+
+
+@pytest.mark.npm
+@pytest.mark.envoy
 def test_a_wrong_expectation_is_noticed() -> None:
     (case,) = [case for case in cases.load(cases.GOLDEN / "trailers.json") if case.name == "trailers_both"]
     data = json.loads(json.dumps(case.data))
@@ -71,4 +88,4 @@ def test_the_list_of_gaps_names_existing_cases() -> None:
 
 def test_case_names_are_unique() -> None:
     names = [case.name for file in FILES for case in cases.load(file)]
-    assert len(names) == len(set(names)) == 167
+    assert len(names) == len(set(names)) == 232

@@ -19,7 +19,7 @@ ALL = 0xFFFFFFFF
 
 
 def connection(rig: Rig) -> TcpContext:
-    return TcpContext(rig.plugin, StreamInfo(source_address="10.0.0.1:5", connection_id=7))
+    return rig.plugin.tcp_stream(StreamInfo(source_address="10.0.0.1:5", connection_id=7))
 
 
 def in_downstream_data(rig: Rig, *questions: tuple[object, ...], data: bytes = b"hello") -> list[object]:
