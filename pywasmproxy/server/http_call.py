@@ -43,10 +43,11 @@ class HttpCallRun:
         effect = self._effect
         finish_call(effect.headers, effect.timeout_ms)
         method, path, lines = upstream_lines(effect.headers)
-        bare = not effect.body and not effect.trailers
-        trailers = self._cluster.config.http1.enable_trailers
+        allowed = self._cluster.config.http1.enable_trailers
+        trailers = effect.trailers.lines if allowed else []
+        bare = not effect.body and not trailers
         try:
-            head, writer = request_bytes(lines, method, path, bare, trailers)
+            head, writer = request_bytes(lines, method, path, bare, allowed)
         except UnsafeHeader as error:
             # From the loop: nobody is answered while the call is being begun.
             asyncio.get_running_loop().call_soon(
@@ -56,7 +57,7 @@ class HttpCallRun:
         request = self._request = UpstreamRequest(self._cluster, self, method, head, writer)
         if effect.body:
             request.write(effect.body)
-        request.end(effect.trailers.lines)
+        request.end(trailers)
         if effect.timeout_ms:
             self._timer = PatientTimer(effect.timeout_ms / 1000, self._timed_out)
         request.start()
@@ -86,7 +87,10 @@ class HttpCallRun:
 
     def upstream_head(self, head: ResponseHead) -> None:
         if head.status >= 200:
-            self._response = HeaderMap.adopt([(b":status", b"%d" % head.status), *head.headers])
+            lines = [
+                line for line in head.headers if line[0] != b"keep-alive"
+            ]  # other fields stay, as in Envoy
+            self._response = HeaderMap.adopt([(b":status", b"%d" % head.status), *lines])
             taken = asyncio.get_running_loop().time() - self._began
             self._response.set_in_place(SERVICE_TIME, b"%d" % (taken * 1000))
 

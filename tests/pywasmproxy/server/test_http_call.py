@@ -82,7 +82,7 @@ async def test_a_bare_response_and_one_in_chunks(monkeypatch: pytest.MonkeyPatch
         await visit.request()
         visit.send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n")
         await visit.request()
-        visit.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        visit.send(b"HTTP/1.1 200 OK\r\nkeep-alive: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
         await asyncio.sleep(0.05)
         visit.send(b"2\r\nde\r\n0\r\nx-t: 1\r\n\r\n")
 
@@ -121,6 +121,15 @@ async def test_a_head_request(monkeypatch: pytest.MonkeyPatch) -> None:
 
     guest = asking(monkeypatch, method="HEAD")
     assert await one_call(guest, config(guest, up()), handler) == b"200 3  (0, b'')"
+
+
+async def test_trailers_where_they_cannot_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = asking(monkeypatch, trailers=[(b"x-t", b"1")], timeout=0)
+    async with upstream(hello) as one, proxy(config(guest, cluster(one.port)), log=guest.log()) as server:
+        client = await Client.open(port_of(server))
+        assert (await client.get()).body == b"200 3 Hello World! (0, b'')"
+        client.close()
+    assert one.heads == [b"GET /call HTTP/1.1\r\nhost: call.test\r\nx-envoy-internal: true\r\n\r\n"]
 
 
 async def test_what_upstream_gets(monkeypatch: pytest.MonkeyPatch) -> None:
