@@ -23,6 +23,8 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+# On a further Python it is the Python that is tested, not the properties all over again.
+hypothesis.settings.register_profile("again", deadline=None, derandomize=True, max_examples=20)
 hypothesis.settings.register_profile("release", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "default"))
 
