@@ -3,6 +3,10 @@
 Source: Envoy 1.40 as measured (tests/replay/golden/tcp_streams.json). A guest that traps closes the
 connection (FAIL_CLOSED, FAIL_OPEN, FAIL_RELOAD) or is passed by from then on (`fail_open: true`); later
 connections are closed at once, skip the filter, or get a new VM, as HTTP's exchanges do (`wasm.py`).
+
+On purpose unlike Envoy: a guest that closes in `proxy_on_context_create` is told of the end all the same; no
+callback follows `proxy_on_delete` (Envoy: `proxy_on_upstream_connection_close`, when the guest closes in its
+last `proxy_on_upstream_data`); what waits for a guest that dies elsewhere does not wait for the next byte.
 """
 
 from __future__ import annotations

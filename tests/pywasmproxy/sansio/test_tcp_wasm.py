@@ -94,6 +94,27 @@ def test_one_connection_closes_another() -> None:
     assert first.done
 
 
+def test_a_guest_that_closes_as_it_is_told_of_the_connection_sees_its_end() -> None:
+    rig = Rig()
+    rig.called.clear()
+    rig.during("proxy_on_context_create", lambda: rig.ask("proxy_close_stream", 2))
+    world = World(chain=guests(rig))
+    assert world.done
+    assert world.clusters == []
+    assert rig.called == ["proxy_on_context_create", NEW, *END]
+    assert rig.vm.contexts.keys() == {1}
+
+
+def test_no_callback_follows_the_last_one() -> None:
+    rig = Rig()
+    world = World(chain=guests(rig))
+    rig.called.clear()
+    rig.during(UP, lambda: rig.ask("proxy_close_stream", 3))
+    world.upstream("x", end=True)
+    assert rig.called == [UP, "proxy_on_upstream_connection_close", *END]
+    assert world.sent_down == b""
+
+
 # --- failures ---------------------------------------------------------------------------------------------
 
 

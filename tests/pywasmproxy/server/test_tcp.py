@@ -80,6 +80,7 @@ GUESTS = {
     "collect": """(func (export "proxy_on_downstream_data") (param i32 i32) (param $end i32) (result i32)
           (i32.eqz (local.get $end)))""",
     "hold": '(func (export "proxy_on_downstream_data") (param i32 i32 i32) (result i32) (i32.const 1))',
+    "never": '(func (export "proxy_on_new_connection") (param i32) (result i32) (i32.const 1))',
     # Lets the connection begin in a tick.
     "wait": """(func (export "proxy_on_new_connection") (param $c i32) (result i32)
           (global.set $id (local.get $c))
@@ -476,6 +477,14 @@ async def test_idle_connections_end() -> None:
         assert await client.rest() == b""
         assert await other.rest() == b""
     assert "wasm log end: closed by 1" in lines
+
+
+async def test_a_connection_that_never_begins_is_idle_too() -> None:
+    # In Envoy such a connection stays for ever, whatever its client does.
+    async with running("never", options="cluster: up\n          idle_timeout: 0.2s") as (server, up):
+        client = await Peer.connect(server)
+        assert await client.rest() == b""
+        assert not up.all
 
 
 @pytest.mark.parametrize(
