@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pywasmvm.module import Module
 from pywasmvm.translate import calls, memory, reference, table, variable, vector
-from pywasmvm.translate.body import Body, LocalTypes, complete
+from pywasmvm.translate.body import Body
 from pywasmvm.translate.fuel import charge
 from pywasmvm.translate.graph import Graph
 from pywasmvm.translate.idioms import insert_bulks
 from pywasmvm.translate.inline import expansion_of
 from pywasmvm.translate.options import Options
 from pywasmvm.translate.ranges import MOST_INSTRUCTIONS
+from pywasmvm.translate.rules import complete
 from pywasmvm.translate.structure import Structure, TooDeep
+from pywasmvm.translate.symbolic import LocalTypes
 from pywasmvm.translate.versions import copy_function, copy_loops
 from pywasmvm.translate.writer import Writer
 from pywasmvm.types import F32, F64, NumType, VecType

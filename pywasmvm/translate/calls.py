@@ -6,9 +6,11 @@ type 5. A tail call returns to a trampoline (`link.py`), which makes the call wh
 
 from __future__ import annotations
 
-from pywasmvm.translate.body import Body, number, rule
+from pywasmvm.translate.body import Body
 from pywasmvm.translate.expr import READS, TRAPS
 from pywasmvm.translate.integers import canonical
+from pywasmvm.translate.rules import rule
+from pywasmvm.translate.symbolic import number
 from pywasmvm.types import FuncType
 
 

@@ -31,14 +31,14 @@ from pywasmvm.translate.expr import (
 from pywasmvm.translate.integers import canonical, signed
 
 if TYPE_CHECKING:
-    from pywasmvm.translate.body import Body
+    from pywasmvm.translate.symbolic import Symbolic
 
 #: What the NaNs of an f64 expression may be: none but the canonical one; any, standing for the canonical one;
 #: any, meant as they are.
 PURE, COMPUTED, CARRIED = range(3)
 
 
-def clean(e: Expr, body: Body) -> Expr:
+def clean(e: Expr, body: Symbolic) -> Expr:
     """An f64 whose NaNs are the ones Wasm says."""
     if e.nan != COMPUTED:
         return e
@@ -55,11 +55,11 @@ def _computed(made: Expr) -> Expr:
     return made
 
 
-def _arithmetic(operator: str, prec: int, body: Body, a: Expr, b: Expr) -> Expr:
+def _arithmetic(operator: str, prec: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
     return _computed(binary(operator, prec, a, b, 0, 0))
 
 
-def _quotient(body: Body, a: Expr, b: Expr) -> Expr:
+def _quotient(body: Symbolic, a: Expr, b: Expr) -> Expr:
     """Python refuses to divide by zero."""
     try:
         if float(b.text) != 0:
@@ -72,11 +72,11 @@ def _quotient(body: Body, a: Expr, b: Expr) -> Expr:
     )
 
 
-def _div(body: Body, a: Expr, b: Expr) -> Expr:
+def _div(body: Symbolic, a: Expr, b: Expr) -> Expr:
     return _computed(_quotient(body, a, b))
 
 
-def _either(name: str, operator: str, body: Body, a: Expr, b: Expr) -> Expr:
+def _either(name: str, operator: str, body: Symbolic, a: Expr, b: Expr) -> Expr:
     """min and max: the function sees to zeros and NaN."""
     a, b = body.names(a, b)
     x, y = a.text, b.text
@@ -90,30 +90,30 @@ def _either(name: str, operator: str, body: Body, a: Expr, b: Expr) -> Expr:
     return made
 
 
-def _sqrt(body: Body, a: Expr) -> Expr:
+def _sqrt(body: Symbolic, a: Expr) -> Expr:
     (a,) = body.names(a)
     return Expr(f"sqrt({a.text}) if {a.text}>=0.0 else nan", TERNARY, 0, 0, *merged(a))
 
 
-def _neg(body: Body, a: Expr) -> Expr:
+def _neg(body: Symbolic, a: Expr) -> Expr:
     a = clean(a, body)
     made = Expr(f"-{a.at(UNARY)}", UNARY, 0, 0, *merged(a))
     made.nan = CARRIED
     return made
 
 
-def _moved(name: str, body: Body, *operands: Expr) -> Expr:
+def _moved(name: str, body: Symbolic, *operands: Expr) -> Expr:
     """Functions that move the sign bit, of NaNs too."""
     made = call(name, *[clean(e, body) for e in operands])
     made.nan = CARRIED
     return made
 
 
-def _rounded(name: str, body: Body, a: Expr) -> Expr:
+def _rounded(name: str, body: Symbolic, a: Expr) -> Expr:
     return call(name, a)
 
 
-def _compare(operator: str, body: Body, a: Expr, b: Expr) -> Expr:
+def _compare(operator: str, body: Symbolic, a: Expr, b: Expr) -> Expr:
     text = f"{a.at(COMPARE + 1)}{operator}{b.at(COMPARE + 1)}"
     opposite = {"==": "!=", "!=": "=="}.get(operator)
     negation = f"not {text}" if opposite is None else f"{a.at(COMPARE + 1)}{opposite}{b.at(COMPARE + 1)}"
@@ -123,48 +123,48 @@ def _compare(operator: str, body: Body, a: Expr, b: Expr) -> Expr:
 # -- f32 -----------------------------------------------------------------------------------------------------
 
 
-def _f32_arithmetic(operator: str, prec: int, body: Body, a: Expr, b: Expr) -> Expr:
+def _f32_arithmetic(operator: str, prec: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
     return body.rounded(binary(operator, prec, a, b, 0, 0))
 
 
-def _f32_div(body: Body, a: Expr, b: Expr) -> Expr:
+def _f32_div(body: Symbolic, a: Expr, b: Expr) -> Expr:
     return body.rounded(_quotient(body, a, b))
 
 
-def _f32_sqrt(body: Body, a: Expr) -> Expr:
+def _f32_sqrt(body: Symbolic, a: Expr) -> Expr:
     return body.rounded(_sqrt(body, a))
 
 
-def _helper(name: str, body: Body, *operands: Expr) -> Expr:
+def _helper(name: str, body: Symbolic, *operands: Expr) -> Expr:
     return call(name, *operands)
 
 
 # -- conversions ---------------------------------------------------------------------------------------------
 
 
-def _demote(body: Body, a: Expr) -> Expr:
+def _demote(body: Symbolic, a: Expr) -> Expr:
     return body.rounded(a)
 
 
-def _promote(body: Body, a: Expr) -> Expr:
+def _promote(body: Symbolic, a: Expr) -> Expr:
     made = Expr(a.text, a.prec, 0, 0, *merged(a))
     made.depth = a.depth
     made.nan = COMPUTED
     return made
 
 
-def _convert(bits: int, sign: bool, body: Body, a: Expr) -> Expr:
+def _convert(bits: int, sign: bool, body: Symbolic, a: Expr) -> Expr:
     a = signed(a, bits, body) if sign else canonical(a, bits, body)
     return Expr(f"{a.at(MUL)}*1.0", MUL, 0, 0, *merged(a))
 
 
-def _convert_f32(bits: int, sign: bool, body: Body, a: Expr) -> Expr:
+def _convert_f32(bits: int, sign: bool, body: Symbolic, a: Expr) -> Expr:
     if bits == 64:  # converting to a double first would round twice
         return call(f"f32_convert_i64_{'s' if sign else 'u'}", canonical(a, 64, body))
     return body.rounded(signed(a, bits, body) if sign else canonical(a, bits, body))
 
 
-def _truncate(name: str, bits: int, low: str, high: str, lo: int, hi: int, body: Body, a: Expr) -> Expr:
+def _truncate(name: str, bits: int, low: str, high: str, lo: int, hi: int, body: Symbolic, a: Expr) -> Expr:
     """The usual case in line; what is out of range traps or saturates in the function."""
     w = body.fresh()
     text = f"int({w}) if {low}<({w}:={a.text})<{high} else {name}({w})"
@@ -175,7 +175,7 @@ def _truncate(name: str, bits: int, low: str, high: str, lo: int, hi: int, body:
     return made
 
 
-def _reinterpret(to: str, body: Body, a: Expr) -> Expr:
+def _reinterpret(to: str, body: Symbolic, a: Expr) -> Expr:
     """Through the scratch views: the same bytes as another type."""
     if to == "i64":
         return body.scratch("as_f64", clean(a, body), "as_u64", hi=(1 << 64) - 1)

@@ -28,7 +28,7 @@ from pywasmvm.translate.summary import (
 )
 
 if TYPE_CHECKING:
-    from pywasmvm.translate.body import LocalTypes
+    from pywasmvm.translate.symbolic import LocalTypes
 
 #: So many trips are worth the asking, below, the loop is faster: for slices, for a search, for numpy.
 FEWEST = 4

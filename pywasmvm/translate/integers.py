@@ -8,7 +8,6 @@ happened, which CPython does faster than a mask.
 
 from __future__ import annotations
 
-import operator as operators
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,9 +16,7 @@ from pywasmvm.translate.expr import (
     ADD,
     AND,
     ATOM,
-    COMPARE,
     MUL,
-    NOT,
     OR,
     SHIFT,
     TERNARY,
@@ -29,13 +26,12 @@ from pywasmvm.translate.expr import (
     Expr,
     binary,
     call,
-    condition,
     constant,
     merged,
 )
 
 if TYPE_CHECKING:
-    from pywasmvm.translate.body import Body
+    from pywasmvm.translate.symbolic import Symbolic
 
 #: Wide values are brought into range before they get out of proportion.
 _WIDEST = {32: 1 << 62, 64: 1 << 90}
@@ -43,8 +39,6 @@ _WIDEST = {32: 1 << 62, 64: 1 << 90}
 #: Python's integers have digits of 30 bits; division by a power of two beats a shift while there is one
 #: digit.
 _ONE_DIGIT = 1 << 30
-
-Facts = tuple[tuple[int, int, int], ...]
 
 
 def _like(made: Expr, *parts: Expr) -> Expr:
@@ -76,7 +70,7 @@ def add_constant(e: Expr, value: int) -> Expr:
     return made
 
 
-def canonical(e: Expr, bits: int, body: Body) -> Expr:
+def canonical(e: Expr, bits: int, body: Symbolic) -> Expr:
     """The unsigned value."""
     lo, hi = e.lo, e.hi
     if lo >= 0 and hi >> bits == 0:
@@ -118,7 +112,7 @@ def canonical(e: Expr, bits: int, body: Body) -> Expr:
     return _like(made, e)
 
 
-def _narrow(e: Expr, bits: int, body: Body) -> Expr:
+def _narrow(e: Expr, bits: int, body: Symbolic) -> Expr:
     """The same, or in range when it has become too wide."""
     widest = _WIDEST[bits]
     return e if -widest < e.lo and e.hi < widest else canonical(e, bits, body)
@@ -127,7 +121,7 @@ def _narrow(e: Expr, bits: int, body: Body) -> Expr:
 # -- arithmetic ----------------------------------------------------------------------------------------------
 
 
-def add(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+def add(bits: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
     size = 1 << bits
     if a.value is not None:
         a, b = b, a
@@ -145,7 +139,7 @@ def add(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
     return _sum("+", bits, body, a, b)
 
 
-def _sum(operator: str, bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+def _sum(operator: str, bits: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
     offset = 0
     if a.base is not None:
         a, offset = a.base, a.offset
@@ -161,7 +155,7 @@ def _sum(operator: str, bits: int, body: Body, a: Expr, b: Expr) -> Expr:
     return _narrow(made, bits, body)
 
 
-def sub(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+def sub(bits: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
     if a.value is not None and b.rest is not None:  # the rest of a rest
         return add_constant(b.rest[1], a.value - b.rest[0])
     if b.value is not None:
@@ -169,7 +163,7 @@ def sub(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
     return _sum("-", bits, body, a, b)
 
 
-def mul(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+def mul(bits: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
     if a.value is not None and b.value is not None:
         return constant(a.value * b.value & (1 << bits) - 1)
     for x, y in ((a, b), (b, a)):
@@ -183,7 +177,7 @@ def mul(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
     return made
 
 
-def shl(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+def shl(bits: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
     if b.value is None:
         a = canonical(a, bits, body)
         count = b if b.lo >= 0 and b.hi < bits else _low(b, bits)
@@ -209,7 +203,7 @@ def shl(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
     return made
 
 
-def shr_u(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+def shr_u(bits: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
     a = canonical(a, bits, body)
     if b.value is None:
         count = b if b.lo >= 0 and b.hi < bits else _low(b, bits)
@@ -224,11 +218,11 @@ def shr_u(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
     return binary(">>", SHIFT, a, constant(count_), a.lo >> count_, a.hi >> count_)
 
 
-def shr_s(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+def shr_s(bits: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
     if not is_signed(a, bits):
         a = canonical(a, bits, body)
         if a.value is not None:
-            a = constant(_signed(a.value, bits))
+            a = constant(signed_value(a.value, bits))
         else:
             a = _as_signed(a, bits, body)
     if b.value is None:
@@ -247,15 +241,16 @@ def _low(e: Expr, bits: int) -> Expr:
     return (
         binary("%", MUL, e, constant(bits), 0, bits - 1)
         if e.lo >= 0 and e.hi < _ONE_DIGIT
-        else _and(e, bits - 1)
+        else masked(e, bits - 1)
     )
 
 
-def _signed(value: int, bits: int) -> int:
+def signed_value(value: int, bits: int) -> int:
+    """A constant as a signed number."""
     return value - (1 << bits) if value >> (bits - 1) else value
 
 
-def _as_signed(e: Expr, bits: int, body: Body) -> Expr:
+def _as_signed(e: Expr, bits: int, body: Symbolic) -> Expr:
     """The signed value of a canonical one."""
     size, half = 1 << bits, 1 << (bits - 1)
     if e.hi < half:
@@ -272,16 +267,16 @@ def _as_signed(e: Expr, bits: int, body: Body) -> Expr:
     return made
 
 
-def signed(e: Expr, bits: int, body: Body) -> Expr:
+def signed(e: Expr, bits: int, body: Symbolic) -> Expr:
     """The signed value."""
     if is_signed(e, bits):
         return e
     if e.value is not None:
-        return constant(_signed(e.value & (1 << bits) - 1, bits))
+        return constant(signed_value(e.value & (1 << bits) - 1, bits))
     return _as_signed(canonical(e, bits, body), bits, body)
 
 
-def _rotate(bits: int, body: Body, a: Expr, count: int) -> Expr:
+def _rotate(bits: int, body: Symbolic, a: Expr, count: int) -> Expr:
     """Rotate left by a constant: the value twice side by side, and a window of it."""
     mask = (1 << bits) - 1
     a = canonical(a, bits, body)
@@ -293,13 +288,13 @@ def _rotate(bits: int, body: Body, a: Expr, count: int) -> Expr:
     return binary(">>", SHIFT, double, constant(bits - count), 0, ((1 << 2 * bits) - 1) >> (bits - count))
 
 
-def rotl(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+def rotl(bits: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
     if b.value is not None:
         return _rotate(bits, body, a, b.value % bits)
     return call(f"i{bits}_rotl", canonical(a, bits, body), canonical(b, bits, body), hi=(1 << bits) - 1)
 
 
-def rotr(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+def rotr(bits: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
     if b.value is not None:
         return _rotate(bits, body, a, -b.value % bits)
     return call(f"i{bits}_rotr", canonical(a, bits, body), canonical(b, bits, body), hi=(1 << bits) - 1)
@@ -308,7 +303,8 @@ def rotr(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
 # -- bits ----------------------------------------------------------------------------------------------------
 
 
-def _and(e: Expr, mask: int) -> Expr:
+def masked(e: Expr, mask: int) -> Expr:
+    """The bits of a constant mask."""
     made = binary("&", AND, e, constant(mask), 0, mask)
     made.align = e.align if e.align < 64 else 0
     return made
@@ -318,13 +314,13 @@ def _most_bits(e: Expr, bits: int, mask: int) -> Expr:
     """Some bits of a canonical value, the highest among them: as a negative number a mask that clears few
     bits has one of the digits that Python's integers are made of, as a positive one it has more."""
     negative = mask - (1 << bits)
-    made = _and(e, mask)
+    made = masked(e, mask)
     if mask >> (bits - 1) and -negative < _ONE_DIGIT:
         made.text = f"{e.at(AND)}&{negative}"
     return made
 
 
-def and_(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+def and_(bits: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
     if a.value is not None:
         a, b = b, a
     if b.value is not None:
@@ -338,7 +334,9 @@ def and_(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
             return a
         if a.is_condition:
             return a if mask & 1 else constant(0)
-        made = _and(a, mask) if mask < _ONE_DIGIT or not is_canonical(a, bits) else _most_bits(a, bits, mask)
+        made = (
+            masked(a, mask) if mask < _ONE_DIGIT or not is_canonical(a, bits) else _most_bits(a, bits, mask)
+        )
         if mask == (1 << bits) - (1 << low):
             made.high = (a, low)
         made.align = max(low, min(a.align, 63))
@@ -377,7 +375,7 @@ def _width(e: Expr) -> int:
     return max(e.hi.bit_length(), (~e.lo).bit_length() if e.lo < 0 else 0)
 
 
-def _or_xor(operator: str, prec: int, bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+def _or_xor(operator: str, prec: int, bits: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
     if a.value is not None and b.value is not None:
         value = a.value | b.value if operator == "|" else a.value ^ b.value
         return constant(value & (1 << bits) - 1)
@@ -393,11 +391,11 @@ def _or_xor(operator: str, prec: int, bits: int, body: Body, a: Expr, b: Expr) -
     return _bitwise(made, a, b)
 
 
-def or_(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+def or_(bits: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
     return _or_xor("|", OR, bits, body, a, b)
 
 
-def xor(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+def xor(bits: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
     made = _or_xor("^", XOR, bits, body, a, b)
     for one, other in ((a, b), (b, a)):
         if (
@@ -409,7 +407,7 @@ def xor(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
     return made
 
 
-def clz(bits: int, body: Body, a: Expr) -> Expr:
+def clz(bits: int, body: Symbolic, a: Expr) -> Expr:
     a = canonical(a, bits, body)
     if a.value is not None:
         return constant(bits - a.value.bit_length())
@@ -419,7 +417,7 @@ def clz(bits: int, body: Body, a: Expr) -> Expr:
     return made
 
 
-def ctz(bits: int, body: Body, a: Expr) -> Expr:
+def ctz(bits: int, body: Symbolic, a: Expr) -> Expr:
     a = canonical(a, bits, body)
     if a.is_name and a.value is None:
         text, none = f"({a.text}&-{a.text}).bit_length()-1", f" if {a.text} else {bits}"
@@ -428,7 +426,7 @@ def ctz(bits: int, body: Body, a: Expr) -> Expr:
     return call(f"i{bits}_ctz", canonical(a, bits, body), hi=bits)
 
 
-def popcnt(bits: int, body: Body, a: Expr) -> Expr:
+def popcnt(bits: int, body: Symbolic, a: Expr) -> Expr:
     a = canonical(a, bits, body)
     if a.value is not None:
         return constant(a.value.bit_count())
@@ -438,7 +436,7 @@ def popcnt(bits: int, body: Body, a: Expr) -> Expr:
 # -- division ------------------------------------------------------------------------------------------------
 
 
-def _divide(operator: str, bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+def _divide(operator: str, bits: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
     a, b = canonical(a, bits, body), canonical(b, bits, body)
     if a.value is not None and b.value:
         return constant(a.value // b.value if operator == "//" else a.value % b.value)
@@ -452,11 +450,11 @@ def _divide(operator: str, bits: int, body: Body, a: Expr, b: Expr) -> Expr:
     return made
 
 
-def div_u(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+def div_u(bits: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
     return _divide("//", bits, body, a, b)
 
 
-def rem_u(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+def rem_u(bits: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
     return _divide("%", bits, body, a, b)
 
 
@@ -464,7 +462,7 @@ def _positive(e: Expr, bits: int) -> bool:
     return e.lo >= 0 and e.hi >> (bits - 1) == 0
 
 
-def div_s(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+def div_s(bits: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
     if _positive(a, bits) and _positive(b, bits):
         return _divide("//", bits, body, a, b)
     return body.trapping_call(
@@ -472,7 +470,7 @@ def div_s(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
     )
 
 
-def rem_s(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
+def rem_s(bits: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
     if _positive(a, bits) and _positive(b, bits):
         return _divide("%", bits, body, a, b)
     return body.trapping_call(
@@ -483,7 +481,7 @@ def rem_s(bits: int, body: Body, a: Expr, b: Expr) -> Expr:
 # -- conversions ---------------------------------------------------------------------------------------------
 
 
-def wrap(body: Body, a: Expr) -> Expr:
+def wrap(body: Symbolic, a: Expr) -> Expr:
     """i32.wrap_i64: what is congruent modulo 2^64 is so modulo 2^32."""
     if a.value is not None:
         return constant(a.value & 0xFFFF_FFFF)
@@ -491,22 +489,22 @@ def wrap(body: Body, a: Expr) -> Expr:
 
 
 def _mask(a: Expr, bits: int) -> Expr:
-    return _and(a, (1 << bits) - 1)
+    return masked(a, (1 << bits) - 1)
 
 
-def extend_u(body: Body, a: Expr) -> Expr:
+def extend_u(body: Symbolic, a: Expr) -> Expr:
     return canonical(a, 32, body)
 
 
-def extend_s(body: Body, a: Expr) -> Expr:
+def extend_s(body: Symbolic, a: Expr) -> Expr:
     return signed(a, 32, body)
 
 
-def _extend_part(bits: int, width: int, body: Body, a: Expr) -> Expr:
+def _extend_part(bits: int, width: int, body: Symbolic, a: Expr) -> Expr:
     """extend8_s and its like: the low bits, signed."""
     half, size = 1 << (width - 1), 1 << width
     if a.value is not None:
-        return constant(_signed(a.value & size - 1, width) & (1 << bits) - 1)
+        return constant(signed_value(a.value & size - 1, width) & (1 << bits) - 1)
     if -half <= a.lo and a.hi < half:
         return a
     low = a if a.lo >= 0 and a.hi < size else _mask(a, width)
@@ -514,249 +512,6 @@ def _extend_part(bits: int, width: int, body: Body, a: Expr) -> Expr:
         return _as_signed(low, 32, body)
     made = Expr(f"({low.at(XOR)}^{half})-{half}", ADD, -half, half - 1)
     return _like(made, low)
-
-
-# -- comparisons ---------------------------------------------------------------------------------------------
-
-_COMPARE = {
-    "<": operators.lt, ">": operators.gt, "<=": operators.le,
-    ">=": operators.ge, "==": operators.eq, "!=": operators.ne,
-}  # fmt: skip
-_SWAPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "==": "==", "!=": "!="}
-_OPPOSITE = {"<": ">=", ">": "<=", "<=": ">", ">=": "<", "==": "!=", "!=": "=="}
-
-
-def _facts(operator: str, a: Expr, b: Expr) -> Facts:
-    """What `a operator b` says of the locals that a and b are; bounds that cannot be met mean unreachable."""
-    found: list[tuple[int, int, int]] = []
-    if a.local is not None:
-        if operator == "<":
-            found.append((a.local, a.lo, min(a.hi, b.hi - 1)))
-        elif operator == "<=":
-            found.append((a.local, a.lo, min(a.hi, b.hi)))
-        elif operator == ">":
-            found.append((a.local, max(a.lo, b.lo + 1), a.hi))
-        elif operator == ">=":
-            found.append((a.local, max(a.lo, b.lo), a.hi))
-        elif operator == "==":
-            found.append((a.local, max(a.lo, b.lo), min(a.hi, b.hi)))
-        elif b.lo == b.hi:
-            found.append((a.local, a.lo + (a.lo == b.lo), a.hi - (a.hi == b.lo)))
-    if b.local is not None and a.local != b.local:
-        swapped = Expr("", ATOM, b.lo, b.hi)
-        swapped.local = b.local
-        other = Expr("", ATOM, a.lo, a.hi)
-        found += _facts(_SWAPPED[operator], swapped, other)
-    return tuple(found)
-
-
-def _compared(operator: str, a: Expr, b: Expr) -> Expr:
-    """A comparison of what the texts give."""
-    if a.value is not None and b.value is not None:
-        return constant(int(_COMPARE[operator](a.value, b.value)))
-    left, right = a.at(COMPARE + 1), b.at(COMPARE + 1)
-    opposite = _OPPOSITE[operator]
-    made = condition(f"{left}{operator}{right}", COMPARE, f"{left}{opposite}{right}", a, b)
-    made.yes, made.no = _facts(operator, a, b), _facts(opposite, a, b)
-    made.compared = (operator, a, b)
-    return made
-
-
-def _equality(operator: str, bits: int, body: Body, a: Expr, b: Expr) -> Expr:
-    if not (is_canonical(a, bits) and is_canonical(b, bits)):
-        if is_signed(a, bits) and b.value is not None:
-            b = constant(_signed(b.value & (1 << bits) - 1, bits))
-        elif is_signed(b, bits) and a.value is not None:
-            a = constant(_signed(a.value & (1 << bits) - 1, bits))
-        if not (is_signed(a, bits) and is_signed(b, bits)):
-            a, b = canonical(a, bits, body), canonical(b, bits, body)
-    if b.value == 0:
-        return eqz(bits, body, a) if operator == "==" else nonzero(a, bits, body)
-    return _carry(operator, bits, a, b) or _compared(operator, a, b)
-
-
-def _carry(operator: str, bits: int, a: Expr, b: Expr) -> Expr | None:
-    """Whether adding a small constant changes the high bits (counters beside flags are checked like that):
-    the low ones tell."""
-    if a.high is None or b.high is None or a.high[1] != b.high[1]:
-        return None
-    (x, count), (y, _) = a.high, b.high
-    if y.base is None and x.base is not None:
-        x, y = y, x
-    step = y.offset
-    if y.base is None or y.base.text != x.text or not x.is_name or not is_canonical(x, bits):
-        return None
-    if not 0 < abs(step) < 1 << count:
-        return None
-    carries = constant((1 << count) - step if step > 0 else -step)
-    below = (step > 0) == (operator == "==")
-    made = _compared("<" if below else ">=", _and(x, (1 << count) - 1), carries)
-    if x.local is not None:
-        fits = (x.local, max(x.lo, -step), min(x.hi, (1 << bits) - 1 - step))
-        made.yes, made.no = ((fits,), ()) if operator == "==" else ((), (fits,))
-    return made
-
-
-def nonzero(e: Expr, bits: int, body: Body) -> Expr:
-    """The condition that a value is not zero."""
-    if e.is_condition:
-        return e
-    if e.value is not None:
-        return constant(int(e.value & (1 << bits) - 1 != 0))
-    size = 1 << bits
-    if not (e.lo > -size and e.hi < size):
-        e = canonical(e, bits, body)
-    made = condition(e.text, e.prec, f"not {e.at(COMPARE)}", e)
-    made.loose = True
-    zero = Expr("", ATOM, 0, 0)
-    made.yes, made.no = _facts("!=", e, zero), _facts("==", e, zero)
-    return made
-
-
-def eqz(bits: int, body: Body, a: Expr) -> Expr:
-    return inverted(nonzero(a, bits, body))
-
-
-def inverted(e: Expr) -> Expr:
-    """The opposite condition."""
-    if e.value is not None:
-        return constant(0 if e.value else 1)
-    if e.negation is None:
-        raise TypeError(f"{e!r} is no condition")
-    text = e.negation
-    # Negations are comparisons, or start with `not`, or are conditional expressions.
-    prec = COMPARE
-    if " if " in text:
-        prec = TERNARY
-    elif " and " in text or " or " in text:
-        prec = TERNARY + 1
-    elif text.startswith("not "):
-        prec = NOT
-    made = Expr(text, prec, 0, 1, e.locals, e.effects, e.depth)
-    made.negation = e.text if e.prec >= NOT else f"({e.text})"
-    made.loose, made.loose_negation = e.loose_negation, e.loose
-    if e.compared is not None:
-        made.compared = (_OPPOSITE[e.compared[0]], e.compared[1], e.compared[2])
-    made.yes, made.no = e.no, e.yes
-    return made
-
-
-def _unsigned(operator: str, bits: int, body: Body, a: Expr, b: Expr) -> Expr:
-    return _compared(operator, canonical(a, bits, body), canonical(b, bits, body))
-
-
-def _ordered(operator: str, bits: int, body: Body, a: Expr, b: Expr) -> Expr:
-    """A signed comparison."""
-    half, size = 1 << (bits - 1), 1 << bits
-    if b.value is not None:
-        b = constant(_signed(b.value & size - 1, bits))
-    if a.value is not None:
-        a = constant(_signed(a.value & size - 1, bits))
-    if is_signed(a, bits) and is_signed(b, bits):
-        return _compared(operator, a, b)
-    if a.value is not None:
-        return _to_constant(_SWAPPED[operator], bits, body, b, a.value)
-    if b.value is not None:
-        return _to_constant(operator, bits, body, a, b.value)
-    a, b = canonical(a, bits, body), canonical(b, bits, body)
-    if (a.hi < half and b.lo >= half) or (b.hi < half and a.lo >= half):
-        # Of different signs, for certain; a trap in them must still happen.
-        a, b = signed(a, bits, body), signed(b, bits, body)
-        return _compared(operator, a, b)
-    if a.hi < half or b.hi < half:
-        return _one_positive(operator, bits, a, b)
-    a, b = body.names(a, b)
-    x, y, opposite = a.text, b.text, _OPPOSITE[operator]
-    made = condition(
-        f"{x}{operator}{y} if {x}^{y}<{half} else {x}{_flip(operator)}{y}",
-        TERNARY,
-        f"{x}{opposite}{y} if {x}^{y}<{half} else {x}{_flip(opposite)}{y}",
-        a,
-        b,
-    )
-    return made
-
-
-def _flip(operator: str) -> str:
-    """For operands of different signs, which are never equal, the unsigned order is the other one."""
-    return ">" if operator in ("<", "<=") else "<"
-
-
-def _one_positive(operator: str, bits: int, a: Expr, b: Expr) -> Expr:
-    """One of them is known to be positive: one chain of comparisons tells."""
-    half = 1 << (bits - 1)
-    left, right = a.at(COMPARE + 1), b.at(COMPARE + 1)
-    if a.hi < half:  # b may be negative
-        if operator in ("<", "<="):
-            made = condition(
-                f"{left}{operator}{right}<{half}", COMPARE, f"not {left}{operator}{right}<{half}", a, b
-            )
-        else:
-            text = f"{left}{_OPPOSITE[operator]}{right}<{half}"
-            made = condition(f"not {text}", NOT, text, a, b)
-        rising = operator in ("<", "<=")
-        low = max(b.lo, a.lo + (operator in ("<", ">=")))
-        if b.local is not None:
-            known: Facts = ((b.local, low, half - 1),)
-            made.yes, made.no = (known, ()) if rising else ((), known)
-        return made
-    if operator in (">", ">="):
-        made = condition(
-            f"{half}>{left}{operator}{right}", COMPARE, f"not {half}>{left}{operator}{right}", a, b
-        )
-    else:
-        text = f"{half}>{left}{_OPPOSITE[operator]}{right}"
-        made = condition(f"not {text}", NOT, text, a, b)
-    falling = operator in (">", ">=")
-    low = max(a.lo, b.lo + (operator in (">", "<=")))
-    if a.local is not None:
-        known = ((a.local, low, half - 1),)
-        made.yes, made.no = (known, ()) if falling else ((), known)
-    return made
-
-
-def _to_constant(operator: str, bits: int, body: Body, a: Expr, value: int) -> Expr:
-    """A signed comparison with a constant, as one range of unsigned values."""
-    half, size = 1 << (bits - 1), 1 << bits
-    a = canonical(a, bits, body)
-    if operator in ("<=", ">"):  # a <= v is a < v + 1
-        if value == half - 1:
-            if not a.effects & TRAPS:
-                return constant(int(operator == "<="))
-            return _compared(operator, signed(a, bits, body), constant(value))
-        value += 1
-        operator = "<" if operator == "<=" else ">="
-    at_least = operator == ">="
-    local = a.local
-    if value >= 0:
-        # a >= v: v <= a < half
-        lo, hi = value, half - 1
-        inside = f"{a.at(COMPARE + 1)}<{half}" if value <= a.lo else f"{value}<={a.at(COMPARE + 1)}<{half}"
-        outside = f"{a.at(COMPARE + 1)}>={half}" if value <= a.lo else f"not {inside}"
-        true_inside = at_least
-    else:
-        # a < v: half <= a < v + size
-        lo, hi = half, value + size - 1
-        if hi < lo:
-            return (
-                constant(int(at_least))
-                if not a.effects & TRAPS
-                else _compared(operator, signed(a, bits, body), constant(value))
-            )
-        inside = f"{half}<={a.at(COMPARE + 1)}<={hi}"
-        outside = f"not {inside}"
-        true_inside = not at_least
-    known: Facts = () if local is None else ((local, max(a.lo, lo), min(a.hi, hi)),)
-    rest: Facts = ()
-    if local is not None and value <= a.lo and value >= 0:
-        rest = ((local, max(a.lo, half), a.hi),)
-    if true_inside:
-        made = condition(inside, COMPARE, outside, a)
-        made.yes, made.no = known, rest
-    else:
-        made = condition(outside, NOT if outside.startswith("not") else COMPARE, inside, a)
-        made.yes, made.no = rest, known
-    return made
 
 
 Template = Callable[..., Expr]
@@ -770,17 +525,12 @@ TEMPLATES: dict[str, Template] = {
 _PER_WIDTH: dict[str, Template] = {
     "add": add, "sub": sub, "mul": mul, "div_s": div_s, "div_u": div_u, "rem_s": rem_s, "rem_u": rem_u,
     "and": and_, "or": or_, "xor": xor, "shl": shl, "shr_s": shr_s, "shr_u": shr_u, "rotl": rotl,
-    "rotr": rotr, "clz": clz, "ctz": ctz, "popcnt": popcnt, "eqz": eqz,
+    "rotr": rotr, "clz": clz, "ctz": ctz, "popcnt": popcnt,
 }  # fmt: skip
 
 for _bits in (32, 64):
     for _name, _template in _PER_WIDTH.items():
         TEMPLATES[f"i{_bits}.{_name}"] = partial(_template, _bits)
-    for _name, _operator in (("lt", "<"), ("gt", ">"), ("le", "<="), ("ge", ">=")):
-        TEMPLATES[f"i{_bits}.{_name}_u"] = partial(_unsigned, _operator, _bits)
-        TEMPLATES[f"i{_bits}.{_name}_s"] = partial(_ordered, _operator, _bits)
-    TEMPLATES[f"i{_bits}.eq"] = partial(_equality, "==", _bits)
-    TEMPLATES[f"i{_bits}.ne"] = partial(_equality, "!=", _bits)
     for _part in (8, 16, 32):
         if _part < _bits:
             TEMPLATES[f"i{_bits}.extend{_part}_s"] = partial(_extend_part, _bits, _part)

@@ -13,12 +13,14 @@ from typing import Any
 from pywasmvm.isa import Access, Opcode
 from pywasmvm.isa.registry import ROWS
 from pywasmvm.syntax import MemArg
-from pywasmvm.translate.body import BITS, MASKS, Body, number, rule
+from pywasmvm.translate.body import Body
 from pywasmvm.translate.expr import ATOM, READS, READS_MEMORY, TRAPS, Expr, Place, merged
 from pywasmvm.translate.floats import CARRIED, clean
 from pywasmvm.translate.integers import canonical
 from pywasmvm.translate.places import SIZES
 from pywasmvm.translate.rows import in_row
+from pywasmvm.translate.rules import rule
+from pywasmvm.translate.symbolic import BITS, MASKS, number
 from pywasmvm.translate.versions import SMALL
 from pywasmvm.types import F32, F64, I32, I64
 

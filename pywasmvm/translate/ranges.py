@@ -17,8 +17,8 @@ from pywasmvm.translate.integers import is_canonical
 from pywasmvm.translate.versions import SMALL
 
 if TYPE_CHECKING:
-    from pywasmvm.translate.body import Fact
     from pywasmvm.translate.expr import Expr
+    from pywasmvm.translate.symbolic import Fact
 
 #: Bigger functions are translated without assumptions, and so only once.
 MOST_INSTRUCTIONS = 4_000

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pywasmvm.translate.body import BITS, MASKS, Body, rule
+from pywasmvm.translate.body import Body
 from pywasmvm.translate.expr import ATOM, COMPARE, READS, TRAPS, Expr, condition, merged
+from pywasmvm.translate.rules import rule
+from pywasmvm.translate.symbolic import BITS, MASKS
 from pywasmvm.types import PackedType, RefType, ValType
 
 # -- references ----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pywasmvm.translate.body import Body
+    from pywasmvm.translate.symbolic import Symbolic
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class Row:
     aligned: list[str]
 
 
-def in_row(body: Body, address: str, size: int, text: str, view: str, step: int, value: str) -> None:
+def in_row(body: Symbolic, address: str, size: int, text: str, view: str, step: int, value: str) -> None:
     """Write the store `text` of `value`, at `view[address // size + step]` if the address is aligned."""
     lines, row = body.lines, body.row
     place = f"{view}[q{step:+d}]" if step else f"{view}[q]"

@@ -16,7 +16,7 @@ from pywasmvm.translate.graph import FALL, IF, Edge, Graph, Loop, Node
 from pywasmvm.types import I32
 
 if TYPE_CHECKING:
-    from pywasmvm.translate.body import LocalTypes
+    from pywasmvm.translate.symbolic import LocalTypes
 
 #: Ways around a loop that are looked at, and the nodes one may have.
 MOST_PATHS, LONGEST_PATH = 8, 12

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from pywasmvm.translate.body import MASKS, Body, rule
+from pywasmvm.translate.body import Body
 from pywasmvm.translate.expr import ATOM, READS, READS_TABLES, TRAPS, Expr
+from pywasmvm.translate.rules import rule
+from pywasmvm.translate.symbolic import MASKS
 
 
 def _bits(body: Body, table: int) -> int:

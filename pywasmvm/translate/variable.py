@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pywasmvm.translate.body import BITS, MASKS, Body, number, rule
+from pywasmvm.translate.body import Body
+from pywasmvm.translate.comparisons import inverted
 from pywasmvm.translate.expr import (
     ATOM,
     COMPARE,
@@ -18,7 +19,9 @@ from pywasmvm.translate.expr import (
     merged,
 )
 from pywasmvm.translate.floats import CARRIED, clean
-from pywasmvm.translate.integers import canonical, inverted
+from pywasmvm.translate.integers import canonical
+from pywasmvm.translate.rules import rule
+from pywasmvm.translate.symbolic import BITS, MASKS, number
 
 
 @rule("local.get")

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from pywasmvm.isa import ROWS, Imm, Opcode
-from pywasmvm.translate.body import BITS, MASKS, Body, rule
+from pywasmvm.translate.body import Body
 from pywasmvm.translate.expr import Expr, call
+from pywasmvm.translate.rules import rule
+from pywasmvm.translate.symbolic import BITS, MASKS
 from pywasmvm.types import ValType
 
 

@@ -17,7 +17,7 @@ from pywasmvm.translate.liveness import live_at_entry
 from pywasmvm.types import I32
 
 if TYPE_CHECKING:
-    from pywasmvm.translate.body import LocalTypes
+    from pywasmvm.translate.symbolic import LocalTypes
 
 #: Loops with more instructions are not copied.
 MOST_INSTRUCTIONS = 160

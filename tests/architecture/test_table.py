@@ -16,7 +16,7 @@ from pywasmvm.isa import BY_CODE, BY_NAME, ROWS, Imm, Opcode
 from pywasmvm.numerics import function
 from pywasmvm.script.suite import find_suite
 from pywasmvm.text import instructions as text_instructions
-from pywasmvm.translate import body, build
+from pywasmvm.translate import build, rules
 from pywasmvm.valid import code as valid_code
 from pywasmvm.valid import module as valid_module
 
@@ -38,7 +38,7 @@ def test_every_row_can_be_interpreted() -> None:
 
 def test_every_row_can_be_translated() -> None:
     assert build.RULE_FILES
-    assert names(row for row in ROWS if not body.has_rule(row)) == []
+    assert names(row for row in ROWS if not rules.has_rule(row)) == []
 
 
 def test_every_computation_has_a_function() -> None:

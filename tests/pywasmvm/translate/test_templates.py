@@ -16,7 +16,7 @@ from pywasmvm import Instance, Module, Store, Trap
 from pywasmvm.isa import ROWS, Opcode
 from pywasmvm.numerics import function
 from pywasmvm.numerics.bits import f32_from_bits, f32_to_bits, f64_from_bits, f64_to_bits
-from pywasmvm.translate.body import TEMPLATES
+from pywasmvm.translate.rules import TEMPLATES
 from pywasmvm.types import F32, F64, I32, I64
 
 INLINE = [row for row in ROWS if row.name in TEMPLATES]
