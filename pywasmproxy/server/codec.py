@@ -573,6 +573,8 @@ class ResponseReader(_Reader):
         framing = facts.framing or Framing.EOF
         if self._method == b"HEAD" or status in (204, 304):
             framing = Framing.NONE
+        if status == 204:  # has none (RFC 9110, section 8.6); Envoy takes it out, too
+            headers = [line for line in headers if line[0] != b"content-length"]
         keep_alive = b"close" not in facts.tokens and (minor == 1 or b"keep-alive" in facts.tokens)
         return ResponseHead(
             status, minor, headers, framing, facts.length, keep_alive and framing is not Framing.EOF

@@ -36,7 +36,7 @@ def test_our_proxy(file: Path) -> None:
 
 @pytest.mark.npm
 @pytest.mark.envoy
-@pytest.mark.parametrize("name", ["seed", "headers", "startup", "trailers", "tcp"])
+@pytest.mark.parametrize("name", ["seed", "headers", "startup", "trailers", "http_call_forms", "tcp"])
 def test_the_tool_against_the_real_envoy(name: str) -> None:
     results = run(cases.GOLDEN / f"{name}.json", "envoy", {})
     assert not bad(results), bad(results)
@@ -88,4 +88,4 @@ def test_the_list_of_gaps_names_existing_cases() -> None:
 
 def test_case_names_are_unique() -> None:
     names = [case.name for file in FILES for case in cases.load(file)]
-    assert len(names) == len(set(names)) == 232
+    assert len(names) == len(set(names)) == 244
