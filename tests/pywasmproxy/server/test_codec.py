@@ -387,3 +387,14 @@ def test_chunks_of_one_read_stay_apart_up_to_a_number(parser: HeadParser) -> Non
         if isinstance(event, Data):
             sizes.append(len(event.data))
     assert sizes == [1] * 8 + [12]
+
+
+def test_a_204_announces_no_body(parser: HeadParser) -> None:
+    reader = ResponseReader(parser)
+    reader.expect(b"GET")
+    reader.feed(b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\nx: 1\r\n\r\n")
+    head = reader.next_event()
+    assert isinstance(head, ResponseHead)
+    assert head.headers == [(b"x", b"1")]
+    assert isinstance(reader.next_event(), EndOfMessage)
+    assert reader.at_start
