@@ -67,6 +67,10 @@ async def _receive(reader: asyncio.StreamReader, method: str, seen: dict[str, An
 
 
 async def _send(request: dict[str, Any], writer: asyncio.StreamWriter, pause: Pause) -> None:
+    if "raw" in request:
+        writer.write(request["raw"].encode("latin-1"))
+        await writer.drain()
+        return
     headers = [tuple(pair) for pair in request.get("headers", [])]
     if not any(name.lower() == "host" for name, _ in headers):
         headers.insert(0, ("host", "test.local"))

@@ -76,6 +76,10 @@ class Upstream:
             await asyncio.sleep(script["delay"])
         if script.get("reset"):
             return False
+        if "raw" in script:
+            writer.write(script["raw"].encode("latin-1"))
+            await writer.drain()
+            return bool(script.get("keep", False))
         headers = [tuple(pair) for pair in script.get("headers", [])]
         chunked = "chunks" in script or "trailers" in script
         body = script.get("body", "").encode()
