@@ -20,14 +20,12 @@ from tests.replay import client, proxy, render
 from tests.replay.logs import Record, host_line
 from tests.replay.upstream import Upstream
 
+CALLBACK = re.compile(r"(on_\w+)\((\d+)")
 CREATED = re.compile(r"on_context_create\((\d+), [1-9]\d*\)")
 DELETED = re.compile(r"on_delete\((\d+)\)")
 OVER_LIMIT = 20.0  # seconds to wait for the end of an exchange in the log
 
-VOLATILE_HEADERS = {
-    "date": (re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"), "<date>"),
-    "x-envoy-upstream-service-time": (re.compile(r"\d+"), "<ms>"),
-}
+DATE = re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT")
 REQUEST_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 CLIENT_PORT = re.compile(r"127\.0\.0\.1:\d+")
 # In the words of the probes: the serialised size of a map depends on how many digits the time has.
@@ -52,7 +50,7 @@ class Steady:
         self.ports = [(re.compile(rf"\b{ports[name]}\b"), f"<{name}>") for name in ports]
 
     def text(self, text: str) -> str:
-        text = REQUEST_ID.sub("<request-id>", text)
+        text = REQUEST_ID.sub("<request-id>", DATE.sub("<date>", text))
         for port, name in self.ports:
             text = port.sub(name, text)
         return CLIENT_PORT.sub("127.0.0.1:<port>", text)
@@ -74,9 +72,8 @@ class Steady:
         return steady
 
     def _header(self, name: str, value: str) -> str:
-        if name in VOLATILE_HEADERS:
-            pattern, placeholder = VOLATILE_HEADERS[name]
-            value = pattern.sub(placeholder, value) if pattern.fullmatch(value) else value
+        if name == "x-envoy-upstream-service-time" and value.isdigit():
+            value = "<ms>"
         return f"{name}: {self.text(value)}"
 
 
@@ -161,7 +158,7 @@ class _Log:
         self.guest_taken += len(guest)
         self.host_taken = len(self.running.records)
         return Observed(
-            guest=[self.steady.line(record) for record in guest],
+            guest=_numbered([self.steady.line(record) for record in guest]),
             host=[self.steady.text(host_line(record.message)) for record in host],
         )
 
@@ -169,3 +166,16 @@ class _Log:
 def _of_another_thread(running: proxy.RunningProxy, record: Record) -> bool:
     """Envoy runs each VM once more for its main thread, which serves nothing."""
     return running.of_envoy and record.thread == running.records[0].thread
+
+
+def _numbered(lines: list[str]) -> list[str]:
+    """Streams by the order in which they began in the exchange: one that is missing must not shift the rest."""
+    numbers: dict[str, str] = {}
+    for line in lines:
+        if match := CREATED.search(line):
+            numbers[match[1]] = f"#{len(numbers) + 1}"
+
+    def name(match: re.Match[str]) -> str:
+        return f"{match[1]}({numbers.get(match[2], match[2])}"
+
+    return [CALLBACK.sub(name, line, count=1) for line in lines]

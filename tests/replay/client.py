@@ -30,7 +30,7 @@ async def exchange(
     method = request.get("method", "GET")
     try:
         async with asyncio.timeout(request.get("timeout", DEFAULT_TIMEOUT * patience)):
-            await _receive(reader, method, seen, body)
+            await _receive(reader, method, _interim(request), seen, body)
     except TimeoutError:
         if not seen:
             seen = {"no_response": "timeout"}
@@ -48,9 +48,17 @@ async def exchange(
     return seen
 
 
-async def _receive(reader: asyncio.StreamReader, method: str, seen: dict[str, Any], body: wire.Body) -> None:
+def _interim(request: dict[str, Any]) -> set[str]:
+    """Statuses after which the response is still to come. A 100 is one for who asked for it."""
+    asked = any(name.lower() == "expect" for name, _ in request.get("headers", []))
+    return {"102", "103"} | ({"100"} if asked else set())
+
+
+async def _receive(
+    reader: asyncio.StreamReader, method: str, interim: set[str], seen: dict[str, Any], body: wire.Body
+) -> None:
     head = await wire.read_head(reader)
-    while head is not None and head.start.split(" ")[1] in {"102", "103"}:
+    while head is not None and head.start.split(" ")[1] in interim:
         head = await wire.read_head(reader)
     if head is None:
         seen["no_response"] = "closed"
