@@ -37,6 +37,8 @@ OutBuffer: TypeAlias = bytes
 """`OutBytes` with the compatibility rule of `GuestMemory.hand_over_buffer`."""
 OptionalBytes: TypeAlias = bytes
 """`OutBytes` whose slots may be null."""
+OutStatus: TypeAlias = int
+"""Nothing that is written: the status that is returned although the outputs are written."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ _OUTPUTS = {
     "OutBytes": _Output(("{0}_to", "{0}_size_to"), "guest.hand_over({0}_to, {0}_size_to, {1})"),
     "OutBuffer": _Output(("{0}_to", "{0}_size_to"), "guest.hand_over_buffer({0}_to, {0}_size_to, {1})"),
     "OptionalBytes": _Output(("{0}_to", "{0}_size_to"), "guest.hand_over_optional({0}_to, {0}_size_to, {1})"),
+    "OutStatus": _Output((), "status = int({1})"),
 }
 
 
@@ -148,7 +151,7 @@ def _make(body: Callable[..., Any], status: type[IntEnum], fault: IntEnum) -> Ho
             lines.append("    " + out.write.format(f"out{position}", value))
     lines += ["except GuestMemoryError:", f"    return {'' if returns == 'None' else int(fault)}"]
     if outputs:
-        lines.append("return 0")
+        lines.append("return status" if "OutStatus" in outputs else "return 0")
     inner = "\n        ".join(lines)
     source = (
         "def make(vm, guest, body):\n"

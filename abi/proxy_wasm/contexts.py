@@ -8,7 +8,8 @@ TCP connections have a context of their own (`tcp.py`).
 
 from __future__ import annotations
 
-from types import TracebackType
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING
 
 from abi.proxy_wasm.deferred import ClearRouteCache, CloseStream, ContinueStream, LocalResponse
@@ -17,8 +18,11 @@ from abi.proxy_wasm.stream_info import StreamInfo
 from abi.proxy_wasm.types import Action, BufferType, MapType, Status, StreamType
 
 if TYPE_CHECKING:
+    from abi.proxy_wasm.filter_state import Declaration
     from abi.proxy_wasm.plugin import Plugin
     from abi.proxy_wasm.vm import Vm
+
+NOTHING_DECLARED: Mapping[bytes, Declaration] = MappingProxyType({})
 
 ABSENT_BUFFERS = frozenset((BufferType.HTTP_CALL_RESPONSE_BODY, BufferType.PLUGIN_CONFIGURATION))
 """Buffers that are NOT_FOUND outside their callback; all others are then empty."""
@@ -40,7 +44,7 @@ TRAILERS_ACTIONS = (Action.CONTINUE, Action.STOP_ITERATION)
 class Context:
     """What every context has. This class itself is the VM's own context (id 0): start-up, allocator."""
 
-    __slots__ = ("id", "log_prefix", "plugin", "vm")
+    __slots__ = ("declared", "id", "log_prefix", "plugin", "vm")
 
     in_log = False
     """Whether this is a stream in `proxy_on_log`, where a missing map means a missing value."""
@@ -50,6 +54,7 @@ class Context:
 
     def __init__(self, vm: Vm, context_id: int, plugin: Plugin | None, log_prefix: str) -> None:
         self.vm, self.id, self.plugin, self.log_prefix = vm, context_id, plugin, log_prefix
+        self.declared: Mapping[bytes, Declaration] = NOTHING_DECLARED
 
     def readable_map(self, map_type: int) -> HeaderMap | None:
         """The map, if it can be read now: of an answer to a call, in the callback about it."""

@@ -14,6 +14,7 @@ from abi.proxy_wasm import failures
 from abi.proxy_wasm.callouts import GRPC_CALL, SEND_COST, Answer
 from abi.proxy_wasm.contexts import HttpContext, RootContext
 from abi.proxy_wasm.deferred import GrpcSend
+from abi.proxy_wasm.expressions import Expressions
 from abi.proxy_wasm.failures import PluginFailure, PluginStartError
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.host import Host, LogRecord
@@ -24,6 +25,7 @@ from abi.proxy_wasm.types import BufferType, MapType, MetricType, Status
 from abi.proxy_wasm.vm import Vm
 
 if TYPE_CHECKING:
+    from abi.proxy_wasm.foreign import ForeignFunction
     from abi.proxy_wasm.snapshots import Snapshots
     from pywasmvm import Module, Snapshot, StoreLimits
 
@@ -59,18 +61,20 @@ class Plugin:
         snapshot: Snapshot | None = None,
         snapshots: Snapshots | None = None,
         fail_open: bool = False,
+        foreign_functions: Mapping[str, ForeignFunction] | None = None,
     ) -> None:
         self.name, self.root_id, self.config = name, root_id, config
         self.allow_on_headers_stop_iteration = allow_on_headers_stop_iteration
         self.tick_period_ms = 0
         self.call_status: tuple[int, bytes] = (0, b"")
         self.answer: Answer | None = None  # of the call whose callback runs
+        self.expressions = Expressions(self)
         self.awaiting_done = False
         self.closed = False
         try:
             if isinstance(module_or_vm, Vm):
                 own = (vm_id, vm_config, environment, host, limits, start_limits, capabilities, services)
-                if any(own) or snapshot is not None or snapshots is not None:
+                if any(own) or snapshot is not None or snapshots is not None or foreign_functions:
                     raise TypeError("a shared Vm was given: its own settings cannot be given again")
                 self.vm = module_or_vm
             else:
@@ -86,6 +90,7 @@ class Plugin:
                     services=services,
                     snapshot=snapshot,
                     snapshots=snapshots,
+                    foreign_functions=foreign_functions,
                 )
             self.stream_log_prefix = " ".join(filter(None, (name, root_id, self.vm.vm_id)))
             with self.vm.starting():
@@ -111,6 +116,7 @@ class Plugin:
         allow_on_headers_stop_iteration: bool = False,
         capabilities: frozenset[str] | None = None,
         snapshot: Snapshot | None = None,
+        foreign_functions: Mapping[str, ForeignFunction] | None = None,
     ) -> Plugin:
         """A plugin from a `.wasm` file. Raises OSError when it cannot be read."""
         return cls(
@@ -127,6 +133,7 @@ class Plugin:
             allow_on_headers_stop_iteration=allow_on_headers_stop_iteration,
             capabilities=capabilities,
             snapshot=snapshot,
+            foreign_functions=foreign_functions,
         )
 
     # --- start ----------------------------------------------------------------------------------------------
@@ -203,6 +210,35 @@ class Plugin:
     def queue_ready(self, token: int) -> None:
         """Run `proxy_on_queue_ready`; `Services.queues.deliver` calls this."""
         self.vm.run(self.root, "proxy_on_queue_ready", self.root.id, token)
+
+    def on_foreign_function(self, function_id: int, arguments: bytes = b"") -> None:
+        """Run `proxy_on_foreign_function` (0.2.0 and later): the embedder calls the guest, with `arguments`
+        in buffer 8 until it has returned. What `function_id` means is between the two.
+
+        Nothing happens when the guest has no such callback; inside of guest code it waits until that has
+        returned. Raises `PluginFailure` as every callback does.
+        """
+        vm = self.vm
+        vm.check_alive()
+        if vm.entered:
+            vm.after_callback(lambda: self.on_foreign_function(function_id, arguments))
+            return
+        self.answer = Answer(buffers={BufferType.FOREIGN_FUNCTION_ARGUMENTS: arguments})
+        vm.after_callback(self._answered)
+        try:
+            vm.run(
+                self.root,
+                "proxy_on_foreign_function",
+                self.root.id,
+                function_id & 0xFFFF_FFFF,
+                len(arguments),
+            )
+        finally:
+            self.answer = None
+
+    def _answered(self) -> None:
+        """What came with a callback cannot be read any more."""
+        self.answer = None
 
     def tick(self) -> None:
         """Run `proxy_on_tick`; `tick_period_ms` says how often the guest wants that (0: not at all)."""

@@ -17,6 +17,7 @@ from abi.proxy_wasm.snapshots import Snapshots
 from abi.proxy_wasm.vm import Vm
 
 if TYPE_CHECKING:
+    from abi.proxy_wasm.foreign import ForeignFunction
     from pywasmvm import Module, StoreLimits
 
 VmKey = tuple[str, bytes, object]
@@ -26,14 +27,20 @@ PluginKey = tuple[VmKey, str, bytes, str, bool]
 class VmRegistry:
     """The living VMs of one worker. `plugin(...)` gives an existing plugin or starts what is missing.
 
-    All of them share `services`, and start from `snapshots` where they are given. Call
-    `services.queues.deliver()` after guest code ran, outside of it.
+    All of them share `services` and `foreign_functions`, and start from `snapshots` where they are given.
+    Call `services.queues.deliver()` after guest code ran, outside of it.
 
     A dead VM is forgotten at the next request for it, so that asking again starts a fresh one.
     """
 
-    def __init__(self, services: Services | None = None, snapshots: Snapshots | None = None) -> None:
+    def __init__(
+        self,
+        services: Services | None = None,
+        snapshots: Snapshots | None = None,
+        foreign_functions: Mapping[str, ForeignFunction] | None = None,
+    ) -> None:
         self.snapshots = snapshots
+        self.foreign_functions = foreign_functions
         self.services = services if services is not None else Services()
         self._vms: dict[VmKey, Vm] = {}
         self._plugins: dict[PluginKey, Plugin] = {}
@@ -81,6 +88,7 @@ class VmRegistry:
                 capabilities=capabilities,
                 services=self.services,
                 snapshots=self.snapshots,
+                foreign_functions=self.foreign_functions,
                 fail_open=fail_open,
             )
             self._vms[vm_key] = plugin.vm

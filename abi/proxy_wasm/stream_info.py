@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from abi.proxy_wasm.filter_state import FilterState
 from abi.proxy_wasm.header_map import HeaderMap
 
 
@@ -52,4 +53,4 @@ class StreamInfo:
     cluster_metadata: dict[str, object] | None = None
     dynamic_metadata: dict[str, object] = field(default_factory=dict)
 
-    properties: dict[bytes, bytes] = field(default_factory=dict)  # written by proxy_set_property
+    filter_state: FilterState = field(default_factory=FilterState)  # proxy_set_property writes here

@@ -14,6 +14,7 @@ from enum import Enum, Flag
 from abi.hostcall import HostCall
 from abi.proxy_wasm.calls import (
     buffers,
+    foreign,
     grpc,
     http_call,
     http_fields,
@@ -160,16 +161,16 @@ _ENV = (
     _env(metrics.proxy_increment_metric, "i32 i64 -> i32"),
     _env(metrics.proxy_record_metric, "i32 i64 -> i32"),
     _env(metrics.proxy_get_metric, "i32 i32 -> i32"),
+    # functions of the host's own
+    _env(foreign.proxy_call_foreign_function, "i32 i32 i32 i32 i32 i32 -> i32"),
     # what compilers' runtimes import
     _env(lifecycle.emscripten_notify_memory_growth, "i32 -> ", allowed=Phase.EVERY),
     _env(lifecycle.pthread_equal, "i32 i32 -> i32", allowed=Phase.EVERY),
 )
 
-_FOREIGN = 'foreign functions: issue "Proxy-wasm in full"'
 _HIGRESS = "Higress' own extensions; Envoy has none of them"
 
 _GAPS = (
-    _gap("proxy_call_foreign_function", "i32 i32 i32 i32 i32 i32 -> i32", _FOREIGN),
     _gap("proxy_redis_init", "i32 i32 i32 i32 i32 i32 i32 -> i32", _HIGRESS, HIGRESS),
     _gap("proxy_redis_call", "i32 i32 i32 i32 i32 -> i32", _HIGRESS, HIGRESS),
     _gap("proxy_inject_encoded_data_to_filter_chain", "i32 i32 i32 -> i32", _HIGRESS, HIGRESS),

@@ -40,6 +40,7 @@ from pywasmvm.runtime.snapshot import digest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from abi.proxy_wasm.foreign import ForeignFunction
     from abi.proxy_wasm.plugin import Plugin
 
 RawFunc = Callable[..., Any]
@@ -57,10 +58,11 @@ class Vm:
 
     `limits` hold for every call into it; `start_limits` (by default the same) until the first plugin is
     configured, because large modules need much longer to initialise than to handle a request. Fuel counts per
-    call, too. `capabilities` names what the guest may call and be called with; None is no restriction.
-    `services` holds what VMs share (data, queues, metrics); without it the VM has its own. With a `snapshot`
-    the VM begins as the one it was taken of was after its initialisation, which does not run again;
-    `snapshots` brings such snapshots, and takes those that are missing.
+    call, too. `foreign_functions` are the embedder's own (`foreign.py`). `capabilities` names what the guest
+    may call and be called with; None is no restriction. `services` holds what VMs share (data, queues,
+    metrics); without it the VM has its own. With a `snapshot` the VM begins as the one it was taken of was
+    after its initialisation, which does not run again; `snapshots` brings such snapshots, and takes those
+    that are missing.
 
     `failure` is None while the VM lives and the exception that ended it afterwards. `deferred` holds what
     the guest asked for, for whoever entered it.
@@ -83,7 +85,9 @@ class Vm:
         services: Services | None = None,
         snapshot: Snapshot | None = None,
         snapshots: Snapshots | None = None,
+        foreign_functions: Mapping[str, ForeignFunction] | None = None,
     ) -> None:
+        self.foreign_functions: Mapping[str, ForeignFunction] = foreign_functions or {}
         self.vm_id, self.configuration = vm_id, configuration
         self.environment: dict[str, str] = dict(environment or {})
         self.host: Host = host if host is not None else MemoryHost()

@@ -265,7 +265,8 @@ class TcpStream:
             return
         chain = self._chain
         if not self._cluster:
-            self._cluster = chain.pick_cluster()
+            chosen = self.info.filter_state.get(b"envoy.tcp_proxy.cluster")  # a filter's choice comes first
+            self._cluster = chosen.decode("utf-8", "replace") if chosen else chain.pick_cluster()
             self._asked_at = chain.surroundings.monotonic_ns()
         if chain.known is not None and self._cluster not in chain.known:
             self.info.response_flags |= Flags.NO_CLUSTER_FOUND

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
+from abi.proxy_wasm.filter_state import Values
 from pywasmproxy.config.model import Address
 from pywasmproxy.server.codec import Data, EndOfMessage, ProtocolError, RequestHead, RequestReader
 from pywasmproxy.server.patience import PatientTimer
@@ -58,6 +59,7 @@ class DownstreamConnection(asyncio.Protocol):
             accept_http_10=config.http1.accept_http_10,
             default_host=config.http1.default_host_for_http_10.encode(),
         )
+        self.filter_state = Values()  # what its exchanges have in common
         self._out: list[bytes] = []
         self._receiving = False  # the current exchange's request is not complete
         self._held = False  # the exchange wants no more of the body for now

@@ -14,6 +14,7 @@ from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from abi.proxy_wasm.failures import LOAD_FAILED, PluginFailure, PluginStartError, load_failed_lines, vm_failed
+from abi.proxy_wasm.foreign import ForeignFunction
 from abi.proxy_wasm.plugin import Plugin
 from abi.proxy_wasm.registry import VmRegistry
 from abi.proxy_wasm.snapshots import Snapshots
@@ -103,12 +104,20 @@ class _Timer:
 class Filters:
     """All plugins of one proxy."""
 
-    def __init__(self, bootstrap: Bootstrap, log: Log, clusters: Mapping[str, Cluster] | None = None) -> None:
+    def __init__(
+        self,
+        bootstrap: Bootstrap,
+        log: Log,
+        clusters: Mapping[str, Cluster] | None = None,
+        foreign_functions: Mapping[str, ForeignFunction] | None = None,
+    ) -> None:
         self.limits = bootstrap.limits
         self.logger = log["wasm"]
         self.cluster_names = frozenset(cluster.name for cluster in bootstrap.clusters)
         self.host = WasmHost(self.logger, bootstrap.node.as_dict(), self.cluster_names)
-        self.registry = VmRegistry(snapshots=self._snapshots(bootstrap.snapshots))
+        self.registry = VmRegistry(
+            snapshots=self._snapshots(bootstrap.snapshots), foreign_functions=foreign_functions
+        )
         self.slots: list[PluginSlot] = []
         self._modules: dict[bytes, Module] = {}
         self.call_outs = CallOuts(clusters or {}, self._answered, self.logger)

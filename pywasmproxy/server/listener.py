@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
+from abi.proxy_wasm.filter_state import FilterState
 from abi.proxy_wasm.stream_info import StreamInfo
 from pywasmproxy.config.model import HttpConnectionManager
 from pywasmproxy.config.model import Listener as ListenerConfig
@@ -86,6 +87,7 @@ class Listener(Port[DownstreamConnection]):
             filter_chain_name=self.config.filter_chains[0].name,
             listener_direction=int(self.config.traffic_direction),
             node=self.node,
+            filter_state=FilterState(connection.filter_state),
         )
 
     def own_fields(self) -> HeaderLines:

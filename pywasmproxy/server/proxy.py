@@ -11,9 +11,10 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from abi.proxy_wasm.foreign import ForeignFunction
 from pywasmproxy.config import ConfigError, load, load_file
 from pywasmproxy.config.model import Address, Bootstrap
 from pywasmproxy.config.model import Listener as ListenerConfig
@@ -43,14 +44,20 @@ def _rss() -> int:
 class Server:
     """A running proxy."""
 
-    def __init__(self, bootstrap: Bootstrap, log: Log, parser: HeadParser) -> None:
+    def __init__(
+        self,
+        bootstrap: Bootstrap,
+        log: Log,
+        parser: HeadParser,
+        foreign_functions: Mapping[str, ForeignFunction] | None = None,
+    ) -> None:
         self.bootstrap = bootstrap
         self.log = log
         self.parser = parser
         self.clusters: dict[str, Cluster] = {
             config.name: Cluster(config, parser, log["upstream"]) for config in bootstrap.clusters
         }
-        self.filters = Filters(bootstrap, log, self.clusters)
+        self.filters = Filters(bootstrap, log, self.clusters, foreign_functions)
         self.listeners: list[Port[Any]] = []
 
     @property
@@ -135,12 +142,20 @@ class Proxy:
     """What to run: a configuration and how to run it.
 
     `codec` is `h11`, `httptools` or None for the faster one that is installed; `loop` is `asyncio`, `uvloop`
-    or `auto` (only `run` uses it).
+    or `auto` (only `run` uses it). `foreign_functions` are functions of yours that plugins may call by name
+    (`abi.proxy_wasm.foreign`); packages can bring theirs under an entry point.
     """
 
     def __init__(
-        self, bootstrap: Bootstrap, *, log: Log | None = None, codec: str | None = None, loop: str = "auto"
+        self,
+        bootstrap: Bootstrap,
+        *,
+        log: Log | None = None,
+        codec: str | None = None,
+        loop: str = "auto",
+        foreign_functions: Mapping[str, ForeignFunction] | None = None,
     ) -> None:
+        self.foreign_functions = foreign_functions
         self.bootstrap = bootstrap
         self.log = log if log is not None else Log()
         self.parser = head_parser(codec)
@@ -165,7 +180,7 @@ class Proxy:
     async def running(self) -> AsyncIterator[Server]:
         """A started server; stopped when the block ends. OSError, StartError."""
         self._warn()
-        server = Server(self.bootstrap, self.log, self.parser)
+        server = Server(self.bootstrap, self.log, self.parser, self.foreign_functions)
         await server.start()
         try:
             yield server
@@ -179,7 +194,7 @@ class Proxy:
     def check(self) -> None:
         """Start every plugin and end it again. StartError."""
         self._warn()
-        filters = Filters(self.bootstrap, self.log)
+        filters = Filters(self.bootstrap, self.log, foreign_functions=self.foreign_functions)
         filters.start()
         filters.close()
 

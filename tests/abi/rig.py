@@ -30,6 +30,7 @@ VM_ARGUMENTS = (
     "start_limits",
     "capabilities",
     "services",
+    "foreign_functions",
 )
 START_UP = {"_initialize", "_start", "main", "__main_void", "malloc", "proxy_on_memory_allocate"}
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from abi.hostcall import Bytes, OutBytes, proxy_call
 from abi.proxy_wasm import protobuf
+from abi.proxy_wasm.filter_state import WASM, FilterState, LifeSpan
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.stream_info import StreamInfo
 from abi.proxy_wasm.types import MapType, Status
@@ -31,9 +32,6 @@ class _Opaque:
 
 
 MISSING, OPAQUE = _Missing(), _Opaque()
-
-MAX_STORED = 1 << 20
-"""Most bytes of paths and values that the filters of one exchange may store; Envoy has no such limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +95,7 @@ def _number(item: Value) -> Value:
     return OPAQUE if item is None else item
 
 
-def _step(item: Value, part: bytes) -> Value:
+def step(item: Value, part: bytes) -> Value:
     """One more part of a path: into a message, a map, a header map or a list."""
     if isinstance(item, HeaderMap):
         values = item.all_bytes(part)
@@ -122,7 +120,7 @@ def _known(item: object | None) -> Value:
 def _request_header(name: bytes) -> Attribute:
     def attribute(context: Context, info: StreamInfo) -> Value:
         fields = context.readable_map(MapType.HTTP_REQUEST_HEADERS)
-        return MISSING if fields is None else _step(fields, name)
+        return MISSING if fields is None else step(fields, name)
 
     return attribute
 
@@ -310,17 +308,10 @@ OLDER_NAMES = (
 TOP: dict[bytes, Attribute] = {
     b"connection_id": _fact("connection_id"),
     b"metadata": lambda context, info: _metadata_of(info.dynamic_metadata),
-    b"filter_state": lambda context, info: FilterState(info.properties),
+    b"filter_state": lambda context, info: info.filter_state,
     **{name: STREAM[b"xds"][name] for name in OLDER_NAMES},
 }
 """Attributes of a stream outside of any group."""
-
-
-@dataclass(frozen=True, slots=True)
-class FilterState:
-    """What filters stored with `proxy_set_property`, as Envoy's filter state has it: under `wasm.KEY`."""
-
-    properties: Mapping[bytes, bytes]
 
 
 # --- lookup ---------------------------------------------------------------------------------------------
@@ -358,6 +349,21 @@ def _node(context: Context) -> Value:
     return Message(protobuf.node_message(node), fields)
 
 
+def is_group(context: Context, name: bytes) -> bool:
+    """Whether attributes are found behind this name, and nothing else (outside of a stream: `xds`)."""
+    return name in STREAM if context.info is not None else name == b"xds"
+
+
+def attribute(context: Context, group: bytes, name: bytes) -> Value:
+    """A member of a group; MISSING when it has none of this name, or has no value now."""
+    return _first(context, [group, name])[0]
+
+
+def variable(context: Context, name: bytes) -> Value:
+    """What stands under a name of its own; MISSING when nothing does."""
+    return _first(context, [name])[0]
+
+
 def _first(context: Context, parts: list[bytes]) -> tuple[Value, list[bytes]]:
     """The value of the first one or two parts, and the parts that are left."""
     name, rest = parts[0], parts[1:]
@@ -380,7 +386,7 @@ def _first(context: Context, parts: list[bytes]) -> tuple[Value, list[bytes]]:
     attribute = TOP.get(name)
     if attribute is not None:
         return attribute(context, info), rest
-    return _known(info.properties.get(name)), rest
+    return _known(info.filter_state.get(WASM + name)), rest
 
 
 def find(context: Context, path: bytes) -> bytes | Status:
@@ -393,10 +399,9 @@ def find(context: Context, path: bytes) -> bytes | Status:
         rest[0] = b":authority"
     for part in rest:
         if isinstance(item, FilterState):
-            prefix, _, key = part.partition(b".")
-            item = _known(item.properties.get(key)) if prefix == b"wasm" else MISSING
+            item = _known(item.get(part))
         else:
-            item = _step(item, part)
+            item = step(item, part)
     return encode(item)
 
 
@@ -409,11 +414,14 @@ def proxy_get_property(vm: Vm, path: Bytes) -> Status | OutBytes:
 @proxy_call
 def proxy_set_property(vm: Vm, path: Bytes, value: Bytes) -> Status:
     """Store bytes under the literal path for this exchange; all its filters can read them."""
-    info = vm.active.info
+    context = vm.active
+    info = context.info
     if info is None:
         return Status.NOT_FOUND
-    stored = sum(len(key) + len(data) for key, data in info.properties.items())
-    if stored + len(path) + len(value) > MAX_STORED:
-        return Status.INTERNAL_FAILURE
-    info.properties[path] = value
-    return Status.OK
+    declared = None if context.plugin is None else context.plugin.root.declared.get(path)
+    name, span = WASM + path, LifeSpan.FILTER_CHAIN
+    if declared is not None:
+        if declared.read_only and info.filter_state.get(name) is not None:
+            return Status.BAD_ARGUMENT
+        span = declared.span
+    return Status.OK if info.filter_state.put(name, value, span) else Status.INTERNAL_FAILURE

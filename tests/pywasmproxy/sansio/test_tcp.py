@@ -401,3 +401,17 @@ def test_events_are_not_fed_from_within_a_filter() -> None:
     world.client("x")
     assert seen == [StreamStateError]
     assert world.sent_up == b"x"
+
+
+def test_a_filter_chooses_the_cluster() -> None:
+    """Envoy's filter state `envoy.tcp_proxy.cluster`, set before the upstream is connected."""
+    factories, made, _ = recorders("one")
+
+    def prepared(callbacks: TcpFilterCallbacks, info: StreamInfo) -> object:
+        assert info.filter_state.put(b"envoy.tcp_proxy.cluster", b"chosen")
+        return factories[0](callbacks, info)
+
+    world = World([prepared])  # type: ignore[list-item]
+    assert made
+    assert world.clusters == ["chosen"]
+    assert world.info.cluster_name == "chosen"

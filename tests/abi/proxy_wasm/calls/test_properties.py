@@ -9,6 +9,7 @@ import pytest
 
 from abi.proxy_wasm import protobuf
 from abi.proxy_wasm.calls import properties
+from abi.proxy_wasm.filter_state import MAX_STORED
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.stream_info import StreamInfo
 from abi.proxy_wasm.types import Status
@@ -330,7 +331,7 @@ def test_own_properties_are_shared_by_the_exchange() -> None:
         b"v",
         MISSING,
     ]
-    assert facts.properties[b"a\0b"] == b"2"
+    assert facts.filter_state.get(b"wasm.a\0b") == b"2"
 
 
 def test_properties_cannot_be_set_outside_of_a_stream() -> None:
@@ -372,8 +373,9 @@ def test_encoding(value: object, data: object) -> None:
 
 
 def test_an_exchange_cannot_store_without_end() -> None:
-    rig, facts = Rig(), StreamInfo(properties={b"k": bytes(properties.MAX_STORED - 5)})
-    answers = [(b"a", b"1234"), (b"a", b"123"), (b"b", b"")]
+    rig, facts = Rig(), StreamInfo()
+    assert facts.filter_state.put(b"wasm.k", bytes(MAX_STORED - 16))
+    answers = [(b"a", b"12345"), (b"a", b"1234"), (b"b", b"")]
     rig.during(
         "proxy_on_request_headers", lambda: [rig.ask("proxy_set_property", *answer) for answer in answers]
     )
