@@ -26,6 +26,23 @@ class RequestHeaders:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestRefused:
+    """What the client sends is no request that can be served: it is answered without looking further.
+
+    Before a head, filters see nothing but the end of the stream; behind one they see the response. `headers`
+    is the head, as far as there is one; `malformed`: the bytes were no HTTP. `end_of_stream`: the request was
+    complete, so that the connection can go on.
+    """
+
+    status: int
+    body: bytes
+    details: str
+    malformed: bool = True
+    headers: HeaderMap | None = None
+    end_of_stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RequestBody:
     """A piece of the request's body. The end may come with it or as an empty piece of its own."""
 
@@ -129,6 +146,7 @@ class Resumed:
 
 Event: TypeAlias = (
     RequestHeaders
+    | RequestRefused
     | RequestBody
     | RequestTrailers
     | DownstreamClosed

@@ -11,17 +11,47 @@ from email.utils import formatdate
 from functools import lru_cache
 
 from abi.proxy_wasm.header_map import HeaderMap
+from abi.proxy_wasm.single_value import SINGLE_VALUE
+from abi.proxy_wasm.types import MapType
 from pywasmproxy.config.model import RouteAction, ServerHeaderTransformation
 
 REQUEST_PSEUDO = (b":authority", b":path", b":method", b":scheme")
 """The order in which filters see them."""
 
+ABSOLUTE_PSEUDO = (b":authority", b":scheme", b":path", b":method")
+"""The same for a request whose target named the scheme itself."""
+
 HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding"))
 """Fields about one connection, not about the message (RFC 9110, section 7.6.1)."""
 
+_NOT_IN_RESPONSES = frozenset((b"connection", b"proxy-connection", b"transfer-encoding", b"upgrade"))
+"""What is taken out of a response behind the filters; an upstream's `keep-alive` does not get that far."""
+
+_FOR_ENVOYS = frozenset(
+    b"""
+    x-envoy-expected-rq-timeout-ms x-envoy-force-trace x-envoy-hedge-on-per-try-timeout x-envoy-internal
+    x-envoy-ip-tags x-envoy-max-retries x-envoy-original-url x-envoy-retriable-header-names
+    x-envoy-retriable-status-codes x-envoy-retry-grpc-on x-envoy-retry-on x-envoy-upstream-alt-stat-name
+    x-envoy-upstream-rq-per-try-timeout-ms x-envoy-upstream-rq-timeout-alt-response
+    x-envoy-upstream-rq-timeout-ms x-envoy-upstream-stream-duration-ms
+    """.split()
+)
+"""Fields with which one Envoy tells another what to do; a client from outside must not."""
+
+_FOR_THE_ROUTER = frozenset(
+    b"""
+    x-envoy-hedge-on-per-try-timeout x-envoy-max-retries x-envoy-retriable-header-names
+    x-envoy-retriable-status-codes x-envoy-retry-grpc-on x-envoy-retry-on
+    x-envoy-upstream-rq-per-try-timeout-ms x-envoy-upstream-rq-timeout-ms
+    """.split()
+)
+"""Those of them that end at the router. There are no retries here; the timeout counts."""
+
 SERVICE_TIME = b"x-envoy-upstream-service-time"
+UPSTREAM_TIMEOUT = b"x-envoy-upstream-rq-timeout-ms"
 EXPECTED_TIMEOUT = b"x-envoy-expected-rq-timeout-ms"
 INTERNAL = b"x-envoy-internal"
+ORIGINAL_HOST = b"x-envoy-original-host"
 ORIGINAL_PATH = b"x-envoy-original-path"
 
 Line = tuple[bytes, bytes]
@@ -42,6 +72,24 @@ def http_date(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode()
 
 
+def join_single(lines: list[Line], single: frozenset[bytes]) -> list[Line]:
+    """Lines as Envoy's maps keep them: several of a name that has one value only are joined with a comma."""
+    if len({name for name, _ in lines}) == len(lines):
+        return lines
+    joined: list[Line] = []
+    places: dict[bytes, int] = {}
+    for name, value in lines:
+        place = places.get(name)
+        if place is None:
+            if name in single:
+                places[name] = len(joined)
+            joined.append((name, value))
+        elif value:
+            before = joined[place][1]
+            joined[place] = (name, before + b"," + value if before else value)
+    return joined
+
+
 # --- requests -------------------------------------------------------------------------------------------
 
 
@@ -49,38 +97,58 @@ def prepare_request(headers: HeaderMap, *, tls: bool, request_id: Callable[[], b
     """Make a request's head what the first filter sees. `request_id` makes an id where there is none."""
     pseudo: dict[bytes, bytes] = {}
     fields: list[Line] = []
-    for name, value in headers.lines:
+    for name, value in join_single(headers.lines, SINGLE_VALUE[MapType.HTTP_REQUEST_HEADERS]):
         if name[:1] == b":":
             pseudo.setdefault(name, value)
         elif name == b"te":
-            if b"trailers" in value.lower():
+            if any(option.strip() == b"trailers" for option in value.lower().split(b",")):
                 fields.append((name, b"trailers"))
-        elif name not in HOP_BY_HOP:
+        elif name == b"x-request-id" and not value and request_id is not None:
+            fields.append((name, request_id()))
+        elif name not in HOP_BY_HOP and name not in _FOR_ENVOYS:
             fields.append((name, value))
     given = dict(reversed(fields))  # the first line of each name
     transport = b"https" if tls else b"http"
     forwarded = given.get(b"x-forwarded-proto")
     if forwarded is None:
         fields.append((b"x-forwarded-proto", transport))
+    order = ABSOLUTE_PSEUDO if b":scheme" in pseudo else REQUEST_PSEUDO
     pseudo[b":scheme"] = forwarded if forwarded in (b"http", b"https") else transport
     if request_id is not None and b"x-request-id" not in given:
         fields.append((b"x-request-id", request_id()))
-    headers.replace_all([(name, pseudo[name]) for name in REQUEST_PSEUDO if name in pseudo] + fields)
+    headers.replace_all([(name, pseudo[name]) for name in order if name in pseudo] + fields)
 
 
 def finish_request(
     headers: HeaderMap, action: RouteAction, matched: bytes | None, *, envoy_headers: bool
-) -> None:
-    """What the route does to a request on its way out. `matched`: the part of the path the route named."""
-    if action.prefix_rewrite is not None and matched is not None:
-        path = headers.first(b":path") or b"/"
-        if envoy_headers:
-            headers.set(ORIGINAL_PATH, path)
-        headers.set_in_place(b":path", action.prefix_rewrite.encode() + path[len(matched) :])
+) -> float | None:
+    """What the route does to a request on its way out. `matched`: the part of the path the route named.
+
+    The seconds the upstream has: the route's, or what a filter has written into the request.
+    """
+    timeout = action.timeout
+    asked = headers.first(UPSTREAM_TIMEOUT)
+    if asked is not None and asked.isdigit() and len(asked) <= 18:
+        timeout = int(asked) / 1000 or None
+    if not _FOR_THE_ROUTER.isdisjoint(name for name, _ in headers.lines):
+        headers.replace_all([line for line in headers.lines if line[0] not in _FOR_THE_ROUTER])
+    if timeout is not None and envoy_headers:
+        headers.set_in_place(EXPECTED_TIMEOUT, b"%d" % round(timeout * 1000))
     if action.host_rewrite_literal is not None:
+        if envoy_headers:
+            headers.set(ORIGINAL_HOST, headers.first(b":authority") or b"")
         headers.set_in_place(b":authority", action.host_rewrite_literal)
-    if action.timeout is not None and envoy_headers:
-        headers.set_in_place(EXPECTED_TIMEOUT, b"%d" % round(action.timeout * 1000))
+    if action.prefix_rewrite is not None and matched is not None:
+        rewrite_path(headers, action.prefix_rewrite, matched, envoy_headers=envoy_headers)
+    return timeout
+
+
+def rewrite_path(headers: HeaderMap, prefix: str, matched: bytes, *, envoy_headers: bool) -> None:
+    """Put `prefix` in the place of the part of the path that the route named, which is kept in a field."""
+    path = headers.first(b":path") or b"/"
+    if envoy_headers:
+        headers.set(ORIGINAL_PATH, path)
+    headers.set_in_place(b":path", prefix.encode() + path[len(matched) :])
 
 
 def finish_call(headers: HeaderMap, timeout_ms: int) -> None:
@@ -100,13 +168,23 @@ def missing_from_request(headers: HeaderMap) -> str | None:
 # --- responses ------------------------------------------------------------------------------------------
 
 
+def prepare_response(headers: HeaderMap) -> None:
+    """Make an upstream's head what the first filter, or the guest that asked for it, sees."""
+    lines = headers.lines
+    fields = join_single(
+        [line for line in lines if line[0] != b"keep-alive"], SINGLE_VALUE[MapType.HTTP_RESPONSE_HEADERS]
+    )
+    if len(fields) != len(lines):
+        headers.replace_all(fields)
+
+
 def finish_response(
     headers: HeaderMap, *, server_name: str, transformation: ServerHeaderTransformation, date: bytes
 ) -> None:
     """What the proxy does to every response after the filters, local ones included."""
     lines = headers.lines
-    if any(name in HOP_BY_HOP for name, _ in lines):
-        headers.replace_all([line for line in lines if line[0] not in HOP_BY_HOP])
+    if any(name in _NOT_IN_RESPONSES for name, _ in lines):
+        headers.replace_all([line for line in lines if line[0] not in _NOT_IN_RESPONSES])
     if headers.first(b"date") is None:
         headers.add(b"date", date)
     if transformation is ServerHeaderTransformation.OVERWRITE:

@@ -41,12 +41,13 @@ class Details:
     ROUTE_NOT_FOUND = "route_not_found"
     CLUSTER_NOT_FOUND = "cluster_not_found"
     NO_HEALTHY_UPSTREAM = "no_healthy_upstream"
-    UPSTREAM_TIMEOUT = "upstream_response_timeout"
+    UPSTREAM_TIMEOUT = "response_timeout"
     IDLE_TIMEOUT = "stream_idle_timeout"
     REQUEST_TOO_LARGE = "request_payload_too_large"
     RESPONSE_TOO_LARGE = "response_payload_too_large"
     DOWNSTREAM_CLOSED = "downstream_remote_disconnect"
     WASM_FAILED = "wasm_fail_stream"
+    WASM_CLOSED = "wasm_close_stream"
     EARLY_RESET = "upstream_reset_before_response_started"
     LATE_RESET = "upstream_reset_after_response_started"
     REQUEST_HEADER_REMOVED = "filter_removed_required_request_headers"
@@ -163,17 +164,12 @@ def render(reply: LocalReply, *, grpc: bool, to_head: bool) -> tuple[HeaderMap, 
 def _render_grpc(reply: LocalReply, extra: list[tuple[bytes, bytes]], to_head: bool) -> HeaderMap:
     """A trailers-only response: the status of the call is in the head, which is always a 200."""
     status = GRPC_STATUS.get(reply.status, 2) if reply.grpc_status is None else reply.grpc_status
-    headers = HeaderMap(
-        [
-            (b":status", b"200"),
-            (b"content-type", b"application/grpc"),
-            (b"grpc-status", b"%d" % status),
-        ]
-    )
+    headers = HeaderMap([(b":status", b"200"), *extra])
+    if headers.first(b"content-type") is None:
+        headers.add(b"content-type", b"application/grpc")
+    headers.add(b"grpc-status", b"%d" % status)
     if reply.body and not to_head:
         headers.add(b"grpc-message", _percent_encoded(reply.body))
-    for name, value in extra:
-        headers.set_in_place(name, value) if name == b"content-type" else headers.add(name, value)
     return headers
 
 

@@ -85,6 +85,8 @@ class Router:
         As in Envoy, a request whose `:path` or `x-forwarded-proto` a filter has removed has no route.
         """
         path = headers.first(b":path")
+        if headers.first(b":method") == b"CONNECT":
+            return None  # a tunnel needs a route of its own kind
         if not path or not headers.first(b"x-forwarded-proto"):
             return None
         virtual_host = self.virtual_host(headers.first(b":authority") or b"")

@@ -42,9 +42,13 @@ REQUEST: dict[tuple[Request, Kind, bool], Request] = {
     # state, event, whether it ends the message -> next state
     (Request.IDLE, ev.RequestHeaders, False): Request.OPEN,
     (Request.IDLE, ev.RequestHeaders, True): Request.COMPLETE,
+    (Request.IDLE, ev.RequestRefused, False): Request.IGNORED,
+    (Request.IDLE, ev.RequestRefused, True): Request.COMPLETE,
+    (Request.OPEN, ev.RequestRefused, False): Request.IGNORED,
     (Request.OPEN, ev.RequestBody, False): Request.OPEN,
     (Request.OPEN, ev.RequestBody, True): Request.COMPLETE,
     (Request.OPEN, ev.RequestTrailers, True): Request.COMPLETE,
+    (Request.IGNORED, ev.RequestRefused, False): Request.IGNORED,
     (Request.IGNORED, ev.RequestBody, False): Request.IGNORED,
     (Request.IGNORED, ev.RequestBody, True): Request.IGNORED,
     (Request.IGNORED, ev.RequestTrailers, True): Request.IGNORED,

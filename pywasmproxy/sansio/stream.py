@@ -52,6 +52,7 @@ class HttpStream:
         self._route_timeout: float | None = None
         self._to_head = False
         self._grpc = False
+        self._began = False  # filters have seen the request
         self._response_started = False  # a response entered the filters
         self._head_sent = False  # ... and its head has left them
         self._ended = False
@@ -108,6 +109,8 @@ class HttpStream:
         match event:
             case ev.RequestHeaders():
                 self._on_request_headers(event)
+            case ev.RequestRefused():
+                self._on_request_refused(event)
             case ev.RequestBody() | ev.RequestTrailers() if self._request_state is Request.IGNORED:
                 pass
             case ev.RequestBody():
@@ -180,6 +183,8 @@ class HttpStream:
                 case LocalReply():
                     self._answer(ask)
                 case Close():
+                    if not self._response_started:
+                        self._note(Details.WASM_CLOSED, Flags.NONE)
                     self._cut_off()
                 case Reroute():
                     if self._upstream_state is Upstream.IDLE:  # else it has been used
@@ -193,6 +198,7 @@ class HttpStream:
 
     def _on_request_headers(self, event: ev.RequestHeaders) -> None:
         headers, info, chain = event.headers, self.info, self._chain
+        self._began = True
         self._started_at = self._now()
         if info.start_time is None:
             info.start_time = chain.surroundings.wall_clock_ns()
@@ -209,6 +215,21 @@ class HttpStream:
         self._note_route(chain.router.choose(headers))
         self._request.put_headers(headers, event.end_of_stream)
 
+    def _on_request_refused(self, event: ev.RequestRefused) -> None:
+        flags = Flags.DOWNSTREAM_PROTOCOL_ERROR if event.malformed else Flags.NONE
+        reply = LocalReply(event.status, event.body, event.details, flags)
+        if self._began:
+            self.asks.put(reply)
+            return
+        self._started_at = self._now()
+        self.info.request_headers = event.headers
+        self._note(reply.details, reply.flags)
+        headers, body = local.render(reply, grpc=False, to_head=False)
+        self._response_started = True
+        self.send_response(headers, not body)
+        if body:
+            self.download(body, True)
+
     def _request_id(self) -> bytes:
         return head.uuid4(self._chain.surroundings.random_bytes(16))
 
@@ -221,7 +242,7 @@ class HttpStream:
         action = choice.route.action
         info.route_name = choice.route.name
         info.virtual_host_name = choice.virtual_host.name
-        info.cluster_name = action.cluster if isinstance(action, RouteAction) else ""
+        info.cluster_name = action.cluster if isinstance(action, RouteAction) else None
         info.route_metadata = dict(choice.route.metadata)
 
     def route_request(self, headers: HeaderMap, end_of_stream: bool) -> None:
@@ -236,6 +257,9 @@ class HttpStream:
                 self.asks.put(LocalReply(status, body, Details.DIRECT_RESPONSE))
             case Redirect() as redirect:
                 target = HeaderMap([(b"location", location(redirect, headers, choice.matched))])
+                if redirect.prefix_rewrite is not None:
+                    prefix, named = redirect.prefix_rewrite, self._chain.envoy_headers
+                    head.rewrite_path(headers, prefix, choice.matched, envoy_headers=named)
                 self.asks.put(LocalReply(redirect.status, details=Details.DIRECT_RESPONSE, headers=target))
             case RouteAction(cluster=""):
                 self.asks.put(local.NO_CLUSTER)
@@ -249,12 +273,12 @@ class HttpStream:
         if missing is not None:
             self.asks.put(local.request_lacks(missing))
             return
-        head.finish_request(headers, action, matched, envoy_headers=self._chain.envoy_headers)
+        timeout = head.finish_request(headers, action, matched, envoy_headers=self._chain.envoy_headers)
         self.info.upstream_attempt_count = 1
         self._upstream_state = Upstream.AWAITED
         self._sent_at = self._now()
         self._commands.append(do.SendUpstreamHeaders(action.cluster, route, headers, end_of_stream))
-        self._route_timeout = action.timeout
+        self._route_timeout = timeout
         if end_of_stream:
             self._uploaded()
 
@@ -286,6 +310,7 @@ class HttpStream:
 
     def _on_response_headers(self, event: ev.ResponseHeaders) -> None:
         headers = event.headers
+        head.prepare_response(headers)
         if self._uploaded_at is not None and self._chain.envoy_headers:
             headers.set_in_place(head.SERVICE_TIME, b"%d" % ((self._now() - self._uploaded_at) // 1_000_000))
         self.info.response_code_details = Details.VIA_UPSTREAM

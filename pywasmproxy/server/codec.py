@@ -20,12 +20,24 @@ HeaderLines = list[tuple[bytes, bytes]]
 
 
 class ProtocolError(Exception):
-    """A message that is refused. `status` is the answer to a client; `detail` says why, for the log."""
+    """A message that is refused. `status` is the answer to a client; `detail` says why, for the log.
 
-    def __init__(self, status: int, detail: str) -> None:
+    `code` is what filters read as `response.code_details`. `head`: the request's, when it is well-formed and
+    refused for what it says.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        code: str = "http1.codec_error",
+        head: RequestHead | None = None,
+    ) -> None:
         super().__init__(f"{status}: {detail}")
         self.status = status
         self.detail = detail
+        self.code = code
+        self.head = head
 
 
 class Framing(Enum):
@@ -157,7 +169,8 @@ def _check_text(block: bytes | bytearray) -> None:
     controls = block.translate(None, _PLAIN)
     breaks = len(controls) // 2
     if controls != b"\r\n" * breaks and controls != b"\r\n" * breaks + b"\r":
-        raise ProtocolError(400, "control byte, bare CR or bare LF")
+        code = "http1.invalid_characters" if controls.strip(b"\r\n") else "http1.codec_error"
+        raise ProtocolError(400, "control byte, bare CR or bare LF", code)
     if breaks != block.count(b"\r\n"):
         raise ProtocolError(400, "CR and LF apart")
     if b"\r\n " in block or b"\r\n\t" in block:
@@ -171,12 +184,16 @@ def _refused(head: bytes, reason: str) -> ProtocolError:
     through once more, in one way for both.
     """
     codings: list[bytes] = []
+    has_length = False
     for line in head.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
         if name.lower() == b"transfer-encoding":
             codings.append(value.strip(b" \t").lower())
+        has_length = has_length or name.lower() == b"content-length"
     if codings and codings != [b"chunked"]:
-        return ProtocolError(501, "unsupported transfer coding")
+        return ProtocolError(501, "unsupported transfer coding", "http1.invalid_transfer_encoding")
+    if codings and has_length:
+        return ProtocolError(400, reason, "http1.content_length_and_chunked_not_allowed")
     return ProtocolError(400, reason)
 
 
@@ -227,9 +244,10 @@ def _facts(headers: HeaderLines, minor: int, block: bytes) -> _Facts:
     length = 0
     if codings:
         if len(codings) > 1 or codings[0].lower() != b"chunked":
-            raise ProtocolError(501, "unsupported transfer coding")
+            raise ProtocolError(501, "unsupported transfer coding", "http1.invalid_transfer_encoding")
         if lengths or minor == 0:
-            raise ProtocolError(400, "transfer-encoding with content-length or in HTTP/1.0")
+            code = "http1.content_length_and_chunked_not_allowed" if lengths else "http1.codec_error"
+            raise ProtocolError(400, "transfer-encoding with content-length or in HTTP/1.0", code)
         framing = Framing.CHUNKED
     elif lengths:
         lengths = _LENGTHS.findall(block)
@@ -243,7 +261,9 @@ def _facts(headers: HeaderLines, minor: int, block: bytes) -> _Facts:
 
 def _place(method: bytes, target: bytes, host: bytes) -> tuple[bytes, bytes]:
     """Authority and path of a request target (RFC 9112, section 3.2); 400 for a form that is not one."""
-    if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
+    if method == b"CONNECT":
+        host, path = target, b""
+    elif target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
         path = target
     else:
         absolute = _ABSOLUTE.fullmatch(target)
@@ -252,8 +272,6 @@ def _place(method: bytes, target: bytes, host: bytes) -> tuple[bytes, bytes]:
         host, path = absolute[1], absolute[2]
         if not path.startswith(b"/"):
             path = b"/" + path
-    if b"#" in target:
-        raise ProtocolError(400, "fragment in request target")
     if not _AUTHORITY.fullmatch(host):
         raise ProtocolError(400, "bad host")
     return host, path
@@ -327,9 +345,9 @@ class _Reader:
         """Between two messages, with nothing of the next one here."""
         return self._state is _State.HEAD and not self._buffer
 
-    def _fail(self, status: int, detail: str) -> ProtocolError:
+    def _fail(self, status: int, detail: str, code: str = "http1.codec_error") -> ProtocolError:
         self._state = _State.FAILED
-        return ProtocolError(status, detail)
+        return ProtocolError(status, detail, code)
 
     def _block(self, ending: bytes) -> bytes | None:
         """The next block up to and including `ending`, checked; None if incomplete. ProtocolError."""
@@ -337,7 +355,7 @@ class _Reader:
         end = buffer.find(ending, max(0, self._scanned - len(ending) + 1))
         if end < 0:
             if len(buffer) > self.max_bytes:
-                raise self._fail(431, "headers too large")
+                raise self._fail(431, "headers too large", "http1.headers_too_large")
             fresh = bytes(buffer[max(0, self._scanned - 1) :]) if buffer else b""
             if fresh.startswith(b"\n") and self._scanned:
                 fresh = fresh[1:]  # its CR was checked with the bytes before
@@ -348,7 +366,7 @@ class _Reader:
             return None
         end += len(ending)
         if end > self.max_bytes + len(ending):
-            raise self._fail(431, "headers too large")
+            raise self._fail(431, "headers too large", "http1.headers_too_large")
         block = bytes(buffer[:end])
         _check_text(block)
         del buffer[:end]
@@ -479,40 +497,42 @@ class RequestReader(_Reader):
             raise ProtocolError(400, "bad request line")
         method, target, minor = line[1], line[2], int(line[4])
         if line[3] != b"1" or minor > 1 or (minor == 0 and not self.accept_http_10):
-            raise ProtocolError(426, "HTTP version")
+            raise ProtocolError(426, "HTTP version", "low_version")
         try:
             headers = self._parser.request_fields(block)
         except ValueError as error:
             raise _refused(block, str(error)) from None
         if len(headers) > self.max_fields:
-            raise ProtocolError(431, "too many headers")
+            raise ProtocolError(431, "too many headers", "http1.too_many_headers")
         facts = _facts(headers, minor, block)
         if len(facts.hosts) > 1:
             raise ProtocolError(400, "two hosts")
-        if not facts.hosts and (minor == 1 or not self.default_host):
-            raise ProtocolError(400, "no host")
-        if method == b"CONNECT":
-            raise ProtocolError(404, "CONNECT is not configured")
         authority, path = _place(method, target, facts.hosts[0] if facts.hosts else self.default_host)
         upgrade = facts.upgrade if b"upgrade" in facts.tokens else b""
         if minor == 0:
             keep_alive = b"keep-alive" in facts.tokens and b"close" not in facts.tokens
         else:
             keep_alive = b"close" not in facts.tokens
-        return RequestHead(
+        tunnel = method == b"CONNECT"
+        head = RequestHead(
             method,
             target,
             authority,
             path,
             minor,
             headers,
-            facts.framing or Framing.NONE,
+            Framing.EOF if tunnel else facts.framing or Framing.NONE,
             facts.length,
-            keep_alive,
+            keep_alive and not tunnel,
             facts.expect == b"100-continue" and minor == 1,
             facts.tokens,
             upgrade,
         )
+        if not facts.hosts and (minor == 1 or not self.default_host):
+            raise ProtocolError(400, "no host", "missing_host_header", head)
+        if b"#" in target:
+            raise ProtocolError(400, "fragment in request target", "path_normalization_failed", head)
+        return head
 
 
 class ResponseReader(_Reader):

@@ -13,7 +13,6 @@ from abi.proxy_wasm.filter_state import Values
 from pywasmproxy.config.model import Address
 from pywasmproxy.server.codec import Data, EndOfMessage, ProtocolError, RequestHead, RequestReader
 from pywasmproxy.server.patience import PatientTimer
-from pywasmproxy.server.wire import reason, response_bytes
 
 if TYPE_CHECKING:
     from pywasmproxy.server.exchange import Exchange
@@ -37,6 +36,10 @@ Closing with unread bytes makes the kernel reset the connection, which may destr
 
 SHORT_BODY_DELAY = 10.0
 """Seconds until a response that ended before its content-length is given up by closing the connection."""
+
+
+UNREADABLE = RequestHead(b"", b"", b"", b"", 1, [])
+"""Stands for the head of a request that has none."""
 
 
 class DownstreamConnection(asyncio.Protocol):
@@ -193,21 +196,18 @@ class DownstreamConnection(asyncio.Protocol):
         """Answer a message that is not accepted, and end the connection."""
         self.listener.logger.debug(f"[C{self.id}] refused: {error.detail}")
         exchange = self.exchange
-        started = exchange is not None and exchange.response_started
-        if exchange is not None:
+        if self._eof:
             self.exchange = None
-            exchange.client_gone()
-        if started or self._eof:
+            if exchange is not None:
+                exchange.client_gone()
             self.abort()
             return
-        body = b"" if error.status in (403, 404) else reason(error.status)
-        lines = [(b"content-length", b"%d" % len(body)), (b"content-type", b"text/plain")] if body else []
-        lines += self.listener.own_fields()
-        head, _ = response_bytes(lines, error.status, to_head=False, end_of_stream=not body, close=True)
-        self._out.append(head + body)
         self.closing = True
         self._receiving = True
-        self.finish(short=False)
+        if exchange is not None:
+            exchange.refuse(error)
+        else:
+            self.listener.begin(self, error.head or UNREADABLE, error)
 
     def hold(self, held: bool) -> None:
         """The exchange wants no more of the request's body for now, or wants it again."""

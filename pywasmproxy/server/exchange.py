@@ -19,7 +19,7 @@ from pywasmproxy.config.model import Route, RouteAction
 from pywasmproxy.sansio import commands as do
 from pywasmproxy.sansio import events as ev
 from pywasmproxy.sansio.events import UpstreamFailure
-from pywasmproxy.server.codec import HeaderLines, RequestHead, ResponseHead
+from pywasmproxy.server.codec import HeaderLines, ProtocolError, RequestHead, ResponseHead
 from pywasmproxy.server.patience import PatientTimer
 from pywasmproxy.server.upstream import UpstreamRequest
 from pywasmproxy.server.wire import (
@@ -103,8 +103,8 @@ class Exchange:
 
     # --- events ---------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Hand the request's head to the core."""
+    def start(self, refusal: ProtocolError | None = None) -> None:
+        """Hand the request's head to the core, or why it is refused."""
         head = self._head
         try:
             headers = request_map(head)
@@ -113,7 +113,22 @@ class Exchange:
             self._crashed()
             return
         self._request_ended = head.bodiless
-        self.feed(ev.RequestHeaders(headers, head.bodiless))
+        if refusal is not None:
+            self.refuse(refusal)
+        elif head.path == b"*":
+            details = "absolute_path_rejected"
+            self.feed(ev.RequestRefused(404, b"", details, False, headers, head.bodiless))
+        else:
+            self.feed(ev.RequestHeaders(headers, head.bodiless))
+
+    def refuse(self, error: ProtocolError) -> None:
+        """What the client sends cannot be served: the response that says so is the last one."""
+        self._request_ended = True
+        headers = request_map(error.head) if error.head is not None else None
+        if headers is not None and error.code == "missing_host_header":
+            headers.remove(b":authority")
+        body = b"" if headers is not None or error.status == 403 else reason(error.status)
+        self.feed(ev.RequestRefused(error.status, body, error.code, headers is None, headers))
 
     def feed(self, event: ev.Event) -> None:
         """Give the core an event and do what it says; events that this causes wait until that is done."""
@@ -415,13 +430,17 @@ def request_map(head: RequestHead) -> HeaderMap:
     consumed = _CONSUMED | (head.connection - _KEPT) if head.connection else _CONSUMED
     fields = [line for line in head.headers if line[0] not in consumed]
     pseudo = [(b":authority", head.authority), (b":path", head.path), (b":method", head.method)]
+    if head.method == b"CONNECT":
+        del pseudo[1]  # a tunnel has no path
+    elif head.target[:1] not in b"/*":
+        pseudo.insert(1, (b":scheme", head.target.partition(b":")[0].lower()))
     return HeaderMap.adopt(pseudo + fields)
 
 
 def upstream_lines(headers: HeaderMap) -> tuple[bytes, bytes, HeaderLines]:
     """Method, path and the fields of a request's head on the wire; `host` comes first."""
     method = path = b""
-    lines: HeaderLines = [(b"host", b"")]
+    lines: HeaderLines = []
     for line in headers.lines:
         name, value = line
         if name[:1] != b":":
@@ -431,7 +450,7 @@ def upstream_lines(headers: HeaderMap) -> tuple[bytes, bytes, HeaderLines]:
         elif name == b":path":
             path = value
         elif name == b":authority":
-            lines[0] = (b"host", value)
+            lines.insert(0, (b"host", value))
     return method, path, lines
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from abi.proxy_wasm.deferred import CallOut, HttpCall
 from abi.proxy_wasm.header_map import HeaderMap
 from pywasmproxy.sansio.events import UpstreamFailure
-from pywasmproxy.sansio.headers import SERVICE_TIME, finish_call
+from pywasmproxy.sansio.headers import SERVICE_TIME, finish_call, prepare_response
 from pywasmproxy.sansio.local_reply import ROUTE_TIMEOUT, LocalReply, is_grpc, render, upstream_failed
 from pywasmproxy.server.callouts import MAX_COLLECTED, CallOuts, Starter
 from pywasmproxy.server.codec import HeaderLines, ResponseHead
@@ -87,10 +87,8 @@ class HttpCallRun:
 
     def upstream_head(self, head: ResponseHead) -> None:
         if head.status >= 200:
-            lines = [
-                line for line in head.headers if line[0] != b"keep-alive"
-            ]  # other fields stay, as in Envoy
-            self._response = HeaderMap.adopt([(b":status", b"%d" % head.status), *lines])
+            self._response = HeaderMap.adopt([(b":status", b"%d" % head.status), *head.headers])
+            prepare_response(self._response)
             taken = asyncio.get_running_loop().time() - self._began
             self._response.set_in_place(SERVICE_TIME, b"%d" % (taken * 1000))
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 
 from abi.proxy_wasm.filter_state import FilterState
 from abi.proxy_wasm.stream_info import StreamInfo
 from pywasmproxy.config.model import HttpConnectionManager
 from pywasmproxy.config.model import Listener as ListenerConfig
-from pywasmproxy.sansio.headers import http_date
-from pywasmproxy.server.codec import HeaderLines, HeadParser, RequestHead
+from pywasmproxy.server.codec import HeadParser, ProtocolError, RequestHead
 from pywasmproxy.server.downstream import DownstreamConnection
 from pywasmproxy.server.exchange import Exchange, StreamFactory
 from pywasmproxy.server.log import Log
@@ -65,13 +63,15 @@ class Listener(Port[DownstreamConnection]):
 
     # --- exchanges ------------------------------------------------------------------------------------------
 
-    def begin(self, connection: DownstreamConnection, head: RequestHead) -> None:
-        """A request arrived: start its exchange."""
+    def begin(
+        self, connection: DownstreamConnection, head: RequestHead, refusal: ProtocolError | None = None
+    ) -> None:
+        """A request arrived, or something that is answered with a `refusal`: start its exchange."""
         exchange = Exchange(self, connection, head)
         exchange.batch = True  # the connection flushes when it has handed over all it has
         connection.exchange = exchange
         self.exchanges.add(exchange)
-        exchange.start()
+        exchange.start(refusal)
 
     def ended(self, exchange: Exchange) -> None:
         """An exchange is over."""
@@ -89,7 +89,3 @@ class Listener(Port[DownstreamConnection]):
             node=self.node,
             filter_state=FilterState(connection.filter_state),
         )
-
-    def own_fields(self) -> HeaderLines:
-        """The fields of an answer that no filter sees."""
-        return [(b"date", http_date(int(time.time()))), (b"server", self.server_name)]

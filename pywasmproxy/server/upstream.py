@@ -337,8 +337,6 @@ class UpstreamConnection(asyncio.Protocol):
             try:
                 event = self._reader.next_event()
             except ProtocolError as error:
-                if self._eof:
-                    return  # cut off in the middle; reported as such
                 self._request = None
                 self.abort()
                 request.lost(self, UpstreamFailure.PROTOCOL_ERROR, error.detail)

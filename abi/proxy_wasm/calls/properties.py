@@ -177,12 +177,14 @@ def _constant(value: Value) -> Attribute:
 # --- request, response, connection ----------------------------------------------------------------------
 
 
-def _path(pick: Callable[[bytes], bytes]) -> Attribute:
-    header = _request_header(b":path")
+def _path(pick: Callable[[bytes], bytes], absent: Value) -> Attribute:
+    header, method = _request_header(b":path"), _request_header(b":method")
 
     def attribute(context: Context, info: StreamInfo) -> Value:
         path = header(context, info)
-        return pick(path) if isinstance(path, bytes) else MISSING
+        if isinstance(path, bytes):
+            return pick(path)
+        return absent if method(context, info) == b"CONNECT" else MISSING
 
     return attribute
 
@@ -235,9 +237,9 @@ def _filter_chain_name(context: Context, info: StreamInfo) -> Value:
 
 STREAM: dict[bytes, dict[bytes, Attribute]] = {
     b"request": {
-        b"path": _path(lambda path: path),
-        b"url_path": _path(lambda path: path.partition(b"?")[0]),
-        b"query": _path(lambda path: path.partition(b"?")[2]),
+        b"path": _path(lambda path: path, MISSING),
+        b"url_path": _path(lambda path: path.partition(b"?")[0], b""),
+        b"query": _path(lambda path: path.partition(b"?")[2], b""),
         b"host": _request_header(b":authority"),
         b"scheme": _request_header(b":scheme"),
         b"method": _request_header(b":method"),

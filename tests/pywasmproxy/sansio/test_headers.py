@@ -16,6 +16,7 @@ from pywasmproxy.sansio.headers import (
     http_date,
     missing_from_request,
     prepare_request,
+    prepare_response,
     status_of,
     uuid4,
 )
@@ -64,6 +65,10 @@ def test_a_strange_forwarded_proto_does_not_become_the_scheme() -> None:
 @pytest.mark.parametrize("name", ["connection", "keep-alive", "proxy-connection", "transfer-encoding"])
 def test_fields_about_the_connection_go(name: str) -> None:
     assert name not in dict(prepared(*PSEUDO, (name, "x")))
+
+
+@pytest.mark.parametrize("name", ["connection", "proxy-connection", "transfer-encoding", "upgrade"])
+def test_fields_about_the_connection_go_behind_the_filters(name: str) -> None:
     response = HeaderMap([(":status", "200"), (name, "x")])
     finish_response(
         response, server_name="e", transformation=ServerHeaderTransformation.OVERWRITE, date=b"now"
@@ -72,7 +77,8 @@ def test_fields_about_the_connection_go(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "kept"), [("trailers", "trailers"), ("gzip, Trailers", "trailers"), ("gzip", None)]
+    ("value", "kept"),
+    [("trailers", "trailers"), ("gzip, Trailers", "trailers"), ("gzip", None), ("trailers;q=0.5", None)],
 )
 def test_te(value: str, kept: str | None) -> None:
     assert dict(prepared(*PSEUDO, ("te", value))).get("te") == kept
@@ -83,6 +89,51 @@ def test_expected_timeout(timeout: float | None, header: str | None) -> None:
     headers = HeaderMap([*PSEUDO, ("x-envoy-expected-rq-timeout-ms", "1")] if timeout else PSEUDO)
     finish_request(headers, RouteAction("c", timeout=timeout), b"/", envoy_headers=True)
     assert headers.get("x-envoy-expected-rq-timeout-ms") == header
+
+
+def test_a_filter_says_how_long_the_upstream_has() -> None:
+    fields = [("x-envoy-upstream-rq-timeout-ms", "700"), ("x-envoy-retry-on", "5xx"), ("x-envoy-other", "1")]
+    headers = HeaderMap([*PSEUDO, *fields])
+    assert finish_request(headers, RouteAction("c", timeout=5.0), b"/", envoy_headers=True) == 0.7
+    assert headers.get("x-envoy-expected-rq-timeout-ms") == "700"
+    assert [name for name in headers if name.startswith("x-envoy")] == [
+        "x-envoy-other",
+        "x-envoy-expected-rq-timeout-ms",
+    ]
+    odd = HeaderMap([*PSEUDO, ("x-envoy-upstream-rq-timeout-ms", "soon")])
+    assert finish_request(odd, RouteAction("c", timeout=5.0), b"/", envoy_headers=True) == 5.0
+
+
+def test_what_only_an_envoy_may_say_is_taken_out() -> None:
+    assert prepared(*PSEUDO, ("x-envoy-internal", "true"), ("x-envoy-upstream-rq-timeout-ms", "1")) == (
+        prepared(*PSEUDO)
+    )
+
+
+def test_names_with_one_value_are_joined() -> None:
+    lines = [("accept", "a"), ("x-a", "1"), ("accept", "b"), ("x-a", "2"), ("accept", "")]
+    lines += [("via", ""), ("via", "v")]
+    fields = [line for line in prepared(*PSEUDO, *lines) if line[0] in ("accept", "x-a", "via")]
+    assert fields == [("accept", "a,b"), ("x-a", "1"), ("x-a", "2"), ("via", "v")]
+    response = HeaderMap([(":status", "200"), ("vary", "x"), ("keep-alive", "1"), ("vary", "y")])
+    prepare_response(response)
+    assert response == HeaderMap([(":status", "200"), ("vary", "x,y")])
+
+
+def test_an_empty_request_id_is_none() -> None:
+    assert dict(prepared(*PSEUDO, ("x-request-id", "")))["x-request-id"]
+
+
+def test_a_target_with_a_scheme_has_another_order() -> None:
+    names = [name for name, _ in prepared(*PSEUDO, (":scheme", "http"))]
+    assert names[:4] == [":authority", ":scheme", ":path", ":method"]
+
+
+def test_a_host_rewrite_keeps_the_old_one() -> None:
+    headers = HeaderMap(PSEUDO)
+    action = RouteAction("c", timeout=None, host_rewrite_literal="new.test")
+    finish_request(headers, action, b"/", envoy_headers=True)
+    assert (headers[":authority"], headers["x-envoy-original-host"]) == ("new.test", "a.test")
 
 
 def test_a_rewrite_without_envoy_headers() -> None:

@@ -57,10 +57,10 @@ def test_grpc(status: int, given: int | None, grpc: bytes) -> None:
     assert lines(reply, grpc=True) == (
         [
             (b":status", b"200"),
+            (b"x-a", b"1"),
             (b"content-type", b"application/grpc"),
             (b"grpc-status", grpc),
             (b"grpc-message", b"n%C3%B6 5%25"),
-            (b"x-a", b"1"),
         ],
         b"",
     )

@@ -23,6 +23,8 @@ def make(kind: Any, end: bool) -> Any:
         return kind(b"", end)
     if kind in (ev.RequestTrailers, ev.ResponseTrailers, ev.ResponseInformational):
         return kind(MAP)
+    if kind is ev.RequestRefused:
+        return ev.RequestRefused(400, b"", "", end_of_stream=end)
     if kind is ev.UpstreamConnected:
         return ev.UpstreamConnected("")
     if kind is ev.UpstreamFailed:

@@ -428,8 +428,65 @@ def test_direct_response() -> None:
     exchange.get()
     assert (exchange.status, exchange.body) == ("200", b"hi")
     assert exchange.response["content-type"] == "text/plain"
-    assert (exchange.info.response_code_details, exchange.info.cluster_name) == ("direct_response", "")
+    assert (exchange.info.response_code_details, exchange.info.cluster_name) == ("direct_response", None)
     assert "one respb 2,1" in scene.calls
+
+
+# --- what is no request ---------------------------------------------------------------------------------
+
+
+def test_bytes_that_are_no_request_are_answered_past_the_filters() -> None:
+    scene = Scene({}, {})
+    exchange = scene.open()
+    exchange.feed(ev.RequestRefused(400, b"Bad Request", "http1.codec_error"))
+    assert (exchange.status, exchange.body) == ("400", b"Bad Request")
+    assert exchange.only(do.SendDownstreamHeaders).close
+    assert (exchange.info.response_code_details, exchange.info.response_flags) == (
+        "http1.codec_error",
+        0x40000,
+    )
+    assert exchange.info.request_headers is None
+    assert scene.calls == LIFE_OF_TWO
+    assert exchange.stream.done
+
+
+def test_a_head_that_cannot_be_served_is_known_at_the_end() -> None:
+    scene = Scene({})
+    exchange = scene.open()
+    headers = request(path="*", method="OPTIONS")
+    exchange.feed(ev.RequestRefused(404, b"", "absolute_path_rejected", False, headers, True))
+    assert (exchange.status, exchange.body) == ("404", b"")
+    assert not exchange.only(do.SendDownstreamHeaders).close
+    assert exchange.info.response_flags == 0
+    assert exchange.info.request_headers == headers
+
+
+def test_a_body_that_breaks_the_protocol_is_answered_through_the_filters() -> None:
+    scene = Scene({})
+    exchange = scene.open()
+    exchange.post(b"abc", end=False)
+    exchange.feed(ev.RequestRefused(400, b"Bad Request", "http1.codec_error"))
+    assert (exchange.status, exchange.body) == ("400", b"Bad Request")
+    assert "ResetUpstream" in exchange.kinds()
+    assert "one resph 3,0" in scene.calls
+    assert exchange.stream.done
+
+
+def test_a_body_that_breaks_the_protocol_behind_the_response_cuts_it_off() -> None:
+    exchange = Scene({}).open()
+    exchange.post(b"abc", end=False)
+    exchange.feed(ev.ResponseHeaders(HeaderMap([(":status", "200")])))
+    exchange.feed(ev.RequestRefused(400, b"Bad Request", "http1.codec_error"))
+    assert "ResetDownstream" in exchange.kinds()
+    assert exchange.status == "200"
+
+
+def test_a_tunnel_has_no_route() -> None:
+    scene = Scene({})
+    exchange = scene.open()
+    exchange.feed(ev.RequestHeaders(HeaderMap([(":authority", "a:80"), (":method", "CONNECT")])))
+    assert (exchange.status, exchange.info.response_code_details) == ("404", "route_not_found")
+    assert scene.calls[0] == "one reqh 5,0"
 
 
 def test_direct_response_to_head() -> None:
@@ -503,7 +560,7 @@ def test_upstream_failure_before_the_response(
             "upstream_reset_after_response_started{connection_termination}",
             0x40,
         ),
-        (ev.RouteTimeout(), "upstream_response_timeout", 0x4),
+        (ev.RouteTimeout(), "response_timeout", 0x4),
     ],
 )
 def test_failure_within_the_response(event: ev.Event, details: str, flags: int, held: bool) -> None:

@@ -369,3 +369,12 @@ async def test_interim_responses_are_passed_over_or_on() -> None:
             response = await client.response()
         assert response.body == b"Hello World!"
         client.close()
+
+
+async def test_connect_is_a_request_without_a_route() -> None:
+    direct = listener('- {match: {prefix: "/"}, direct_response: {status: 200, body: {inline_string: "hi"}}}')
+    async with proxy(bootstrap(direct)) as server:
+        client = await Client.open(port_of(server))
+        client.send(b"CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\nbytes for the tunnel")
+        response = await client.response()
+        assert (response.status, response.one("connection"), response.body) == (404, "close", b"")
