@@ -97,7 +97,7 @@ async def observe(scene: Scene, filters: Path, command: proxy.Command) -> dict[s
             upstream.pause = running.pause
             try:
                 if not await running.wait_until_listening(ports["listener"]):
-                    raise RuntimeError(f"{command.words[0]} does not start: {running.last_words(5)}")
+                    raise RuntimeError(f"{command.words[0]} does not start: {running.last_words(30)}")
                 return await _exchanges(scene, running, upstream, Steady(ports), ports["listener"])
             finally:
                 await running.stop()
@@ -114,6 +114,8 @@ async def _exchanges(
         upstream.script = exchange.answer
         before = len(upstream.requests)
         await asyncio.sleep(exchange.request.get("sleep", 0))
+        if running.process.returncode is not None:
+            raise RuntimeError(f"the proxy died before {exchange.name}: {running.last_words(30)}")
         response = await client.exchange(exchange.request, port, running.pause)
         await log.wait(exchange)
         observed = log.take()
