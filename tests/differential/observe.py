@@ -171,7 +171,7 @@ def _of_another_thread(running: proxy.RunningProxy, record: Record) -> bool:
 
 
 def _numbered(lines: list[str]) -> list[str]:
-    """Streams by the order in which they began in the exchange: one that is missing must not shift the rest."""
+    """Streams by the order in which they began in the exchange: a missing one must not shift the rest."""
     numbers: dict[str, str] = {}
     for line in lines:
         if match := CREATED.search(line):

@@ -1,7 +1,7 @@
 """Scenes: one configuration of a proxy each, and the exchanges that both proxies are given, as YAML.
 
-The keys are those of a golden case (tests/replay/README.md) and those README.md beside this file adds. A scene
-expects nothing: what the real Envoy does is what is expected.
+The keys are those of a golden case (tests/replay/README.md) and those README.md beside this file adds. A
+scene expects nothing: what the real Envoy does is what is expected.
 """
 
 from __future__ import annotations
