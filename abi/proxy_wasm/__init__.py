@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         GrpcStream,
         HttpCall,
         LocalResponse,
+        StreamEffect,
     )
     from abi.proxy_wasm.extensions import Extension
     from abi.proxy_wasm.failures import PluginFailure, PluginStartError
@@ -63,6 +64,7 @@ _HOMES = {
     "PluginStartError": "failures",
     "RootContext": "contexts",
     "Status": "types",
+    "StreamEffect": "deferred",
     "StreamInfo": "stream_info",
     "StreamType": "types",
     "Vm": "vm",
@@ -97,6 +99,7 @@ __all__ = [
     "PluginStartError",
     "RootContext",
     "Status",
+    "StreamEffect",
     "StreamInfo",
     "StreamType",
     "Vm",

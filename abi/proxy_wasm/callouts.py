@@ -49,6 +49,7 @@ class Call:
     held: int
     ended_here: bool = False  # streams: nothing more is sent
     ended_there: bool = False  # the guest is being told of the end
+    lasting: bool = False  # it has no end of its own
 
     @property
     def kind(self) -> int:
@@ -66,8 +67,11 @@ class Calls:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def begin(self, kind: int, plugin: Plugin, size: int) -> int | None:
-        """The token of a new call that keeps `size` bytes; None when there are too many, or too much."""
+    def begin(self, kind: int, plugin: Plugin, size: int, lasting: bool = False) -> int | None:
+        """The token of a new call that keeps `size` bytes; None when there are too many, or too much.
+
+        A `lasting` one is there until its plugin ends, and nobody waits for it.
+        """
         if len(self._calls) >= MAX_CALLS or self._held + size > MAX_CALL_BYTES:
             return None
         while True:
@@ -75,7 +79,7 @@ class Calls:
             token = self._last[kind] << 2 | kind
             if token not in self._calls:
                 break
-        self._calls[token] = Call(token, plugin, size)
+        self._calls[token] = Call(token, plugin, size, lasting=lasting or kind == GRPC_STREAM)
         self._held += size
         return token
 
@@ -92,7 +96,7 @@ class Calls:
 
     def expected(self, plugin: Plugin) -> bool:
         """Whether answers are to come by themselves; streams may stay open for ever."""
-        return any(call.plugin is plugin and call.kind != GRPC_STREAM for call in self._calls.values())
+        return any(call.plugin is plugin and not call.lasting for call in self._calls.values())
 
     def give_up(self, call: Call, deferred: deque[Deferred]) -> None:
         """End a call that nobody wants any more. What still waits in `deferred` of it is taken back."""

@@ -5,7 +5,8 @@ these actions too: guest code never runs inside guest code, and the order of the
 append to `Vm.deferred`; whoever entered the guest takes them out again once the callback has returned.
 
 Effects are of two kinds: on a stream (they have its `context`), and call-outs (they have a `plugin`, which
-gets the answers). Further kinds of call-outs, also those of extensions, are subclasses of `CallOut`.
+gets the answers). Further kinds of both, also those of extensions, are subclasses of `StreamEffect` and
+`CallOut`.
 """
 
 from __future__ import annotations
@@ -60,6 +61,14 @@ class ClearRouteCache:
     """Choose the route again for the request headers as they are now."""
 
     context: HttpContext
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEffect:
+    """Something further that a guest wants of a stream. Extensions have subclasses, and bring to the proxy
+    what carries each out."""
+
+    context: StreamContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,4 +141,4 @@ class CancelCall(CallOut):
     """Give up what was begun under this token; no answer is wanted any more."""
 
 
-Deferred: TypeAlias = ContinueStream | CloseStream | LocalResponse | ClearRouteCache | CallOut
+Deferred: TypeAlias = ContinueStream | CloseStream | LocalResponse | ClearRouteCache | StreamEffect | CallOut

@@ -1,9 +1,10 @@
 """Host functions and callbacks that other packages bring: found through an entry point, linked like our own.
 
 A package that knows more of an ABI than this one (another proxy's own calls, say) names an `Extension` under
-the entry point group `abi.proxy_wasm`. What its functions ask for leaves as subclasses of
-`deferred.CallOut`, and answers come back through `Plugin.deliver`; the proxy finds who carries them out in
-the same way (`pywasmproxy.server.callouts`).
+the entry point group `abi.proxy_wasm`; `abi.higress` is one. What its functions ask for leaves as subclasses
+of `deferred.CallOut`, and answers come back through `Plugin.deliver`, or as subclasses of
+`deferred.StreamEffect`; the proxy finds who carries them out in the same way (`pywasmproxy.server.callouts`,
+`...filters`).
 """
 
 from __future__ import annotations
@@ -13,17 +14,21 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from abi.proxy_wasm.versions import Callback, HostFunction
+    from abi.proxy_wasm.versions import AbiVersion, Callback, HostFunction
 
 ENTRY_POINTS = "abi.proxy_wasm"
 
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """What a package adds. A host function that we have already is not replaced, unless it is a known gap."""
+    """What a package adds: versions of the ABI (each may be based on one of ours), host functions, callbacks,
+    and buffer types of those versions, which are empty unless an answer brings them (`callouts.Answer`). What
+    we have already is not replaced."""
 
     functions: tuple[HostFunction, ...] = ()
     callbacks: tuple[Callback, ...] = ()
+    versions: tuple[AbiVersion, ...] = ()
+    buffers: frozenset[int] = frozenset()
 
 
 @cache

@@ -19,10 +19,11 @@ from abi.proxy_wasm.types import LogLevel
 class Host(Protocol):
     """What a VM needs from outside.
 
-    Hosts may have four things more, used when they are there: `trace(message)` gets a line per call across
+    Hosts may have five things more, used when they are there: `trace(message)` gets a line per call across
     the boundary when `log_level` is TRACE as the VM starts; `critical(message)` the last lines of a refused
-    start instead of `error`; `node` is the proxy's identity for properties outside of a stream; and
-    `refuses_grpc()` says why no gRPC calls can be made here ("" when they can).
+    start instead of `error`; `node` is the proxy's identity for properties outside of a stream;
+    `refuses_grpc()` says why no gRPC calls can be made here ("" when they can); and `cluster_hosts(name)`
+    gives the addresses (`ip:port`) that a cluster has now.
     """
 
     @property

@@ -37,6 +37,5 @@ def describe(module: Module) -> dict[str, object]:
         "callbacks": [name for name in exports if name in known],
         "host_calls": [item.name for item in used if item.module not in WASI_MODULES],
         "wasi_calls": [item.name for item in used if item.module in WASI_MODULES],
-        "unbuilt": {item.name: row.gap for item, row in rows if row is not None and row.gap},
         "problems": problems,
     }

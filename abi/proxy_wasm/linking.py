@@ -132,7 +132,7 @@ class Bindings:
 
 
 def _implementation(vm: Vm, row: HostFunction) -> HostCallable:
-    """What a row does for one VM: its function, or a stub when it may not be called or does not exist yet."""
+    """What a row does for one VM: its function, or a stub when it may not be called."""
     if vm.capabilities is not None and row.name not in vm.capabilities:
         refusal = Status.INTERNAL_FAILURE if row.module == "env" else Errno.NOTCAPABLE
         result = None if row.signature.endswith("-> ") else int(refusal)
@@ -142,8 +142,6 @@ def _implementation(vm: Vm, row: HostFunction) -> HostCallable:
             return result
 
         return not_allowed
-    if row.call is None:
-        return lambda *_: int(Status.UNIMPLEMENTED)
     bound = row.call.bind(vm, vm.guest)
     return bound if vm.trace is None else _traced(vm.trace, f"{row.module}.{row.name}", bound)
 

@@ -1,15 +1,16 @@
 """The ABI as data: every host function and every callback, with its signature and the versions that have it.
 
-Source: proxy-wasm specification 0.1.0, 0.2.0, 0.2.1; what Envoy 1.40 registers for which marker; Higress'
-0.2.100, which is 0.2.1 and a few calls. Linking (`linking.py`), `pywasmvm inspect` and the tests read these
-tables; a function that is known but not built yet says so in its row, and nowhere else.
+Source: proxy-wasm specification 0.1.0, 0.2.0, 0.2.1; what Envoy 1.40 registers for which marker. Linking
+(`linking.py`), `pywasmvm inspect` and the tests read these tables. Further versions, rows and buffers come
+from extensions (`extensions.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum, Flag
+from enum import Flag
+from typing import ClassVar
 
 from abi.hostcall import HostCall
 from abi.proxy_wasm.calls import (
@@ -30,40 +31,52 @@ from abi.proxy_wasm.calls import (
 from abi.proxy_wasm.extensions import extensions, extensions_in_use
 
 
-class AbiVersion(Enum):
-    """A version of the ABI; the value is the name in its marker export."""
+@dataclass(frozen=True, slots=True)
+class AbiVersion:
+    """A version of the ABI. `value` is the name in its marker export; it has all that its `base` has, too."""
 
-    V0_1_0 = "0_1_0"
-    V0_2_0 = "0_2_0"
-    V0_2_1 = "0_2_1"
-    V0_2_100 = "0_2_100"
+    value: str
+    base: AbiVersion | None = None
+
+    V0_1_0: ClassVar[AbiVersion]
+    V0_2_0: ClassVar[AbiVersion]
+    V0_2_1: ClassVar[AbiVersion]
+
+    def within(self, versions: frozenset[AbiVersion]) -> bool:
+        """Whether what these versions have is this version's, too."""
+        return self in versions or (self.base is not None and self.base.within(versions))
 
     @property
     def marker(self) -> str:
         """The exported function that tells a module's version. It is never called."""
-        return f"proxy_abi_version_{self.value}"
+        return MARKER + self.value
 
     @property
     def headers_tell_end_of_stream(self) -> bool:
         """Whether the headers callbacks have a third parameter."""
-        return self is not AbiVersion.V0_1_0
+        return not self.within(FIRST)
 
     @property
     def missing_header_is_empty(self) -> bool:
         """Whether reading a missing header gives the empty value instead of NOT_FOUND."""
-        return self is AbiVersion.V0_1_0
+        return self.within(FIRST)
 
     def __str__(self) -> str:
         return self.value.replace("_", ".")
 
 
-MARKERS = {version.marker: version for version in AbiVersion}
+AbiVersion.V0_1_0, AbiVersion.V0_2_0, AbiVersion.V0_2_1 = map(AbiVersion, ("0_1_0", "0_2_0", "0_2_1"))
 
-ALL = frozenset(AbiVersion)
+VERSIONS = (AbiVersion.V0_1_0, AbiVersion.V0_2_0, AbiVersion.V0_2_1)
+"""The versions of the specification, the oldest first."""
+
+MARKER = "proxy_abi_version_"
+MARKERS = {version.marker: version for version in VERSIONS}
+
+ALL = frozenset(VERSIONS)
 FIRST = frozenset((AbiVersion.V0_1_0,))
 SINCE_0_2_0 = ALL - FIRST
 SINCE_0_2_1 = SINCE_0_2_0 - {AbiVersion.V0_2_0}
-HIGRESS = frozenset((AbiVersion.V0_2_100,))
 
 
 class Phase(Flag):
@@ -81,17 +94,15 @@ class Phase(Flag):
 class HostFunction:
     """One row: an import that guests may have.
 
-    `call` is what answers it. Rows without one are known gaps: linked, answering UNIMPLEMENTED, with `gap`
-    saying what is missing. `allowed` are the restricted phases in which it may be called all the same.
-    `resultless` rows may also be imported with no result (0.1.0's text has none where Envoy has one).
+    `call` is what answers it; `allowed` are the restricted phases in which it may be called. `resultless`
+    rows may also be imported with no result (0.1.0's text has none where Envoy has one).
     """
 
     module: str
     name: str
     signature: str
     versions: frozenset[AbiVersion]
-    call: HostCall | None
-    gap: str = ""
+    call: HostCall
     allowed: Phase = Phase.NONE
     resultless: bool = False
 
@@ -103,11 +114,7 @@ def _env(
     allowed: Phase = Phase.NONE,
     resultless: bool = False,
 ) -> HostFunction:
-    return HostFunction("env", call.name, signature, versions, call, "", allowed, resultless)
-
-
-def _gap(name: str, signature: str, gap: str, versions: frozenset[AbiVersion] = ALL) -> HostFunction:
-    return HostFunction("env", name, signature, versions, None, gap)
+    return HostFunction("env", call.name, signature, versions, call, allowed, resultless)
 
 
 _ENV = (
@@ -168,16 +175,6 @@ _ENV = (
     _env(lifecycle.pthread_equal, "i32 i32 -> i32", allowed=Phase.EVERY),
 )
 
-_HIGRESS = "Higress' own extensions; Envoy has none of them"
-
-_GAPS = (
-    _gap("proxy_redis_init", "i32 i32 i32 i32 i32 i32 i32 -> i32", _HIGRESS, HIGRESS),
-    _gap("proxy_redis_call", "i32 i32 i32 i32 i32 -> i32", _HIGRESS, HIGRESS),
-    _gap("proxy_inject_encoded_data_to_filter_chain", "i32 i32 i32 -> i32", _HIGRESS, HIGRESS),
-    _gap("proxy_get_upstream_hosts", "i32 i32 -> i32", _HIGRESS, HIGRESS),
-    _gap("proxy_set_upstream_override_host", "i32 i32 -> i32", _HIGRESS, HIGRESS),
-)
-
 _WASI_CALLS: tuple[tuple[HostCall, str, Phase], ...] = (
     (wasi.fd_write, "i32 i32 i32 i32 -> i32", Phase.EVERY),
     (wasi.fd_pwrite, "i32 i32 i32 i64 i32 -> i32", Phase.INITIALIZE),
@@ -230,9 +227,8 @@ WASI_MODULES = ("wasi_snapshot_preview1", "wasi_unstable")
 
 HOST_FUNCTIONS: tuple[HostFunction, ...] = (
     *_ENV,
-    *_GAPS,
     *(
-        HostFunction(module, call.name, signature, ALL, call, allowed=allowed | Phase.START_SECTION)
+        HostFunction(module, call.name, signature, ALL, call, allowed | Phase.START_SECTION)
         for module in WASI_MODULES
         for call, signature, allowed in _WASI_CALLS
     ),
@@ -241,19 +237,29 @@ HOST_FUNCTIONS: tuple[HostFunction, ...] = (
 
 _INDEX = {(row.module, row.name): row for row in HOST_FUNCTIONS}
 
-KNOWN_GAPS: dict[str, str] = {row.name: row.gap for row in HOST_FUNCTIONS if row.call is None}
-"""Host functions that only answer UNIMPLEMENTED, and why."""
-
 
 def host_function(version: AbiVersion, module: str, name: str) -> HostFunction | None:
     """The row of an import, or None when guests of this version have no such function."""
     row = _INDEX.get((module, name))
-    if row is None or row.call is None:
+    if row is None:
         for extension in extensions():
             for more in extension.functions:
-                if (more.module, more.name) == (module, name) and version in more.versions:
+                if (more.module, more.name) == (module, name) and version.within(more.versions):
                     return more
-    return row if row is not None and version in row.versions else None
+    return row if row is not None and version.within(row.versions) else None
+
+
+def host_functions(version: AbiVersion) -> Iterator[HostFunction]:
+    """All that guests of a version have, those of extensions included."""
+    known = extensions_in_use() if version in VERSIONS else extensions()
+    further = (row for extension in known for row in extension.functions)
+    return (row for row in (*HOST_FUNCTIONS, *further) if version.within(row.versions))
+
+
+def further_buffers(version: AbiVersion) -> frozenset[int]:
+    """Buffer types beyond the specification's."""
+    using = [one for one in extensions_in_use() if any(version.within(frozenset((v,))) for v in one.versions)]
+    return frozenset(buffer for extension in using for buffer in extension.buffers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +311,6 @@ def _callbacks() -> Iterator[Callback]:
     yield Callback("proxy_on_grpc_receive", "i32 i32 i32 -> ")
     yield Callback("proxy_on_grpc_receive_trailing_metadata", "i32 i32 i32 -> ")
     yield Callback("proxy_on_grpc_close", "i32 i32 i32 -> ")
-    yield Callback("proxy_on_redis_call_response", "i32 i32 i32 i32 -> ", HIGRESS)
 
 
 CALLBACKS: tuple[Callback, ...] = tuple(_callbacks())
@@ -315,13 +320,16 @@ CALLBACKS: tuple[Callback, ...] = tuple(_callbacks())
 def callbacks(version: AbiVersion) -> dict[str, Callback]:
     """The callbacks of one version, by name; ours take precedence over those of extensions."""
     rows = [row for extension in extensions_in_use() for row in extension.callbacks]
-    return {row.name: row for row in (*rows, *CALLBACKS) if version in row.versions}
+    return {row.name: row for row in (*rows, *CALLBACKS) if version.within(row.versions)}
 
 
 def detect(exported_functions: Iterable[str]) -> AbiVersion | None:
     """The version of a module: the first marker among its exported functions, in section order."""
     for name in exported_functions:
         version = MARKERS.get(name)
+        if version is None and name.startswith(MARKER):
+            known = (one for extension in extensions() for one in extension.versions)
+            version = next((one for one in known if one.marker == name), None)
         if version is not None:
             return version
     return None

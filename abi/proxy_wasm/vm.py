@@ -22,7 +22,7 @@ from abi.proxy_wasm.linking import Bindings, export_errors, import_errors, versi
 from abi.proxy_wasm.services import MetricIds, Services
 from abi.proxy_wasm.snapshots import Snapshots, key_of
 from abi.proxy_wasm.types import LogLevel
-from abi.proxy_wasm.versions import callbacks
+from abi.proxy_wasm.versions import callbacks, further_buffers
 from pywasmvm import (
     Func,
     InvalidError,
@@ -135,7 +135,7 @@ class Vm:
         version = version_of(self.module)
         if version is None:
             raise self.refused(failures.LOAD_FAILED, failures.vm_failed(failures.MISSING_MARKER))
-        self.version = version
+        self.version, self.further_buffers = version, further_buffers(version)
         errors = list(import_errors(self.module, version)) or list(export_errors(self.module, version))
         names = callbacks(version)
         allocator = next((name for name in ALLOCATORS if name in self.module.exports), None)

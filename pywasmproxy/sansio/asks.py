@@ -34,7 +34,16 @@ class Reroute:
     """Choose the route again."""
 
 
-Ask: TypeAlias = LocalReply | Continue | Close | Reroute
+@dataclass(frozen=True, slots=True)
+class Inject:
+    """Send part of a response's body from this filter on."""
+
+    filter: HttpFilter
+    data: bytes
+    end_of_stream: bool
+
+
+Ask: TypeAlias = LocalReply | Continue | Close | Reroute | Inject
 
 
 class Asks:
@@ -46,6 +55,7 @@ class Asks:
         self.attended = False  # an event is being worked on, asks will be taken at its end
         self.answer_due = False  # an answer or a close is among them
         self.closed = False
+        self.host = ""  # that the request shall go to; it counts at once, the router may come next
 
     def __bool__(self) -> bool:
         return bool(self._queue)
@@ -100,6 +110,13 @@ class StreamCallbacks:
 
     def clear_route_cache(self) -> None:
         self._asks.put(Reroute())
+
+    def inject_response_body(self, data: bytes, end_of_stream: bool) -> None:
+        if self.filter is not None:
+            self._asks.put(Inject(self.filter, data, end_of_stream))
+
+    def override_host(self, address: str) -> None:
+        self._asks.host = address
 
     @property
     def waiting(self) -> bool:

@@ -24,6 +24,7 @@ class SendUpstreamHeaders:
     route: Route
     headers: HeaderMap
     end_of_stream: bool
+    host: str = ""  # preferred, if the cluster has it
 
 
 @dataclass(frozen=True, slots=True)

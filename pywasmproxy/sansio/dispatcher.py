@@ -11,14 +11,15 @@ What guests want of the world outside of all exchanges goes to `CallOuts`, and t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from abi.proxy_wasm.contexts import StreamContext
-from abi.proxy_wasm.deferred import CallOut, Deferred
+from abi.proxy_wasm.deferred import CallOut, Deferred, StreamEffect
 from abi.proxy_wasm.failures import PluginFailure
 from abi.proxy_wasm.plugin import Plugin
 from abi.proxy_wasm.vm import Vm
+from pywasmproxy.sansio.filter import FilterCallbacks
 
 
 class ContextOwner(Protocol):
@@ -41,14 +42,28 @@ class CallOuts(Protocol):
         """All calls of this VM's plugins are void."""
 
 
+StreamAction = Callable[[FilterCallbacks, Any], object]
+"""Carries a further effect on an exchange out: gets the callbacks of the filter, and the effect."""
+
+
+def _no_action(kind: type[StreamEffect]) -> StreamAction | None:
+    return None
+
+
 class Dispatcher:
     """One per worker, shared by all chains whose plugins may share VMs.
 
-    Without `call_outs` there must be no clusters that guests could call (`Host.has_cluster`).
+    Without `call_outs` there must be no clusters that guests could call (`Host.has_cluster`). `actions` finds
+    what carries out the stream effects of extensions; those it does not find are dropped.
     """
 
-    def __init__(self, call_outs: CallOuts | None = None) -> None:
+    def __init__(
+        self,
+        call_outs: CallOuts | None = None,
+        actions: Callable[[type[StreamEffect]], StreamAction | None] = _no_action,
+    ) -> None:
         self.call_outs = call_outs
+        self._actions = actions
         self._filters: dict[StreamContext, ContextOwner] = {}
         self._died_at: WeakKeyDictionary[Vm, int] = WeakKeyDictionary()
 
@@ -59,6 +74,12 @@ class Dispatcher:
     def remove(self, context: StreamContext) -> None:
         """A context has ended."""
         self._filters.pop(context, None)
+
+    def act(self, callbacks: FilterCallbacks, effect: StreamEffect) -> None:
+        """Carry out something further that a guest wants of its exchange."""
+        action = self._actions(type(effect))
+        if action is not None:
+            action(callbacks, effect)
 
     def in_flight(self, vm: Vm) -> int:
         """How many exchanges have a living context in a VM."""

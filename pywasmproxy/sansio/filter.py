@@ -62,6 +62,17 @@ class FilterCallbacks(Protocol):
     def clear_route_cache(self) -> None:
         """Choose the route again for the request's headers as they are."""
 
+    def inject_response_body(self, data: bytes, end_of_stream: bool) -> None:
+        """Send bytes to the client from this filter on: its own body callback does not see them, the filters
+        behind it do. What waits here stays; a head that waits goes ahead. With `end_of_stream` the response
+        is complete. Ignored before there is a response, and after its end."""
+
+    def override_host(self, address: str) -> None:
+        """Let the request go to this host (`ip:port`) of its cluster; to any when it has no such host.
+
+        It counts at once.
+        """
+
     @property
     def waiting(self) -> bool:
         """Whether the request or the response waits at this filter."""

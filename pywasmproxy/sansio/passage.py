@@ -46,6 +46,7 @@ class Place:
         "body",
         "complete",
         "filter",
+        "finished",
         "gathers",
         "has_trailers",
         "headers_passed",
@@ -60,6 +61,7 @@ class Place:
         self.hold = Hold.NONE
         self.headers_passed = False
         self.body: bytearray | None = None  # what waits; an empty one stands for a bare end of the message
+        self.finished = False  # the filter ended the message by itself; what still comes is dropped
         self.complete = False  # the end of the message has come this far
         self.has_trailers = False  # the trailers have
         self.gathers = False  # the filter wants to see all waiting body again, with each new piece
@@ -154,6 +156,26 @@ class Passage(ABC):
         if place is not None and place.hold is not Hold.NONE and not self.stopped:
             self._continue(place)
 
+    def inject(self, filter: HttpFilter, data: bytes, end_of_stream: bool) -> None:
+        """A filter sends a piece of body of its own, past what waits with it. Nothing happens before the head
+        has come to it, and after the end."""
+        place = next((place for place in self.places if place.filter is filter), None)
+        if place is None or place.finished or self.stopped:
+            return
+        before = self.places[place.index - 1] if place.index else None
+        if not (self.headers.line_count and (before is None or before.headers_passed)):
+            return
+        if not place.headers_passed:
+            place.headers_passed = True
+            self._pass_headers(place.index + 1, False)
+        if end_of_stream:
+            place.finished = True
+            for one in self.places[: place.index + 1]:
+                one.hold, one.body = Hold.NONE, None
+                self._relax(one)
+        if not self.stopped and (data or end_of_stream):
+            self._pass_body(place.index + 1, bytearray(data), end_of_stream)
+
     def waits_at(self, filter: HttpFilter) -> bool:
         """Whether the message is held at this filter."""
         return not self.closed and any(
@@ -194,6 +216,8 @@ class Passage(ABC):
     def _pass_body(self, start: int, data: bytearray, end_of_stream: bool) -> None:
         maker: Place | None = None  # whose filter made trailers while this piece went round
         for place in self.places[start:]:
+            if place.finished:
+                return
             place.complete = end_of_stream
             if place.hold.total:
                 place.keep(data)
@@ -238,6 +262,8 @@ class Passage(ABC):
 
     def _pass_trailers(self, start: int, trailers: HeaderMap) -> None:
         for place in self.places[start:]:
+            if place.finished:
+                return
             place.complete = place.has_trailers = True
             if place.hold.total:
                 return

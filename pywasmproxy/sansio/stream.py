@@ -18,7 +18,7 @@ from pywasmproxy.sansio import commands as do
 from pywasmproxy.sansio import events as ev
 from pywasmproxy.sansio import headers as head
 from pywasmproxy.sansio import local_reply as local
-from pywasmproxy.sansio.asks import Asks, Close, Continue, Reroute, StreamCallbacks
+from pywasmproxy.sansio.asks import Asks, Close, Continue, Inject, Reroute, StreamCallbacks
 from pywasmproxy.sansio.filter import HttpFilter
 from pywasmproxy.sansio.local_reply import Details, Flags, LocalReply
 from pywasmproxy.sansio.passage import RequestPassage, ResponsePassage
@@ -189,6 +189,9 @@ class HttpStream:
                 case Reroute():
                     if self._upstream_state is Upstream.IDLE:  # else it has been used
                         self._note_route(self._chain.router.choose(self._request.headers))
+                case Inject(filter, data, end_of_stream):
+                    if self._response_started:
+                        self._response.inject(filter, data, end_of_stream)
                 case Continue(filter, StreamType.HTTP_REQUEST):
                     self._request.resume(filter)
                 case Continue(filter, _):
@@ -277,7 +280,9 @@ class HttpStream:
         self.info.upstream_attempt_count = 1
         self._upstream_state = Upstream.AWAITED
         self._sent_at = self._now()
-        self._commands.append(do.SendUpstreamHeaders(action.cluster, route, headers, end_of_stream))
+        self._commands.append(
+            do.SendUpstreamHeaders(action.cluster, route, headers, end_of_stream, self.asks.host)
+        )
         self._route_timeout = timeout
         if end_of_stream:
             self._uploaded()

@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from abi.proxy_wasm.contexts import HttpContext, StreamContext
-from abi.proxy_wasm.deferred import ClearRouteCache, CloseStream, ContinueStream, Deferred, LocalResponse
+from abi.proxy_wasm.deferred import (
+    ClearRouteCache,
+    CloseStream,
+    ContinueStream,
+    Deferred,
+    LocalResponse,
+    StreamEffect,
+)
 from abi.proxy_wasm.failures import PluginFailure, PluginStartError
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.plugin import Plugin
@@ -139,6 +146,8 @@ class WasmFilter(Guest):
                 callbacks.close()
             case ClearRouteCache():
                 callbacks.clear_route_cache()
+            case StreamEffect():
+                self._dispatcher.act(callbacks, effect)
             case LocalResponse():
                 callbacks.reply(
                     LocalReply(

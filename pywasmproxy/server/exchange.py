@@ -258,6 +258,7 @@ class Exchange:
             self.feed(ev.UpstreamFailed(UpstreamFailure.PROTOCOL_ERROR, f"not sent: {error}"))
             return
         self._upstream = UpstreamRequest(cluster, self, method, head, writer)
+        self._upstream.host = command.host
         if self._response_held:
             self._upstream.pause()
         if command.end_of_stream:

@@ -10,9 +10,11 @@ import asyncio
 import hashlib
 import traceback
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
+from abi.proxy_wasm.deferred import StreamEffect
 from abi.proxy_wasm.failures import LOAD_FAILED, PluginFailure, PluginStartError, load_failed_lines, vm_failed
 from abi.proxy_wasm.foreign import ForeignFunction
 from abi.proxy_wasm.plugin import Plugin
@@ -31,7 +33,7 @@ from pywasmproxy.config.model import (
 )
 from pywasmproxy.config.model import Listener as ListenerConfig
 from pywasmproxy.sansio.chain import FilterChain
-from pywasmproxy.sansio.dispatcher import Dispatcher
+from pywasmproxy.sansio.dispatcher import Dispatcher, StreamAction
 from pywasmproxy.sansio.stream import HttpStream
 from pywasmproxy.sansio.tcp import TcpChain
 from pywasmproxy.sansio.tcp_filter import WasmTcpFilterFactory
@@ -74,6 +76,24 @@ def store_limits(limits: Limits, seconds: float | None) -> StoreLimits:
     )
 
 
+STREAM_EFFECTS = "pywasmproxy.stream_effects"
+"""Entry points of packages that carry out further effects on exchanges: mappings of effects to actions."""
+
+
+def _further_actions(kind: type[StreamEffect]) -> StreamAction | None:
+    return _installed_actions().get(kind)
+
+
+@cache
+def _installed_actions() -> Mapping[type[StreamEffect], StreamAction]:
+    import importlib.metadata  # only for guests of extensions
+
+    found: dict[type[StreamEffect], StreamAction] = {}
+    for entry in importlib.metadata.entry_points(group=STREAM_EFFECTS):
+        found |= entry.load()
+    return found
+
+
 class PluginSlot:
     """One configured plugin and what currently runs it. `plugin` serves new exchanges."""
 
@@ -114,14 +134,19 @@ class Filters:
         self.limits = bootstrap.limits
         self.logger = log["wasm"]
         self.cluster_names = frozenset(cluster.name for cluster in bootstrap.clusters)
-        self.host = WasmHost(self.logger, bootstrap.node.as_dict(), self.cluster_names)
+        known = clusters or {}
+
+        def hosts(name: str) -> list[str]:
+            return [str(host) for host in known[name].hosts.hosts] if name in known else []
+
+        self.host = WasmHost(self.logger, bootstrap.node.as_dict(), self.cluster_names, hosts)
         self.registry = VmRegistry(
             snapshots=self._snapshots(bootstrap.snapshots), foreign_functions=foreign_functions
         )
         self.slots: list[PluginSlot] = []
         self._modules: dict[bytes, Module] = {}
-        self.call_outs = CallOuts(clusters or {}, self._answered, self.logger)
-        self.dispatcher = Dispatcher(self.call_outs)
+        self.call_outs = CallOuts(known, self._answered, self.logger)
+        self.dispatcher = Dispatcher(self.call_outs, _further_actions)
         self._lives: WeakKeyDictionary[Vm, _Life] = WeakKeyDictionary()
         self._timers: dict[Plugin, _Timer] = {}
         # Replaced, and not over: since when nothing but its own calls (or its `proxy_done`) is waited for.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from abi.proxy_wasm.types import LogLevel
 
@@ -122,9 +122,14 @@ class WasmHost:
     """What plugins ask of this process (`abi.proxy_wasm.host.Host`): log lines, time, clusters ..."""
 
     def __init__(
-        self, logger: Logger, node: Mapping[str, object] | None = None, clusters: Iterable[str] = ()
+        self,
+        logger: Logger,
+        node: Mapping[str, object] | None = None,
+        clusters: Iterable[str] = (),
+        hosts: Callable[[str], Sequence[str]] = lambda name: (),
     ) -> None:
         self._logger = logger
+        self.cluster_hosts = hosts
         self._clusters = frozenset(clusters)
         self.node = dict(node or {})  # who this proxy is, for filters that ask outside of an exchange
 

@@ -75,6 +75,10 @@ class HostSet:
         self._next = turn + 1
         return self.hosts[turn]
 
+    def find(self, address: str) -> Address | None:
+        """The host with this address (`ip:port`); None when there is none."""
+        return next((host for host in self.hosts if str(host) == address), None)
+
     async def start(self) -> None:
         """Look every name up once, then again in the background until `close`."""
         if self._names:

@@ -76,6 +76,7 @@ class UpstreamRequest:
         "connection",
         "done",
         "handler",
+        "host",
         "method",
         "paused",
         "sent_all",
@@ -89,6 +90,7 @@ class UpstreamRequest:
         self.handler = handler
         self.method = method
         self.writer = writer
+        self.host = ""  # preferred, if the cluster has it
         self.connection: UpstreamConnection | None = None
         self.paused = False  # reading of the response is held back
         self.sent_all = False
@@ -438,7 +440,7 @@ class Cluster:
 
     def acquire(self, request: UpstreamRequest, *, fresh: bool) -> None:
         """Find a connection for a request; `fresh` forbids a pooled one."""
-        host = self.hosts.pick()
+        host = (self.hosts.find(request.host) if request.host else None) or self.hosts.pick()
         if host is None:
             self._fail_soon(request, UpstreamFailure.NO_HEALTHY_UPSTREAM, "no healthy upstream")
             return
@@ -477,6 +479,9 @@ class Cluster:
     def release(self, connection: UpstreamConnection) -> None:
         """A connection is free again."""
         if self._waiting:
+            if self._waiting[0][0].host not in ("", str(connection.host)):
+                connection.abort()  # it makes room for one to the host that is waited for
+                return
             request, _ = self._waiting.popleft()
             connection.reused = True
             connection.attach(request)

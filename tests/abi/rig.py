@@ -15,7 +15,7 @@ from typing import Any, Self
 from abi.proxy_wasm.host import MemoryHost
 from abi.proxy_wasm.plugin import Plugin
 from abi.proxy_wasm.types import LogLevel
-from abi.proxy_wasm.versions import HOST_FUNCTIONS, AbiVersion, Callback, callbacks
+from abi.proxy_wasm.versions import AbiVersion, Callback, callbacks, host_functions
 from abi.proxy_wasm.vm import Vm
 from tests.support.wat import wat
 
@@ -58,7 +58,7 @@ def _wat_type(signature: str) -> str:
 def module_text(version: AbiVersion, wasi: str = "wasi_snapshot_preview1", more: str = "") -> str:
     """The rig's module as text. `more` is put behind everything else."""
     lines = ["(module"]
-    rows = [r for r in HOST_FUNCTIONS if version in r.versions and r.module in ("env", wasi)]
+    rows = [r for r in host_functions(version) if r.module in ("env", wasi)]
     lines += [f'(import "{r.module}" "{r.name}" (func $i_{r.name} {_wat_type(r.signature)}))' for r in rows]
     lines.append(f'(memory (export "memory") {PAGES})')
     lines.append(f"(global $heap (mut i32) (i32.const {HEAP}))")

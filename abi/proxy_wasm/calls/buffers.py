@@ -22,10 +22,10 @@ guest that appends in a loop from taking the host's memory before its time is ov
 
 
 def _unknown(vm: Vm, buffer_type: int) -> bool:
-    """Whether a type beyond the specification's is not one that an answer brings with it, either."""
+    """Whether a type beyond the specification's is not an extension's, nor one that an answer brings."""
     plugin = vm.active.plugin
     brought = plugin.answer.buffers if plugin is not None and plugin.answer is not None else ()
-    return buffer_type not in brought
+    return buffer_type not in brought and buffer_type not in vm.further_buffers
 
 
 @proxy_call

@@ -8,7 +8,7 @@ from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.plugin import Plugin
 from abi.proxy_wasm.stream_info import StreamInfo
 from abi.proxy_wasm.types import Action
-from abi.proxy_wasm.versions import AbiVersion
+from abi.proxy_wasm.versions import VERSIONS, AbiVersion
 from tests.abi.rig import Rig
 from tests.support.wat import wat
 
@@ -159,7 +159,7 @@ LINES = HeaderMap([("a", "1"), ("b", "2"), ("a", "3")])
 
 
 @pytest.mark.parametrize("side", ["request", "response"])
-@pytest.mark.parametrize("version", AbiVersion)
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("end", [False, True])
 def test_arguments_of_headers(side: str, version: AbiVersion, end: bool) -> None:
     count = 2 if version is AbiVersion.V0_1_0 else 3

@@ -8,7 +8,7 @@ from abi.proxy_wasm.failures import PluginFailure, PluginStartError
 from abi.proxy_wasm.linking import type_text, version_of
 from abi.proxy_wasm.plugin import Plugin
 from abi.proxy_wasm.types import LogLevel
-from abi.proxy_wasm.versions import AbiVersion
+from abi.proxy_wasm.versions import VERSIONS, AbiVersion
 from abi.proxy_wasm.vm import Vm
 from pywasmvm import FuncType, Module
 from tests.support.wat import wat
@@ -30,7 +30,7 @@ def refused(text: str) -> list[str]:
     return caught.value.host_errors
 
 
-@pytest.mark.parametrize("version", AbiVersion)
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_module_with_nothing_but_marker_and_allocator_starts(version: AbiVersion) -> None:
     plugin = Plugin(wat(filter_text(marker=version.value)))
     assert plugin.vm.version is version

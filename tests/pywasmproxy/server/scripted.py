@@ -32,9 +32,9 @@ _CALLBACK = re.compile(r"wasm log(?: [^:\n]*)?: (proxy_on_\w+)$", re.MULTILINE)
 class Scripted(Hands):
     """One scripted guest, in as many VMs as the proxy makes. Functions get the callback's arguments."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, version: AbiVersion = AbiVersion.V0_2_1) -> None:
         super().__init__()
-        self.version = AbiVersion.V0_2_1
+        self.version = version
         self.lines: list[str] = []
         self.entries: list[tuple[str, tuple[int, ...]]] = []
         """Every callback with its arguments, in order."""
