@@ -70,6 +70,7 @@ OPTIONAL = {
     "wasmtime": (lambda: _package("wasmtime"), "wasmtime is missing: pip install '.[oracle]'"),
     "grpcio": (lambda: _package("grpcio"), "grpcio is missing: pip install '.[oracle]'"),
     "protobufs": (lambda: _package("xds-protos"), "xds-protos is missing: pip install '.[oracle]'"),
+    "redis": (lambda: _program("redis-server"), "redis-server is missing: install Redis"),
     "higress": (
         lambda: _package("gpustack-higress-plugins"),
         "gpustack-higress-plugins is missing: pip install '.[oracle]'",
