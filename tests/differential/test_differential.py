@@ -22,7 +22,7 @@ def marked(path: Path) -> object:
 
 @pytest.mark.npm
 @pytest.mark.envoy
-@pytest.mark.parametrize("path", map(marked, PATHS))
+@pytest.mark.parametrize("path", [marked(path) for path in PATHS])
 def test_scene(path: Path) -> None:
     result = differential.run(path)
     assert result.scene.exchanges
