@@ -279,6 +279,18 @@ class HttpContext(StreamContext):
         self.info.response_trailers = trailers
         return self._on_trailers("proxy_on_response_trailers", RESPONSE_MAPS[1], trailers)
 
+    def on_request_metadata(self, entries: int) -> Action:
+        """A METADATA frame of HTTP/2 came with the request. Guests are told the number of its entries and
+        cannot read them (no map type exists for them); what they answer does not matter, as in Envoy.
+
+        Before the headers nothing is told. For embedders that speak HTTP/2; our proxy does not, downstream.
+        """
+        return self._on_metadata("proxy_on_request_metadata", self._created, entries)
+
+    def on_response_metadata(self, entries: int) -> Action:
+        """A METADATA frame of HTTP/2 came with the response; see `on_request_metadata`."""
+        return self._on_metadata("proxy_on_response_metadata", self._response_started, entries)
+
     def on_log(self) -> Action:
         """The exchange is over. Everything can be read once more, nothing changed."""
         self._begin()
@@ -329,6 +341,12 @@ class HttpContext(StreamContext):
         if action is Action.CONTINUE:
             self._maps.pop(slot, None)
         return action
+
+    def _on_metadata(self, name: str, begun: bool, entries: int) -> Action:
+        if begun:
+            self._begin()
+            self.vm.run(self, name, self.id, entries)
+        return Action.CONTINUE
 
     # --- context manager ------------------------------------------------------------------------------------
 

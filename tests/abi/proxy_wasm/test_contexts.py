@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from abi.proxy_wasm.header_map import HeaderMap
@@ -9,7 +11,7 @@ from abi.proxy_wasm.plugin import Plugin
 from abi.proxy_wasm.stream_info import StreamInfo
 from abi.proxy_wasm.types import Action
 from abi.proxy_wasm.versions import VERSIONS, AbiVersion
-from tests.abi.rig import Rig
+from tests.abi.rig import BYTES, Rig
 from tests.support.wat import wat
 
 WATERMARK, BUFFER = Action.STOP_ALL_AND_WATERMARK, Action.STOP_ALL_AND_BUFFER
@@ -205,3 +207,37 @@ def test_the_live_maps_are_the_exchanges_facts() -> None:
         stream.on_response_trailers(maps[3])
     seen = [facts.request_headers, facts.request_trailers, facts.response_headers, facts.response_trailers]
     assert all(one is other for one, other in zip(seen, maps, strict=True))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("side", ["request", "response"])
+def test_metadata(version: AbiVersion, side: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(version)
+    name = f"proxy_on_{side}_metadata"
+    seen: list[tuple[int, ...]] = []
+    run = rig.vm.run
+
+    def noted(context: Any, callback: str, *rest: int, **more: Any) -> int:
+        if callback == name:
+            seen.append(rest)
+        return run(context, callback, *rest, **more)
+
+    monkeypatch.setattr(rig.vm, "run", noted)
+    rig.returns(name, 1)  # it does not matter
+    stream = rig.plugin.http_stream()
+    tell = getattr(stream, f"on_{side}_metadata")
+    assert tell(3) is Action.CONTINUE
+    assert seen == []  # before the headers
+    stream.on_request_headers(HeaderMap([(":path", "/")]), True)
+    if side == "response":
+        tell(3)
+        assert seen == []
+        stream.on_response_headers(HeaderMap([(":status", "200")]), True)
+    rig.during(name, lambda: rig.ask("proxy_get_header_map_pairs", 0, BYTES))
+    assert tell(2) is Action.CONTINUE
+    assert seen == [(stream.id, 2)]
+    assert rig.results[name] == (0, b"")  # there is nothing to read
+    stream.on_done()
+    stream.on_delete()
+    with pytest.raises(RuntimeError, match="was deleted"):
+        tell(1)
