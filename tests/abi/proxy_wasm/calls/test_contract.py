@@ -18,12 +18,13 @@ from abi.proxy_wasm.stream_info import StreamInfo
 from abi.proxy_wasm.types import Status
 from abi.proxy_wasm.versions import VERSIONS, AbiVersion, HostFunction, host_functions
 from abi.proxy_wasm.wire import encode_map
-from tests.abi.rig import BYTES, LONG, WORD, Out, Rig
+from tests.abi.rig import BYTES, LONG, PAGES, WORD, Out, Rig
 from tests.support.wat import wat
 
 FAULT = Status.INVALID_MEMORY_ACCESS
 V010, _, V021 = VERSIONS
 OUTSIDE = 0xFFFFFFFE
+OUTSIDE_RANGES = ((0xFFFFFFF0, 64), (PAGES * 65536 - 1, 2), (0, 0xFFFFFFFF))
 
 HEADERS = encode_map([(b":method", b"GET"), (b":path", b"/"), (b":authority", b"a")])
 SERVICE = field(1, field(1, "svc"))
@@ -107,7 +108,7 @@ ROWS = [pytest.param(version, row.name, id=row.name) for version, row in rows()]
 
 
 def prepared(version: AbiVersion) -> Rig:
-    """A guest that has a queue with an item, data, a metric, a gRPC stream, and request headers to look at."""
+    """A guest that has a queue with items, data, a metric, a gRPC stream, and will see request headers."""
     rig = Rig(version, configuration=b"vm config", name="plugin")
     rig.host.cluster_hosts = lambda name: ["1.2.3.4:5"]  # type: ignore[attr-defined]
 
@@ -157,7 +158,7 @@ def test_what_is_pointed_at_must_be_in_memory(version: AbiVersion, name: str) ->
     good = GOOD[name]
     for place, argument in enumerate(good):
         if isinstance(argument, bytes):
-            for outside in ((0xFFFFFFF0, 64), (48 * 65536 - 1, 2), (0, 0xFFFFFFFF)):
+            for outside in OUTSIDE_RANGES:
                 bad = (*good[:place], *outside, *good[place + 1 :])
                 answer = asking(version, name, *bad)
                 assert (answer[0] if isinstance(answer, tuple) else answer) == FAULT
