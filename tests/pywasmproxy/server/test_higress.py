@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import json
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -23,6 +24,7 @@ from tests.abi.rig import BYTES, WORD
 from tests.pywasmproxy.server.scripted import REQUEST, RESPONSE, Scripted
 from tests.pywasmproxy.server.support import (
     Client,
+    Lines,
     Visit,
     answer,
     bootstrap,
@@ -549,3 +551,65 @@ async def test_the_host_that_a_guest_prefers(monkeypatch: pytest.MonkeyPatch) ->
             assert {await get(server) for _ in range(4)} == {b"one", b"two"}
         assert b"127.0.0.1:%d" % one.port in seen[0]
         assert b"127.0.0.1:%d" % two.port in seen[0]
+
+
+# --- somebody else's plugin -------------------------------------------------------------------------------
+
+RATE_LIMIT = {
+    "rule_name": "rule",
+    "enable_on_path_suffix": ["*"],
+    "redis": {"service_name": "redis.static", "service_port": 6379, "password": "main", "database": 3},
+    "limit_combinations": [
+        {
+            "name": "users",
+            "match": [{"source": "header", "name": "x-user", "value": "*"}],
+            "query_limits": {"per_hour": 2},
+        }
+    ],
+}
+
+RATE_LIMITER = """
+- name: envoy.filters.http.wasm
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
+    config:
+      name: rate-limit
+      configuration: {{"@type": type.googleapis.com/google.protobuf.StringValue, value: {configuration}}}
+      vm_config:
+        runtime: envoy.wasm.runtime.v8
+        code: {{local: {{filename: "{path}"}}}}
+"""
+
+
+@pytest.mark.redis
+@pytest.mark.higress
+@pytest.mark.slow
+async def test_a_rate_limiter_that_counts_in_redis(tmp_path: Path) -> None:
+    """A Go plugin of Higress' world: it counts with a Lua script, and answers with 429 by itself."""
+    import gpustack_higress_plugins
+
+    folder = Path(gpustack_higress_plugins.__file__).parent
+    [path] = folder.glob("plugins/gpustack-rate-limit/*/plugin.wasm")
+    configuration = json.dumps(json.dumps(RATE_LIMIT))
+    filters = RATE_LIMITER.format(path=path, configuration=configuration)
+    node = "{id: me, metadata: {pywasmvm: {callback_time: 30s}}}"
+    lines = Lines()
+    async with redis(tmp_path, "--requirepass", "main") as real:
+        text = bootstrap(
+            listener(DIRECT, filters=filters),
+            clusters=cluster(real.port, name='"outbound|6379||redis.static"'),
+            node=node,
+        )
+        async with proxy(text, log=lines.log()) as server:
+            client = await Client.open(port_of(server))
+            client.LIMIT = 60.0
+            got = [
+                (await client.get("/x", b"x-user: %b\r\n" % user)).status for user in (b"a", b"a", b"a", b"b")
+            ]
+            client.close()
+        assert got == [200, 200, 429, 200], lines.text[-20:]
+        reader, writer = await asyncio.open_connection("127.0.0.1", real.port)
+        writer.write(command(b"AUTH", b"main") + command(b"SELECT", b"3") + command(b"DBSIZE"))
+        assert [await reader.readline() for _ in range(3)] == [b"+OK\r\n", b"+OK\r\n", b":2\r\n"]
+        writer.close()
+    assert lines.errors() == []
