@@ -88,4 +88,4 @@ def test_the_list_of_gaps_names_existing_cases() -> None:
 
 def test_case_names_are_unique() -> None:
     names = [case.name for file in FILES for case in cases.load(file)]
-    assert len(names) == len(set(names)) == 244
+    assert len(names) == len(set(names)) == 253
