@@ -42,6 +42,11 @@ UNREADABLE = RequestHead(b"", b"", b"", b"", 1, [])
 """Stands for the head of a request that has none."""
 
 
+MAX_UNSENT = 1 << 28
+"""Bytes that may wait for a client to read. An upstream's response is held back long before; a filter that
+sends body out of turn cannot be, so the connection is broken off."""
+
+
 class DownstreamConnection(asyncio.Protocol):
     """A client's connection."""
 
@@ -242,6 +247,8 @@ class DownstreamConnection(asyncio.Protocol):
         if transport is not None and not transport.is_closing():
             self._last_activity = self._loop.time()
             transport.write(out[0] if len(out) == 1 else b"".join(out))
+            if transport.get_write_buffer_size() > MAX_UNSENT:
+                transport.abort()
         out.clear()
 
     def finish(self, *, short: bool) -> None:

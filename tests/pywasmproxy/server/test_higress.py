@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from abi.higress import VERSION
-from pywasmproxy.server import higress, resp
+from pywasmproxy.server import downstream, higress, resp
 from pywasmproxy.server.higress import command
 from tests.abi.rig import BYTES, WORD
 from tests.pywasmproxy.server.scripted import REQUEST, RESPONSE, Scripted
@@ -551,6 +551,45 @@ async def test_the_host_that_a_guest_prefers(monkeypatch: pytest.MonkeyPatch) ->
             assert {await get(server) for _ in range(4)} == {b"one", b"two"}
         assert b"127.0.0.1:%d" % one.port in seen[0]
         assert b"127.0.0.1:%d" % two.port in seen[0]
+
+
+async def test_a_guest_cannot_fill_memory_for_a_client_that_does_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(downstream, "MAX_UNSENT", 1 << 22)
+    made = Scripted(monkeypatch, VERSION)
+    contexts: list[int] = []
+
+    def response(context: int, *_: int) -> None:
+        contexts.append(context)
+        made.ask("proxy_remove_header_map_value", 2, b"content-length")
+        made.ask("proxy_set_tick_period_milliseconds", 5)
+
+    def tick(*_: int) -> None:
+        if contexts and made.act_on(contexts[0]):
+            made.ask("proxy_inject_encoded_data_to_filter_chain", bytes(50_000), 0)
+
+    made.on(RESPONSE, response)
+    made.on("proxy_on_response_body", lambda *_: made.returns("proxy_on_response_body", 3))
+    made.on("proxy_on_tick", tick)
+
+    async def main(visit: Visit) -> None:
+        await visit.request()
+        visit.writer.write(answer(b"x"))
+        await visit.reader.read()
+
+    async with upstream(main) as up:
+        text = bootstrap(listener(filters=made.config()), clusters=cluster(up.port))
+        async with proxy(text, log=made.log()) as server:
+            client = await Client.open(port_of(server))
+            client.writer.transport.pause_reading()
+            client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            async with asyncio.timeout(20):
+                while not server.streams:
+                    await asyncio.sleep(0.01)
+                while server.streams:
+                    await asyncio.sleep(0.01)
+            client.abort()
 
 
 # --- somebody else's plugin -------------------------------------------------------------------------------
