@@ -582,7 +582,7 @@ async def test_a_guest_cannot_fill_memory_for_a_client_that_does_not_read(
         text = bootstrap(listener(filters=made.config()), clusters=cluster(up.port))
         async with proxy(text, log=made.log()) as server:
             client = await Client.open(port_of(server))
-            client.writer.transport.pause_reading()
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
             client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
             async with asyncio.timeout(20):
                 while not server.streams:
