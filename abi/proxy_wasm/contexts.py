@@ -164,6 +164,7 @@ class HttpContext(StreamContext):
     __slots__ = (
         "_bodies",
         "_end_of_stream",
+        "_kept",
         "_maps",
         "_response_started",
         "in_log",
@@ -175,6 +176,7 @@ class HttpContext(StreamContext):
         self.in_log = False
         self.local_response: LocalResponse | None = None
         self._maps: dict[int, HeaderMap] = {}
+        self._kept: dict[int, HeaderMap] = {}  # what was there when the guest answered by itself
         self._bodies: dict[int, bytearray] = {}
         self._end_of_stream = False
         self._response_started = False
@@ -187,7 +189,7 @@ class HttpContext(StreamContext):
 
     def writable_map(self, map_type: int, create: bool = True) -> HeaderMap | None:
         if self.in_log:
-            return None
+            return self._kept.get(map_type)
         fields = self._maps.get(map_type)
         if fields is None and self._end_of_stream:
             # A message without trailers gets some when the guest writes them as its body ends.
@@ -228,6 +230,8 @@ class HttpContext(StreamContext):
         if self.local_response is None:
             self.local_response = LocalResponse(self, status, details, body, headers, grpc_status)
             self.vm.deferred.append(self.local_response)
+            # For Envoy all that follows happens inside of this callback: its maps stay, in the log, too.
+            self._kept.update(self._maps)
 
     # --- what the filter chain tells ----------------------------------------------------------------------
 
@@ -269,6 +273,7 @@ class HttpContext(StreamContext):
         """The response's head is here, the upstream's or a local one."""
         self.info.response_headers = headers
         self._response_started = True
+        self.local_response = None  # of the request; the response to it may be answered with another one
         return self._on_headers("proxy_on_response_headers", RESPONSE_MAPS[0], headers, end_of_stream)
 
     def on_response_body(self, body: bytearray, end_of_stream: bool) -> Action:
@@ -321,7 +326,7 @@ class HttpContext(StreamContext):
         if result == 1 and self.plugin.allow_on_headers_stop_iteration:
             return Action.STOP_ITERATION
         action = HEADERS_ACTIONS[min(result, 4)]
-        if action is Action.CONTINUE:
+        if action is Action.CONTINUE and slot not in self._kept:
             self._maps.pop(slot, None)
         return action
 

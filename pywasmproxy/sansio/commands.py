@@ -66,7 +66,7 @@ class SendInformational:
 
 @dataclass(frozen=True, slots=True)
 class SendDownstreamHeaders:
-    """The head of the response. `close`: this is the last response on the connection."""
+    """The head of the response. `close`: it is the last one on the connection, and its headers say so."""
 
     headers: HeaderMap
     end_of_stream: bool

@@ -6,6 +6,7 @@ id, scheme and timeout are added to requests, `server`, `date` and the service t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from email.utils import formatdate
 from functools import lru_cache
@@ -90,6 +91,17 @@ def join_single(lines: list[Line], single: frozenset[bytes]) -> list[Line]:
     return joined
 
 
+_REFERER = re.compile(
+    rb"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#@\s]+(?:[/?][^#\s]*)?"  # no user, no fragment
+    rb"|(?![^/]*:)[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)"  # relative: no colon before a slash
+)
+
+
+def is_referer(value: bytes) -> bool:
+    """Whether it is a URL that may stand in `referer` (RFC 9110, section 10.1.3); all else is taken out."""
+    return _REFERER.fullmatch(value) is not None
+
+
 # --- requests -------------------------------------------------------------------------------------------
 
 
@@ -103,6 +115,11 @@ def prepare_request(headers: HeaderMap, *, tls: bool, request_id: Callable[[], b
         elif name == b"te":
             if any(option.strip() == b"trailers" for option in value.lower().split(b",")):
                 fields.append((name, b"trailers"))
+            elif not value:
+                fields.append((name, value))
+        elif name == b"referer":
+            if is_referer(value):
+                fields.append((name, value))
         elif name == b"x-request-id" and not value and request_id is not None:
             fields.append((name, request_id()))
         elif name not in HOP_BY_HOP and name not in _FOR_ENVOYS:

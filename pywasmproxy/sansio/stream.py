@@ -345,6 +345,8 @@ class HttpStream:
         self.info.response_code = status
         # The rest of an unfinished request cannot be told from the next one, so this response is the last.
         close = self._request_state is not Request.COMPLETE
+        if close:
+            headers.add(b"connection", b"close")
         self._commands.append(do.SendDownstreamHeaders(headers, end_of_stream, close))
         self._ended = end_of_stream
 

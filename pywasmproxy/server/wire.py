@@ -126,11 +126,12 @@ def response_bytes(
     chunked = False
     lines = [line for line in lines if line[0] != b"content-length"] if length is None else list(lines)
     if close:
-        lines.append((b"connection", b"close"))
+        if (b"connection", b"close") not in lines:
+            lines.append((b"connection", b"close"))
     elif minor == 0:
         lines.append((b"connection", b"keep-alive"))
     bodiless = status < 200 or status == 204
-    if length is None and not bodiless:
+    if length is None and not bodiless and status != 304:
         if end_of_stream and not to_head:
             lines.append((b"content-length", b"0"))
         elif minor:

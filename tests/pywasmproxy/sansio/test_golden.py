@@ -235,8 +235,6 @@ class Stage:
         to_head = (":method", "HEAD") in asked
         length = head.headers.get("content-length")
         chunked = False
-        if head.close:
-            lines.append(["connection", "close"])
         if length is None and status >= 200 and status != 204:
             if head.end_of_stream and not to_head:
                 lines.append(["content-length", "0"])

@@ -78,7 +78,13 @@ def test_fields_about_the_connection_go_behind_the_filters(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "kept"),
-    [("trailers", "trailers"), ("gzip, Trailers", "trailers"), ("gzip", None), ("trailers;q=0.5", None)],
+    [
+        ("trailers", "trailers"),
+        ("gzip, Trailers", "trailers"),
+        ("gzip", None),
+        ("trailers;q=0.5", None),
+        ("", ""),
+    ],
 )
 def test_te(value: str, kept: str | None) -> None:
     assert dict(prepared(*PSEUDO, ("te", value))).get("te") == kept
@@ -118,6 +124,25 @@ def test_names_with_one_value_are_joined() -> None:
     response = HeaderMap([(":status", "200"), ("vary", "x"), ("keep-alive", "1"), ("vary", "y")])
     prepare_response(response)
     assert response == HeaderMap([(":status", "200"), ("vary", "x,y")])
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("/a/b?c=d:e", True),
+        ("http://a.example:81/b?c=d", True),
+        ("ftp://a.example/", True),
+        ("word", True),
+        ("", True),
+        ("http://u:p@a.example/", False),
+        ("http://a.example/#f", False),
+        ("/a#f", False),
+        ("about:blank", False),
+        ("/a b", False),
+    ],
+)
+def test_a_referer_is_a_url(value: str, kept: bool) -> None:
+    assert (("referer", value) in prepared(*PSEUDO, ("referer", value))) is kept
 
 
 def test_an_empty_request_id_is_none() -> None:
