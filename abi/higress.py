@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from abi.hostcall import U32, Bytes, HostCall, OutBytes, OutToken, proxy_call
 from abi.proxy_wasm.callouts import FURTHER_CALL, Answer
 from abi.proxy_wasm.calls.buffers import MAX_BODY
+from abi.proxy_wasm.contexts import HttpContext
 from abi.proxy_wasm.deferred import CallOut, StreamEffect
 from abi.proxy_wasm.extensions import Extension
 from abi.proxy_wasm.types import Status
@@ -40,7 +41,6 @@ MAX_WORDS = 1 << 20
 
 OK, NETWORK_ERROR = 0, 1
 """What the callback is told."""
-
 
 DEFAULT_TIMEOUT_MS = 1000
 """For plugins that call without `proxy_redis_init`."""
@@ -169,11 +169,13 @@ def proxy_redis_call(vm: Vm, target: Bytes, query: Bytes) -> Status | OutToken:
     if plugin is None or (hosts is not None and not hosts(cluster)):
         return Status.INTERNAL_FAILURE
     session, is_new = _session(plugin, cluster)
-    token = vm.calls.begin(FURTHER_CALL, plugin, len(query))
-    if session is None or token is None:
+    if session is None:
         return Status.INTERNAL_FAILURE
-    if is_new:
+    if is_new:  # it lasts, also when there is no room for this call
         vm.deferred.append(RedisInit(plugin, session, cluster))
+    token = vm.calls.begin(FURTHER_CALL, plugin, len(query))
+    if token is None:
+        return Status.INTERNAL_FAILURE
     vm.deferred.append(RedisCall(plugin, token, session, query))
     return token
 
@@ -202,8 +204,6 @@ def proxy_inject_encoded_data_to_filter_chain(vm: Vm, data: Bytes, end_of_stream
 
     Ignored outside of an exchange. INTERNAL_FAILURE when too much is waiting for the callback's end.
     """
-    from abi.proxy_wasm.contexts import HttpContext
-
     context = vm.active
     if not isinstance(context, HttpContext):
         return Status.OK
@@ -240,8 +240,6 @@ def proxy_get_upstream_hosts(vm: Vm) -> Status | OutBytes:
 def proxy_set_upstream_override_host(vm: Vm, address: Bytes) -> Status:
     """Let the request go to this host (`ip:port`) of its cluster. Ignored when there is no such host, when
     the request is on its way already, and outside of an exchange."""
-    from abi.proxy_wasm.contexts import HttpContext
-
     context = vm.active
     if not isinstance(context, HttpContext):
         return Status.OK

@@ -27,7 +27,6 @@ MAX_CALLS = 1024
 MAX_CALL_BYTES = 1 << 26
 """Bytes of all that the calls of one VM hold here: what they send, until it is sent or they are over."""
 
-
 SEND_COST = 128
 """About what a message that waits to be sent takes here besides its bytes."""
 

@@ -22,6 +22,8 @@ from abi.proxy_wasm.types import Status
 from pywasmvm import Trap
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from abi.proxy_wasm.contexts import Context
     from abi.proxy_wasm.vm import Vm
 
@@ -48,26 +50,27 @@ MAX_NAME = 1 << 10
 def find(vm: Vm, name: str) -> ForeignFunction | None:
     """The function of a name; None when there is none."""
     given = vm.foreign_functions.get(name)
-    if given is None and name in BUILT_IN:
+    if given is not None:
+        return _guarded(name, lambda: given)
+    if name in BUILT_IN:
         return BUILT_IN[name]
-    if given is None:
-        given = _installed().get(name)
-    return None if given is None else _guarded(name, given)
+    entry = _installed().get(name)
+    return None if entry is None else _guarded(name, entry.load)
 
 
 @cache
-def _installed() -> Mapping[str, ForeignFunction]:
+def _installed() -> Mapping[str, EntryPoint]:
     import importlib.metadata  # starts without it are faster
 
-    return {entry.name: entry.load() for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    return {entry.name: entry for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)}
 
 
-def _guarded(name: str, function: ForeignFunction) -> ForeignFunction:
-    """A function that is not ours: its faults are not the guest's."""
+def _guarded(name: str, load: Callable[[], ForeignFunction]) -> ForeignFunction:
+    """A function that is not ours: its faults are not the guest's, nor are those of the package it is in."""
 
     def guarded(context: Context, arguments: bytes) -> bytes | Status | None:
         try:
-            answer = function(context, arguments)
+            answer = load()(context, arguments)
             if not isinstance(answer, bytes | Status | None):
                 raise TypeError(f"it gave {type(answer).__name__}, not bytes, a Status or None")
         except Trap:

@@ -7,6 +7,7 @@ the failing one goes on, too. FAIL_RELOAD: closed, but a new VM is tried after a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from abi.proxy_wasm.contexts import HttpContext, StreamContext
@@ -30,7 +31,7 @@ from pywasmproxy.sansio.local_reply import WASM_FAILED, LocalReply, unblanked
 from pywasmproxy.sansio.native import NativeFilter
 
 
-class Guest:
+class Guest(ABC):
     """A stream's context in the hands of a chain: entered, its effects handed out, and its death noticed."""
 
     __slots__ = ("_context", "_dead", "_dispatcher", "_known")
@@ -57,17 +58,17 @@ class Guest:
         self._dispatcher.drain(self._context.vm)
         return action
 
+    @abstractmethod
     def _fail(self) -> Action:
         """The guest is dead: apply the policy to this stream; how its callback ends."""
-        raise NotImplementedError
 
+    @abstractmethod
     def absorb(self, effect: Deferred) -> None:
         """Pass on what a guest asked for this stream."""
-        raise NotImplementedError
 
+    @abstractmethod
     def vm_died(self) -> None:
         """The guest died in other hands."""
-        raise NotImplementedError
 
 
 class WasmFilter(Guest):

@@ -58,7 +58,7 @@ class CallOuts:
         enter: Callable[[Plugin, Callable[[], object]], None],
         logger: Logger,
     ) -> None:
-        from pywasmproxy.server import grpc, http_call
+        from pywasmproxy.server import grpc, http_call  # they need this file
 
         self.clusters = clusters
         self.logger = logger

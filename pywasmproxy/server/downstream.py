@@ -37,10 +37,8 @@ Closing with unread bytes makes the kernel reset the connection, which may destr
 SHORT_BODY_DELAY = 10.0
 """Seconds until a response that ended before its content-length is given up by closing the connection."""
 
-
 UNREADABLE = RequestHead(b"", b"", b"", b"", 1, [])
 """Stands for the head of a request that has none."""
-
 
 MAX_UNSENT = 1 << 28
 """Bytes that may wait for a client to read. An upstream's response is held back long before; a filter that

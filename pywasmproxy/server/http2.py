@@ -44,7 +44,7 @@ _HEAD = 9
 def missing() -> str:
     """Why there is no HTTP/2 here; "" when there is."""
     try:
-        import h2.connection  # noqa: F401
+        import h2.connection  # noqa: F401 - only whether it is there
     except ImportError:
         return "gRPC calls need the package h2, which is not installed: pip install 'pywasmvm[h2]'"
     return ""

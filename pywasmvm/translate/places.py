@@ -100,7 +100,7 @@ def repeated_addresses(code: Code, heights: Sequence[int]) -> tuple[set[int], se
         if ops[last - 1].name == "local.tee":  # computed for a local: the address is that
             first = last - 1
         if ops[first].name in ("local.get", "local.tee"):
-            bases[immediates[first]] += 1  # type: ignore[index]
+            bases[immediates[first]] += 1  # type: ignore[index]  # the immediate of these two is a local
         if last - first > MOST_REPEATED:
             continue
         names = ["local.get" if op.name == "local.tee" else op.name for op in ops[first:last]]

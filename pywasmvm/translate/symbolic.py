@@ -314,7 +314,9 @@ class Symbolic:
     def reference_type(type_: RefType) -> str:
         """The name under which `link.py` makes a reference type."""
         heap = type_.heap
-        return f"r{int(type_.nullable)}_{heap if isinstance(heap, int) else heap.name}"  # type: ignore[union-attr]
+        # Types as written have no DefType.
+        name = heap if isinstance(heap, int) else heap.name  # type: ignore[union-attr]
+        return f"r{int(type_.nullable)}_{name}"
 
     def mark(self, text: str) -> str:
         """Text whose evaluation may fail, marked with its instruction when marks are wanted."""

@@ -181,7 +181,7 @@ class Rig(Hands):
         super().__init__()
         self.hooks |= {name: partial(hook, self) for name, hook in (hooks or {}).items()}
         self.version = version
-        self.host = _Host(self, log_level)
+        self.host: Any = _Host(self, log_level)  # tests give it what hosts may have besides
         for_vm = {name: arguments.pop(name) for name in VM_ARGUMENTS if name in arguments}
         self.vm = Vm(wat(module_text(version, wasi)), host=self.host, **for_vm)
         self.plugin = Plugin(self.vm, **arguments)

@@ -47,6 +47,11 @@ def ticking(made: Rig, *calls: tuple[Any, ...]) -> list[Any]:
     return answers
 
 
+def effects(made: Rig) -> list[Any]:
+    """What the guest has asked for; the test knows of which kind it is."""
+    return list(made.vm.deferred)
+
+
 def call(target: bytes = b"svc", query: bytes = GET) -> tuple[Any, ...]:
     return "proxy_redis_call", target, query, WORD
 
@@ -111,13 +116,13 @@ def test_a_call_without_init_has_defaults() -> None:
     made = rig()
     assert ticking(made, call()) == [(OK, 11)]
     assert list(made.vm.deferred) == [RedisInit(made.plugin, 7, "svc"), RedisCall(made.plugin, 11, 7, GET)]
-    assert made.vm.deferred[0].timeout_ms == 1000  # type: ignore[union-attr]
+    assert effects(made)[0].timeout_ms == 1000
 
 
 def test_the_last_init_counts() -> None:
     made = rig()
     ticking(made, *[init(timeout=number) for number in range(100)], init(b"other"))
-    assert [(one.cluster, one.timeout_ms) for one in made.vm.deferred] == [("svc", 99), ("other", 500)]  # type: ignore[union-attr]
+    assert [(one.cluster, one.timeout_ms) for one in effects(made)] == [("svc", 99), ("other", 500)]
     made.vm.deferred.clear()
     ticking(made, init(timeout=7))
     assert list(made.vm.deferred) == [RedisInit(made.plugin, 7, "svc", timeout_ms=7)]  # the same session
@@ -155,7 +160,7 @@ def test_outside_of_a_plugin() -> None:
 
 def test_a_cluster_without_hosts() -> None:
     made = rig()
-    made.host.cluster_hosts = lambda name: []  # type: ignore[attr-defined]
+    made.host.cluster_hosts = lambda name: []
     assert ticking(made, call()) == [(FULL, 0)]
 
 
@@ -187,6 +192,20 @@ def test_calls_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answers == [(OK, 11), (OK, 15), (FULL, 0)]
     monkeypatch.setattr(callouts, "MAX_CALLS", 0)
     assert ticking(made, init(b"other"), call(b"other")) == [FULL, (FULL, 0)]
+
+
+def test_what_is_refused_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without room for a session no call is begun; a session that was made is set up, whatever came next."""
+    made = rig()
+    monkeypatch.setattr(callouts, "MAX_CALL_BYTES", 3 * higress.MAX_SETTING - 1)
+    assert ticking(made, call()) == [(FULL, 0)]
+    assert not len(made.vm.calls)
+    monkeypatch.setattr(callouts, "MAX_CALL_BYTES", 3 * higress.MAX_SETTING + len(GET))
+    assert ticking(made, call(), call()) == [(OK, 11), (FULL, 0)]
+    made.vm.deferred.clear()
+    monkeypatch.setattr(callouts, "MAX_CALL_BYTES", 6 * higress.MAX_SETTING + len(GET))
+    assert ticking(made, call(b"other")) == [(FULL, 0)]
+    assert [type(one) for one in made.vm.deferred] == [RedisInit]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +249,7 @@ def look(made: Rig) -> list[Any]:
     ]
 
 
-def test_an_answer() -> None:
+def test_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     made = rig()
     ticking(made, call())
     seen: list[tuple[int, ...]] = []
@@ -240,7 +259,7 @@ def test_an_answer() -> None:
         seen.append((context.id, *rest))
         return run(context, name, *rest, **more)
 
-    made.vm.run = noted  # type: ignore[method-assign]
+    monkeypatch.setattr(made.vm, "run", noted)
     made.during(ANSWERED, lambda: look(made))
     answered(made.plugin, 11, b"$1\r\nv\r\n")
     assert seen == [(1, 1, 11, 0, 7)]
@@ -296,8 +315,8 @@ def test_injections_and_hosts_leave_in_order() -> None:
     ]
     assert in_a_request(made, *calls) == [OK] * 5
     told = [
-        (bytes(one.data), one.end_of_stream) if isinstance(one, InjectBody) else one.address  # type: ignore[union-attr]
-        for one in made.vm.deferred
+        (bytes(one.data), one.end_of_stream) if isinstance(one, InjectBody) else one.address
+        for one in effects(made)
     ]
     assert told == [(b"ab", False), "1.2.3.4:5", (b"c", True), (b"", True)]
     assert isinstance(made.vm.deferred[1], OverrideHost)
@@ -339,7 +358,7 @@ def test_what_waits_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_hosts_of_the_routes_cluster() -> None:
     made = rig()
-    made.host.cluster_hosts = lambda name: ["10.0.0.1:80", "[::1]:8"] if name == "svc" else []  # type: ignore[attr-defined]
+    made.host.cluster_hosts = lambda name: ["10.0.0.1:80", "[::1]:8"] if name == "svc" else []
     ask = ("proxy_get_upstream_hosts", BYTES)
     [(status, data)] = in_a_request(made, ask, info=StreamInfo(cluster_name="svc"))
     assert status == OK

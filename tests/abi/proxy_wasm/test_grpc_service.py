@@ -94,7 +94,7 @@ def test_what_is_refused(service: bytes, status: Status) -> None:
 
 @pytest.mark.protobufs
 def test_messages_of_the_official_library() -> None:
-    from envoy.config.core.v3.grpc_service_pb2 import GrpcService  # type: ignore[import-untyped]
+    from envoy.config.core.v3.grpc_service_pb2 import GrpcService  # type: ignore[import-untyped]  # it has no types
 
     message = GrpcService()
     message.envoy_grpc.cluster_name = "svc"

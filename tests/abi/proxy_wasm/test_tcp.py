@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from abi.proxy_wasm.deferred import CloseStream, ContinueStream
@@ -22,8 +24,8 @@ def connection(rig: Rig) -> TcpContext:
     return rig.plugin.tcp_stream(StreamInfo(source_address="10.0.0.1:5", connection_id=7))
 
 
-def in_downstream_data(rig: Rig, *questions: tuple[object, ...], data: bytes = b"hello") -> list[object]:
-    rig.during(DOWN, lambda: [rig.ask(*q) for q in questions])  # type: ignore[arg-type]
+def in_downstream_data(rig: Rig, *questions: tuple[Any, ...], data: bytes = b"hello") -> list[object]:
+    rig.during(DOWN, lambda: [rig.ask(*q) for q in questions])
     connection(rig).on_downstream_data(bytearray(data), False)
     answers: list[object] = rig.results[DOWN]
     return answers
@@ -102,7 +104,10 @@ def test_log_lines_have_the_plugins_name() -> None:
 def test_buffers_of_both_directions() -> None:
     rig = Rig()
     tcp = connection(rig)
-    ask = lambda: [rig.ask(GET, kind, 0, ALL, BYTES) for kind in (2, 3)]  # noqa: E731
+
+    def ask() -> list[Any]:
+        return [rig.ask(GET, kind, 0, ALL, BYTES) for kind in (2, 3)]
+
     rig.during(DOWN, ask)
     rig.during(UP, ask)
     tcp.on_downstream_data(bytearray(b"down"), False)

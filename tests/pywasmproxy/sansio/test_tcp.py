@@ -13,7 +13,7 @@ from pywasmproxy.sansio.events import Resumed, UpstreamConnected, UpstreamFailur
 from pywasmproxy.sansio.local_reply import Flags
 from pywasmproxy.sansio.states import StreamStateError
 from pywasmproxy.sansio.tcp import TcpChain
-from pywasmproxy.sansio.tcp_filter import NativeTcpFilter, TcpFilterCallbacks
+from pywasmproxy.sansio.tcp_filter import NativeTcpFilter, TcpFilter, TcpFilterCallbacks
 from tests.pywasmproxy.sansio.tcp_driver import GO, STOP, Recorder, World, recorders
 
 END = ["one close LOCAL", "one done", "one log", "one delete"]
@@ -23,12 +23,12 @@ def one(**answers: list[Action]) -> tuple[World, Recorder, list[str]]:
     """A connection through one filter whose callbacks (`new`, `down`, `up`) return these."""
     factories, made, calls = recorders("one")
 
-    def prepared(callbacks: TcpFilterCallbacks, info: StreamInfo) -> object:
+    def prepared(callbacks: TcpFilterCallbacks, info: StreamInfo) -> TcpFilter | None:
         filter = factories[0](callbacks, info)
         made[0].answers = answers
         return filter
 
-    world = World([prepared])  # type: ignore[list-item]
+    world = World([prepared])
     return world, made[0], calls
 
 
@@ -326,12 +326,12 @@ def test_what_a_later_filter_stops_comes_to_the_first_one_again() -> None:
 def test_filters_that_have_not_heard_of_the_connection_do_not_hear_of_its_end() -> None:
     factories, made, calls = recorders("one", "two")
 
-    def holds(callbacks: TcpFilterCallbacks, info: StreamInfo) -> object:
+    def holds(callbacks: TcpFilterCallbacks, info: StreamInfo) -> TcpFilter | None:
         filter = factories[0](callbacks, info)
         made[0].answers = {"new": [STOP]}
         return filter
 
-    world = World([holds, factories[1]])  # type: ignore[list-item]
+    world = World([holds, factories[1]])
     world.idle()
     assert calls == ["one new", *END]
 
@@ -407,11 +407,11 @@ def test_a_filter_chooses_the_cluster() -> None:
     """Envoy's filter state `envoy.tcp_proxy.cluster`, set before the upstream is connected."""
     factories, made, _ = recorders("one")
 
-    def prepared(callbacks: TcpFilterCallbacks, info: StreamInfo) -> object:
+    def prepared(callbacks: TcpFilterCallbacks, info: StreamInfo) -> TcpFilter | None:
         assert info.filter_state.put(b"envoy.tcp_proxy.cluster", b"chosen")
         return factories[0](callbacks, info)
 
-    world = World([prepared])  # type: ignore[list-item]
+    world = World([prepared])
     assert made
     assert world.clusters == ["chosen"]
     assert world.info.cluster_name == "chosen"

@@ -7,7 +7,7 @@ import base64
 import importlib.metadata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -201,7 +201,7 @@ def test_calls_wait_until_there_are_hosts() -> None:
     outs, vm, other = outs_of(), FakeVm(), FakeVm()
     for effect in (asked(7, vm), asked(7, other), asked(11, vm)):
         outs.perform(effect)
-    outs.vm_died(other)  # type: ignore[arg-type]
+    outs.vm_died(cast(Vm, other))
     assert not NOTES
     outs.open()
     assert [note.effects[0].token for note in NOTES] == [7, 11]
@@ -236,7 +236,7 @@ def test_cancelled_calls_and_dead_vms_get_no_answers() -> None:
     cancel = CancelCall(effects[0].plugin, 7)
     outs.perform(cancel)
     outs.perform(cancel)
-    outs.vm_died(vm)  # type: ignore[arg-type]
+    outs.vm_died(cast(Vm, vm))
     assert [note.cancelled for note in NOTES] == [1, 1, 0]
     for effect in effects[:2]:
         outs.answer(effect, lambda: entered.append("late"))

@@ -37,6 +37,8 @@ class Client(Scripted):
     ) -> None:
         super().__init__(monkeypatch)
         self.told: list[Any] = []
+        #: What a test wants to do with a message.
+        self.received: Callable[[int, bytes], object] = lambda token, message: None
         self.over = asyncio.Event()
         self._left = ends
         self.on(CONFIGURE, lambda *_: first(self))
@@ -54,9 +56,6 @@ class Client(Scripted):
         self.received(token, message)
         if token & 3 == 1:
             self._ended()
-
-    def received(self, token: int, message: bytes) -> None:
-        """What a test wants to do with a message."""
 
     def _closed(self, root: int, token: int, status: int) -> None:
         code, message = self.result()
@@ -115,7 +114,7 @@ def real() -> Iterator[Any]:
     """A server of the grpcio package; `.port`, and `.seen` with metadata and time left of every call."""
     import grpc
 
-    class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
+    class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
         def service(self, details: Any) -> Any:
             method = details.method.rpartition("/")[2]
             seen.append((method, dict(details.invocation_metadata)))
@@ -189,7 +188,7 @@ async def test_a_stream_both_ways(monkeypatch: pytest.MonkeyPatch, real: Any) ->
         elif message == b"got:two":
             guest.grpc_send(token, b"", end=True)
 
-    guest.received = received  # type: ignore[method-assign]
+    guest.received = received
     async with serving(guest, real.port):
         await asyncio.wait_for(guest.over.wait(), 5)
     assert guest.told[1:-2] == [(6, b"got:one"), (6, b"got:two"), (6, b"got:"), (6, b"bye")]
@@ -256,7 +255,7 @@ async def test_cancelling_reaches_the_server(monkeypatch: pytest.MonkeyPatch, re
         guest.results["cancel"] = guest.ask("proxy_grpc_cancel", token)
         cancelled.set()
 
-    guest.received = received  # type: ignore[method-assign]
+    guest.received = received
     async with serving(guest, real.port) as server:
         await asyncio.wait_for(cancelled.wait(), 5)
         assert await asyncio.to_thread(real.gone.wait, 5)
@@ -322,7 +321,7 @@ def echo(visit: Visit, number: int, what: str) -> None:
 
 async def test_connections_are_kept_and_closed_when_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     guest = Client(monkeypatch, Client.grpc_call, ends=3)
-    guest.received = lambda *_: len(guest.told) < 3 and guest.grpc_call()  # type: ignore[method-assign,assignment,return-value]
+    guest.received = lambda *_: len(guest.told) < 3 and guest.grpc_call()
     options = "common_http_protocol_options: {idle_timeout: 0.05s}"
     async with h2_upstream(echo) as up, serving(guest, up.port, options):
         await asyncio.wait_for(guest.over.wait(), 5)
@@ -349,7 +348,7 @@ async def test_an_upstream_that_wants_few_streams(monkeypatch: pytest.MonkeyPatc
             for _ in range(2):
                 guest.grpc_call()
 
-    guest.received = received  # type: ignore[method-assign]
+    guest.received = received
     first = [True]
 
     def opening(visit: Visit, number: int, what: str) -> None:
@@ -388,7 +387,7 @@ async def test_windows_of_the_upstream(monkeypatch: pytest.MonkeyPatch, reads: b
         if token == 5:
             guest.grpc_call("unary", b"x" * 20_000)
 
-    guest.received = received  # type: ignore[method-assign]
+    guest.received = received
     await played(guest, script, {SettingCodes.INITIAL_WINDOW_SIZE: 1000})
     assert guest.told == [(5, b"hi"), (9, b"x" * 20_000)]
     assert sizes[1] == 1000
@@ -494,7 +493,7 @@ async def test_a_reset_and_what_a_guest_sends_meanwhile(monkeypatch: pytest.Monk
         guest.grpc_stream("bidi")
 
     guest = Client(monkeypatch, first, ends=2)
-    guest.received = lambda *_: guest.grpc_send(10, b"more")  # type: ignore[method-assign,assignment]
+    guest.received = lambda *_: guest.grpc_send(10, b"more")
     await played(guest, script)
     assert [(token, status) for token, status, _ in guest.ends] == [(10, 14), (6, 0)]
 
@@ -530,9 +529,7 @@ async def test_after_going_away_a_new_connection_is_used(monkeypatch: pytest.Mon
             visit.go_away(number)
 
     guest = Client(monkeypatch, Client.grpc_call, ends=2)
-    guest.received = lambda *_: (  # type: ignore[method-assign,assignment]
-        len(guest.told) < 2 and asyncio.get_running_loop().call_later(0.05, again)
-    )
+    guest.received = lambda *_: len(guest.told) < 2 and asyncio.get_running_loop().call_later(0.05, again)
 
     def again() -> None:
         server.filters.dispatcher.enter(plugin, plugin.tick)

@@ -13,7 +13,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -129,12 +129,12 @@ def saying(*pieces: bytes, pause: float = 0) -> Callable[[Visit], Awaitable[None
 async def test_what_is_sent(guest: Guest) -> None:
     made = guest(PING, command(b"GET", b"\r\n\xff"))
     made.set_up(b"up?db=5", b"user", b"pass\r\nword")
-    seen = bytearray()
+    seen, (_, last) = bytearray(), made.queries
 
     async def handler(visit: Visit) -> None:
         while data := await visit.reader.read(4096):
             seen.extend(data)
-            if seen.endswith(made.queries[1]):  # type: ignore[index]
+            if seen.endswith(last):
                 visit.writer.write(b"+OK\r\n+OK\r\n+PONG\r\n$-1\r\n")
 
     assert await one_request(made, handler) == b"+PONG\r\n|$-1\r\n"
@@ -582,7 +582,7 @@ async def test_a_guest_cannot_fill_memory_for_a_client_that_does_not_read(
         text = bootstrap(listener(filters=made.config()), clusters=cluster(up.port))
         async with proxy(text, log=made.log()) as server:
             client = await Client.open(port_of(server))
-            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            cast(asyncio.Transport, client.writer.transport).pause_reading()
             client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
             async with asyncio.timeout(20):
                 while not server.streams:

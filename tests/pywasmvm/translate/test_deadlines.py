@@ -115,7 +115,7 @@ def in_thread(run: Callable[[], None]) -> None:
 
 def armed(instance: Instance) -> list[int]:
     """The functions whose code is armed."""
-    monitoring: Any = sys.monitoring  # type: ignore[attr-defined]
+    monitoring = interrupt._monitoring()
     tool = interrupt._tool()
     found = []
     for index, code in instance.codes.items():
@@ -170,8 +170,8 @@ def test_only_the_late_one_of_two_threads_is_stopped() -> None:
             late.exports["count"](0xFFFF_FFFF)
     thread.join()
     assert found == [expected] * 3
-    codes = [i.codes[i.exports["count"].index] for i in (late, other)]
-    assert codes[0].__code__ is codes[1].__code__  # type: ignore[attr-defined]
+    codes: list[Any] = [i.codes[i.exports["count"].index] for i in (late, other)]
+    assert codes[0].__code__ is codes[1].__code__
 
 
 def test_frames_say_where_it_was() -> None:
@@ -330,7 +330,7 @@ def test_code_that_is_armed_by_mistake_disarms_itself() -> None:
     assert instance.exports["host"](5) == 5
     instance.store.expire(instance.store.serial)
     code: Any = instance.codes[instance.exports["host"].index]
-    monitoring: Any = sys.monitoring  # type: ignore[attr-defined]
+    monitoring = interrupt._monitoring()
     monitoring.set_local_events(interrupt._tool(), code.__code__, monitoring.events.JUMP)
     assert armed(instance) == [instance.exports["host"].index]
     assert instance.exports["host"](5) == 5
@@ -358,7 +358,7 @@ def test_code_that_two_late_calls_want_stays_armed_for_the_second() -> None:
 def no_tool_id() -> Iterator[None]:
     """Other tools have all ids there are."""
     if interrupt._can():
-        monitoring: Any = sys.monitoring  # type: ignore[attr-defined]
+        monitoring = interrupt._monitoring()
         for tool in interrupt._TOOL_IDS:
             monitoring.free_tool_id(tool)
             monitoring.use_tool_id(tool, "somebody else")
@@ -382,7 +382,7 @@ def test_without_a_tool_id_loops_look_at_the_flag() -> None:
 
 @monitored
 def test_one_tool_id_is_enough() -> None:
-    monitoring: Any = sys.monitoring  # type: ignore[attr-defined]
+    monitoring = interrupt._monitoring()
     for tool in interrupt._TOOL_IDS:
         monitoring.free_tool_id(tool)
     monitoring.use_tool_id(4, "somebody else")

@@ -110,7 +110,7 @@ ROWS = [pytest.param(version, row.name, id=row.name) for version, row in rows()]
 def prepared(version: AbiVersion) -> Rig:
     """A guest that has a queue with items, data, a metric, a gRPC stream, and will see request headers."""
     rig = Rig(version, configuration=b"vm config", name="plugin")
-    rig.host.cluster_hosts = lambda name: ["1.2.3.4:5"]  # type: ignore[attr-defined]
+    rig.host.cluster_hosts = lambda name: ["1.2.3.4:5"]
 
     def before() -> None:
         for name in (

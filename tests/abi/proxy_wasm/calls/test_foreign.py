@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -131,7 +132,8 @@ def fail(context: Context, arguments: bytes) -> bytes:
 
 
 def test_a_fault_of_the_embedder_is_not_the_guests() -> None:
-    rig = Rig(foreign_functions={"fail": fail, "odd": lambda *_: 7})  # type: ignore[dict-item]
+    functions: dict[str, Any] = {"fail": fail, "odd": lambda *_: 7}  # the second is wrong on purpose
+    rig = Rig(foreign_functions=functions)
     assert ask(rig, b"fail") == (FULL, b"")
     assert ask(rig, b"odd") == (FULL, b"")
     errors = list(rig.host.errors)
@@ -174,6 +176,17 @@ def test_functions_of_other_packages(package: None) -> None:
     assert ask(Rig(), b"brought") == (OK, b"by a package")
 
 
+def test_a_broken_package_is_not_the_guests_fault(package: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> foreign.ForeignFunction:
+        raise ImportError("no such module")
+
+    monkeypatch.setattr(_Entry, "load", broken)
+    rig = Rig()
+    assert ask(rig, b"brought") == (FULL, b"")
+    assert rig.plugin.vm.failure is None
+    assert "foreign function brought failed" in rig.host.errors[0]
+
+
 def test_a_capability_restriction_holds_here_too() -> None:
     rig = Rig(capabilities=frozenset(("proxy_log",)))
     assert ask(rig, b"compress", b"x")[0] == FULL
@@ -197,7 +210,7 @@ def test_compression_looks_at_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
             raise Trap(TrapKind.DEADLINE_EXCEEDED)
 
         monkeypatch.setattr(rig.vm.store, "check_deadline", late)
-        rig.during("proxy_on_tick", lambda rig=rig, name=name, data=data: ask(rig, name, data))  # type: ignore[misc]
+        rig.during("proxy_on_tick", partial(ask, rig, name, data))
         with pytest.raises(PluginFailure):
             rig.plugin.tick()
 
@@ -315,11 +328,16 @@ def test_the_vm_itself_has_no_expressions() -> None:
 CALLED = "proxy_on_foreign_function"
 
 
-def test_the_embedder_calls_the_guest() -> None:
+def test_the_embedder_calls_the_guest(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig()
     entered: list[tuple[int, ...]] = []
     run = rig.vm.run
-    rig.vm.run = lambda context, name, *a, **k: entered.append(a) or run(context, name, *a, **k)  # type: ignore[method-assign,func-returns-value]
+
+    def noted(context: Any, name: str, *rest: int, **more: Any) -> int:
+        entered.append(rest)
+        return run(context, name, *rest, **more)
+
+    monkeypatch.setattr(rig.vm, "run", noted)
 
     def look() -> list[Any]:
         return [

@@ -168,7 +168,7 @@ def test_outside_of_a_plugin(function: str) -> None:
 @pytest.mark.parametrize("function", [CALL, STREAM])
 def test_where_the_host_cannot(function: str) -> None:
     rig = Rig()
-    rig.host.refuses_grpc = lambda: "no gRPC here"  # type: ignore[attr-defined]
+    rig.host.refuses_grpc = lambda: "no gRPC here"
     rig.during("proxy_on_tick", lambda: begin(rig, function))
     rig.plugin.tick()
     assert rig.results["proxy_on_tick"] == (FAILURE, None)
@@ -363,8 +363,8 @@ def test_a_call_that_failed() -> None:
 
 def test_a_stream_that_has_ended_takes_its_close_and_nothing_else() -> None:
     rig = with_stream()
-    asked = [(SEND, 6, b"x", 0), (CLOSE, 6), (CLOSE, 6), (CANCEL, 6)]
-    rig.during(CLOSED, lambda: [rig.ask(*one) for one in asked])  # type: ignore[arg-type]
+    asked: list[tuple[Any, ...]] = [(SEND, 6, b"x", 0), (CLOSE, 6), (CLOSE, 6), (CANCEL, 6)]
+    rig.during(CLOSED, lambda: [rig.ask(*one) for one in asked])
     rig.plugin.grpc_closed(6, 0)
     assert rig.results[CLOSED] == [OK, OK, MISSING, MISSING]
     assert not rig.vm.deferred

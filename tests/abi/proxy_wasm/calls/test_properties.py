@@ -233,7 +233,7 @@ def test_node_in_both_spellings() -> None:
 def test_node_outside_of_a_stream_comes_from_the_host() -> None:
     rig = Rig()
     assert ask(rig, "xds/node/id") == MISSING
-    rig.host.node = NODE  # type: ignore[attr-defined]
+    rig.host.node = NODE
     assert ask(rig, "xds/node/id") == b"node-1"
     assert ask(rig, "node/cluster") == b"clu"
 
