@@ -1,12 +1,16 @@
 """Fuel in translated code: who pays for which instructions (the counts are wasmtime's, as the interpreter's).
 
-What a straight way costs is added up here, and paid in one statement where ways meet, where a loop goes back,
-before a call, and at the end. So the body of a loop pays once for an iteration, and who leaves it pays on
-the way out. Whether anything is left is looked at where code may go on for long: at the heads of loops, and
-before calls. A fault in the middle of a way leaves that way unpaid.
+What a straight way costs is added up here, and paid in one statement before a call, where a loop goes back,
+and at the end. Where ways meet, each settles by how much it differs from what most of them cost; that is paid
+later. So the body of a loop pays once for an iteration, and who leaves it pays on the way out. Whether
+anything is left is looked at where code may go on for long: where loops go back, and before calls. A fault in
+the middle of a way leaves that way unpaid.
 """
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
 
 from pywasmvm.translate.body import Body
 from pywasmvm.translate.graph import RETURN, STOP, Graph, Node
@@ -14,27 +18,52 @@ from pywasmvm.translate.graph import RETURN, STOP, Graph, Node
 
 def charge(body: Body, graph: Graph) -> None:
     """Put the statements that count into the nodes and their edges."""
-    fuel = body.use("fuel")
-    ops = body.code.ops
-    settle = f"if {fuel}<0:{body.use('I')}.store.settle()"
+    fuel, ops = body.use("fuel"), body.code.ops
+    settle = f"{body.use('I')}.store.settle()"
     calling = {node for node in graph.nodes if any("call" in op.name for op in ops[node.first : node.last])}
-    for header in graph.loops:
-        header.lines.insert(0, settle)
-    entry = graph.nodes[0]
-    for node in calling:  # in a loop the head has done it
-        if node not in graph.loops and node.container is None:
-            node.lines.insert(0, settle)
     if body.piecewise:  # `Body.pay` has seen to the rest
+        for node in graph.nodes:
+            if node in calling or node in graph.loops:
+                node.lines.insert(0, f"if {fuel}<0:{settle}")
         return
-    #: What has been run on the way to a node and is not yet paid for; a call of the function is one unit.
-    owed: dict[Node, int] = {entry: 1 if body.given == len(body.params) else 0}
+    #: What has been run up to the end of a node and is not yet paid for.
+    owed: dict[Node, int] = {}
     for node in graph.nodes:
-        debt = owed.get(node, 0) + graph.cost(node.first, node.last)
-        if debt and (node in calling or node.end in (RETURN, STOP)):
-            node.lines.insert(1 if node.lines[:1] == [settle] else 0, f"{fuel}-={debt}")
+        # A call of the function is one unit.
+        debt = 1 if node is graph.nodes[0] and body.given == len(body.params) else 0
+        own = graph.cost(node.first, node.last)
+        if node not in graph.loops:
+            debts = {edge: owed[edge.source] for edge in node.in_edges}
+            if not node.is_merge:
+                debt += sum(debts.values())
+            elif not any(edge.caught for edge in debts):
+                # What only returns stands at the end of each way, and must be nothing else.
+                debt = -own if node.end == RETURN and not node.lines else _most_common(debts.values())
+            for edge, due in debts.items():
+                if node.is_merge and due != debt:
+                    edge.moves.insert(0, _paid(fuel, due - debt))
+        debt += own
+        if node in calling:
+            node.lines.insert(0, f"if ({fuel}:={fuel}-{debt})<0:{settle}")
             debt = 0
-        for edge in node.edges:
-            if not edge.target.is_merge:
-                owed[edge.target] = debt
+        elif debt and node.end in (RETURN, STOP):
+            node.lines.insert(0, _paid(fuel, debt))
+        owed[node] = debt
+    for header in graph.loops:
+        for edge in header.in_edges:
+            debt = owed[edge.source]
+            if edge.source.order < header.order:
+                if debt:
+                    edge.moves.insert(0, _paid(fuel, debt))
             elif debt:
-                edge.moves.insert(0, f"{fuel}-={debt}")
+                edge.moves.insert(0, f"if ({fuel}:={fuel}-{debt})<0:{settle}")
+            elif edge.source not in calling:
+                edge.moves.insert(0, f"if {fuel}<0:{settle}")
+
+
+def _most_common(debts: Iterable[int]) -> int:
+    return Counter(sorted(debts)).most_common(1)[0][0]
+
+
+def _paid(fuel: str, debt: int) -> str:
+    return f"{fuel}-={debt}" if debt >= 0 else f"{fuel}+={-debt}"
