@@ -4,7 +4,8 @@ functions were translated to.
 A file is named by the SHA-256 of the module's bytes and by a fingerprint of whatever else its contents depend
 on: this package (version and state of its files) and the Python that compiled the code. So nothing in it is
 ever compared or migrated; what does not fit is not found. Code is kept per function and variant, and turned
-into code objects when it is first called.
+into code objects when it is first called; what an earlier process found hot is `hot`, which an engine may
+bind before it is called.
 
 Only work worth keeping is kept: nothing is written before it has cost `WORTH` seconds. What is too dear to be
 done while the guest runs is done when the process ends (`at_exit`), once for each module: functions that ran
@@ -92,6 +93,8 @@ class Entry:
         self._kept: dict[Key, bytes] = {}
         self._made: dict[Key, CodeType | None] = {}
         self._loops: dict[tuple[str, int], list[int]] = {}
+        #: Functions, by index, that were worth their translation while a process ran.
+        self.hot: set[int] = set()
         self._unkept, self._worth = 0.0, WORTH
         self._last: list[weakref.WeakMethod[Last]] = []
         self._ending = False
@@ -108,10 +111,11 @@ class Entry:
             return False
         if data is not None:
             try:
-                valid, segments, codes = marshal.loads(data)
+                valid, segments, codes, hot = marshal.loads(data)
                 self.valid |= valid
                 self._segments = segments if self._segments is None else self._segments
                 self._kept = codes | self._kept
+                self.hot |= hot
             except (ValueError, EOFError, TypeError):  # not by accident: the checksum was right
                 return False
             for variant, index, loop in codes:
@@ -182,6 +186,8 @@ class Entry:
     def add(self, key: Key, code: CodeType | None, seconds: float) -> None:
         """Code was made; that took so long."""
         self._made[key] = code
+        if not self._ending:
+            self.hot.add(key[1])
         self._worked(seconds)
 
     def _worked(self, seconds: float) -> None:
@@ -196,7 +202,7 @@ class Entry:
         made, self._made = self._made, {}
         self._load()
         self._kept |= {key: b"" if code is None else marshal.dumps(code) for key, code in made.items()}
-        written = folder.write(self.name, marshal.dumps((self.valid, self._segments, self._kept)))
+        written = folder.write(self.name, marshal.dumps((self.valid, self._segments, self._kept, self.hot)))
         # Big files are written less often; where none can be, there is one more attempt, at the end.
         self._worth = max(WORTH, 20 * (clock() - begin)) if written else float("inf")
         return written

@@ -119,14 +119,30 @@ class _Lowering:
         self.index = 0
 
     def run(self) -> Block:
-        lowered, single = _LOWERED, self.single
-        immediates: Sequence[Any] = self.code.immediates
+        code, single = self.code, self.single
+        immediates: Sequence[Any] = code.immediates
         block, ops = self.block, self.ops
         cost = 1  # a call costs a unit besides its instructions
-        for index, (opcode, immediate) in enumerate(zip(self.code.ops, immediates, strict=True)):
-            made = lowered.get(opcode)
-            if made is None:
+        rows = map(_LOWERED.get, code.ops)
+        for index, made, immediate in zip(range(len(code.ops)), rows, immediates, strict=True):
+            if made is not None:
+                if block is None:
+                    continue
+                kind, argument, access, fuel = made
+                cost += fuel
+                if argument is None:
+                    ops.append((kind, immediate, index))
+                elif not access:
+                    ops.append((kind, argument, index))
+                elif immediate.memory == 0:
+                    ops.append((kind, (argument, immediate.offset), index))
+                else:
+                    ops.append(_special(code.ops[index], immediate, index, self))
+                if not single:
+                    continue
+            else:
                 self.index = index
+                opcode = code.ops[index]
                 structure = _STRUCTURE.get(opcode.name)
                 if structure is not None:
                     structure(self, immediate)
@@ -134,18 +150,6 @@ class _Lowering:
                     ops.append(_special(opcode, immediate, index, self))
                 if block is not None and opcode.name not in FREE:
                     cost += 1
-            elif block is not None:
-                kind, argument, access, fuel = made
-                if access:
-                    if immediate.memory == 0:
-                        ops.append((kind, (argument, immediate.offset), index))
-                    else:
-                        ops.append(_special(opcode, immediate, index, self))
-                elif argument is not None:
-                    ops.append((kind, argument, index))
-                elif kind != NOTHING or single:
-                    ops.append((kind, immediate, index))
-                cost += fuel
             if single and self.block is not None and self.block is block:
                 self.index = index
                 self.begin(Block(index + 1))
@@ -286,6 +290,9 @@ class _Lowering:
 
     # -- branches --------------------------------------------------------------------------------------
 
+    def nop(self, immediate: None) -> None:
+        self.marker()
+
     def unreachable(self, immediate: None) -> None:
         if self.block is not None:
             self.jump_end(EXECUTE, (reference.unreachable, None))
@@ -395,6 +402,7 @@ _STRUCTURE: dict[str, Callable[[_Lowering, Any], None]] = {
     "br_on_non_null": _Lowering.br_on_non_null,
     "br_on_cast": _Lowering.br_on_cast,
     "br_on_cast_fail": _Lowering.br_on_cast_fail,
+    "nop": _Lowering.nop,
 }
 
 _BY_IMMEDIATE = {
@@ -405,7 +413,6 @@ _BY_IMMEDIATE = {
     "global.set": GLOBAL_SET,
     "drop": DROP,
     "select": SELECT,
-    "nop": NOTHING,
 }
 
 

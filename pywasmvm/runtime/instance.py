@@ -117,6 +117,8 @@ class Instance:
         self.code_cells: dict[int, CellType] = {}
         #: What runs the functions that were called before: behind their doors (`doors.py`), if they have any.
         self.codes: dict[int, Callable[..., Any]] = {}
+        #: Whether an engine has got ready what it knew to be needed.
+        self.warm = False
         if snapshot is None:
             instantiate.allocate(self, externs)
         else:
@@ -156,6 +158,7 @@ class Instance:
 
     def forget_code(self) -> None:
         """The engine shall decide anew what runs each function, at its next call."""
+        self.warm = False
         for func in self.funcs:
             if isinstance(func, WasmFunc) and func.instance is self:
                 func.fast = func.prepared = None

@@ -11,6 +11,7 @@ the flag of its store and `fuel` its units.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import re
 from collections.abc import Callable, Iterator
@@ -155,6 +156,15 @@ def compiled(source: str, file: str) -> CodeType:
     return outer
 
 
+@functools.lru_cache(maxsize=4096)
+def _parts(name: str) -> tuple[str, int, str]:
+    """What a free variable is, with which index, and as which view of a memory."""
+    found = _FREE.fullmatch(name)
+    if found is None:
+        raise LookupError(f"translated code has no free variable {name!r}")
+    return found[1], int(found[2]), found[3]
+
+
 def bind(name: str, instance: Instance) -> CellType:
     """The cell of a free variable."""
     if name == "I":
@@ -163,10 +173,7 @@ def bind(name: str, instance: Instance) -> CellType:
         return instance.store.stop
     if name == "fuel":
         return instance.store.fuel_cell
-    found = _FREE.fullmatch(name)
-    if found is None:
-        raise LookupError(f"translated code has no free variable {name!r}")
-    kind, index, letter = found[1], int(found[2]), found[3]
+    kind, index, letter = _parts(name)
     if kind == "m":
         return instance.memories[index].cell(letter or "B")
     if kind == "a":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, fields
 
 
@@ -24,4 +25,9 @@ class Options:
     quick: bool = False
 
     def __str__(self) -> str:
-        return "+".join(field.name for field in fields(self) if getattr(self, field.name)) or "plain"
+        return _name(self)
+
+
+@functools.lru_cache(maxsize=64)
+def _name(options: Options) -> str:
+    return "+".join(field.name for field in fields(options) if getattr(options, field.name)) or "plain"

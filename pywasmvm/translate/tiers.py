@@ -92,13 +92,10 @@ class Tiered(Interpreter):
 
     def first(self, func: WasmFunc) -> Callable[..., Any] | None:
         """Translated code of a function, if an earlier process has left some."""
-        translation = self._translation(func)
-        if translation.known(func.index):
-            self.improve(func)
-        elif translation_of(func.instance, self.translator.quick(func.instance)).known(func.index):
-            self.promote(func)
-        elif translation.module.cache is not None:
-            translation.interpreted[func.index] = None
+        if not func.instance.warm:
+            self._warm(func.instance)
+        if not self._known(func) and func.instance.module.cache is not None:
+            self._translation(func).interpreted[func.index] = None
         return func.fast
 
     def prepared(self, func: WasmFunc, prepared: Prepared) -> None:
@@ -107,6 +104,28 @@ class Tiered(Interpreter):
         known = self._translation(func).known_loops(func.index)
         if known:
             _leave(prepared, known)
+
+    def _warm(self, instance: Instance) -> None:
+        """Bind what an earlier process found hot, when the instance is first called: no request has to wait
+        for it.
+        """
+        instance.warm = True
+        cache = instance.module.cache
+        if cache is not None:
+            for index in sorted(cache.hot):
+                func = instance.funcs[index]
+                if isinstance(func, WasmFunc) and func.instance is instance:
+                    self._known(func)
+
+    def _known(self, func: WasmFunc) -> bool:
+        """Whether an earlier process has left code of the function, which then runs it."""
+        if self._translation(func).known(func.index):
+            self.improve(func)
+        elif translation_of(func.instance, self.translator.quick(func.instance)).known(func.index):
+            self.promote(func)
+        else:
+            return False
+        return True
 
     def _heat(self, func: WasmFunc) -> int:
         """Calls until the function moves: not the same for all, so that no request has to wait for all."""

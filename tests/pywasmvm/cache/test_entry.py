@@ -88,6 +88,22 @@ def test_kept_code_does_what_fresh_code_does(engine: str, monkeypatch: pytest.Mo
     assert {frame.module for frame in named[3]} == {"other"}  # type: ignore[attr-defined]
 
 
+def test_what_was_hot_is_bound_before_it_is_called() -> None:
+    module = Module(wat(TEXT))
+    exports = Instance(module).exports
+    for _ in range(600):
+        exports["load"](2)
+    exports["sum"](1)  # called once
+    known(module).write()
+    later = Module(wat(TEXT))
+    assert known(later).hot == {0, 1}
+    instance = Instance(later)
+    instance.exports["sum"](1)
+    bound = [func.fast is not None for func in instance.funcs]
+    assert bound == [True, True, False]
+    assert instance.exports["load"](2) == 0
+
+
 def test_variants_do_not_meet() -> None:
     module = Module(wat(TEXT))
     for engine, limits in (
