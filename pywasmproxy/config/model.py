@@ -175,6 +175,7 @@ class RouteAction:
     """Send the request to a cluster. An empty `cluster` names none: answer 503."""
 
     cluster: str
+    """Empty in the configuration of a route whose requests name it themselves, in `cluster_header`."""
     timeout: float | None = ROUTE_TIMEOUT
     """Seconds from the end of the request to the end of the response; 504 beyond it."""
     idle_timeout: float | None = None
@@ -183,6 +184,8 @@ class RouteAction:
     """Replaces the matched prefix (or path) of `:path`."""
     host_rewrite_literal: str | None = None
     """Replaces `:authority`."""
+    cluster_header: str | None = None
+    """The request's field whose first value names the cluster, for each request anew."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,7 @@ ACTION = Message(
     "envoy.config.route.v3.RouteAction",
     {
         "cluster": later,
+        "cluster_header": later,
         "weighted_clusters": later,
         "timeout": timeout,
         "idle_timeout": duration,
@@ -104,7 +105,6 @@ ACTION = Message(
     "internal_redirect_policy internal_redirect_action max_internal_redirects hedge_policy "
     "max_stream_duration request_mirror_policy use_websocket auto_host_rewrite_header",
     notes={
-        "cluster_header": _NO_CLUSTER,
         "cluster_specifier_plugin": _NO_CLUSTER,
         "inline_cluster_specifier_plugin": _NO_CLUSTER,
     },
@@ -279,11 +279,19 @@ def _action(cursor: Cursor, validate: bool) -> RouteAction:
         cursor.context.cluster_references.append((name, place))
     return RouteAction(
         cluster=name,
+        cluster_header=_field_name(values["cluster_header"]) if "cluster_header" in values else None,
         timeout=values.get("timeout", ROUTE_TIMEOUT),
         idle_timeout=values.get("idle_timeout"),
         prefix_rewrite=values.get("prefix_rewrite") or None,
         host_rewrite_literal=values.get("host_rewrite_literal") or values.get("host_rewrite") or None,
     )
+
+
+def _field_name(cursor: Cursor) -> str:
+    name = text(cursor)
+    if not re.fullmatch(r":?[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        cursor.fail(f"{name!r} is no name of a header")
+    return name.lower()
 
 
 def _choices() -> list[str]:

@@ -115,6 +115,7 @@ class UpstreamFailure(Enum):
     REMOTE_REFUSED = "remote refused stream reset"  # likewise, and nothing was done with it
     OVERFLOW = "overflow"
     NO_HEALTHY_UPSTREAM = "no healthy upstream"
+    NO_CLUSTER = "no cluster"  # of the name that the route, or the request, gave
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,8 @@ def response_lacks(name: str) -> LocalReply:
 def upstream_failed(reason: UpstreamFailure, response_started: bool) -> LocalReply:
     """The upstream failed. Once a response has started, only details and flags of this matter."""
     flags = FAILURE_FLAGS[reason]
+    if reason is UpstreamFailure.NO_CLUSTER:
+        return NO_CLUSTER
     if reason is UpstreamFailure.NO_HEALTHY_UPSTREAM and not response_started:
         return LocalReply(503, reason.value.encode(), Details.NO_HEALTHY_UPSTREAM, flags)
     text = f"upstream connect error or disconnect/reset before headers. reset reason: {reason.value}"
@@ -129,6 +131,7 @@ FAILURE_FLAGS = {
     UpstreamFailure.REMOTE_REFUSED: Flags.UPSTREAM_REMOTE_RESET,
     UpstreamFailure.OVERFLOW: Flags.UPSTREAM_OVERFLOW,
     UpstreamFailure.NO_HEALTHY_UPSTREAM: Flags.NO_HEALTHY_UPSTREAM,
+    UpstreamFailure.NO_CLUSTER: Flags.NO_CLUSTER_FOUND,
 }
 
 # --- their form -----------------------------------------------------------------------------------------

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from abi.proxy_wasm.header_map import HeaderMap
-from pywasmproxy.config.model import Redirect, Route, RouteConfig, RouteMatch, VirtualHost
+from pywasmproxy.config.model import Redirect, Route, RouteAction, RouteConfig, RouteMatch, VirtualHost
 
 Matcher = Callable[[bytes], "bytes | None"]
 """Takes a path without its query; gives the part of it that the route names, None when it does not match."""
@@ -96,8 +96,17 @@ class Router:
         for entry in self._routes[virtual_host.name]:
             matched = entry.matches(bare)
             if matched is not None:
-                return Choice(virtual_host, entry.route, matched)
+                return Choice(virtual_host, _named_by(headers, entry.route), matched)
         return None
+
+
+def _named_by(headers: HeaderMap, route: Route) -> Route:
+    """The route with the cluster that the request names, where that is left to the request."""
+    action = route.action
+    if not isinstance(action, RouteAction) or action.cluster_header is None:
+        return route
+    name = headers.first(action.cluster_header.encode()) or b""
+    return replace(route, action=replace(action, cluster=name.decode("latin-1")))
 
 
 def _longest_first(entry: tuple[bytes, VirtualHost]) -> int:

@@ -243,9 +243,7 @@ class Exchange:
     def _send_upstream_headers(self, command: do.SendUpstreamHeaders) -> None:
         cluster = self.listener.clusters.get(command.cluster)
         if cluster is None:
-            self.feed(
-                ev.UpstreamFailed(UpstreamFailure.NO_HEALTHY_UPSTREAM, f"no cluster {command.cluster!r}")
-            )
+            self.feed(ev.UpstreamFailed(UpstreamFailure.NO_CLUSTER, f"no cluster {command.cluster!r}"))
             return
         self.info.cluster_metadata = dict(cluster.config.metadata)
         self._use_route(command.route)

@@ -164,15 +164,21 @@ def test_clusters_may_stand_before_listeners() -> None:
     assert load(swapped).listeners == load(text).listeners
 
 
-@pytest.mark.parametrize(
-    "choice", ["cluster_header: x-c", "clusterSpecifierPlugin: p", "inline_cluster_specifier_plugin: {}"]
-)
+@pytest.mark.parametrize("choice", ["clusterSpecifierPlugin: p", "inline_cluster_specifier_plugin: {}"])
 def test_other_ways_to_name_a_cluster_warn(choice: str) -> None:
     route = f"{{match: {{prefix: /}}, route: {{{choice}}}}}"
     assert only_route(route).action == RouteAction("")
     [(path, message)] = warnings(route=route)
     assert path.endswith(".route." + choice.partition(":")[0])
     assert message == "not supported yet: requests on this route are answered with 503"
+
+
+def test_a_cluster_may_be_left_to_the_request() -> None:
+    route = "{match: {prefix: /}, route: {cluster_header: X-To}}"
+    assert only_route(route).action == RouteAction("", cluster_header="x-to")
+    assert warnings(route=route) == []
+    assert refused(route=route.replace("X-To", "'x to'")).message == "'x to' is no name of a header"
+    assert "only one of" in refused(route=route.replace("X-To", "x, cluster: svc")).message
 
 
 def test_weighted_clusters_become_the_heaviest() -> None:

@@ -6,7 +6,14 @@ import pytest
 
 from abi.proxy_wasm.header_map import HeaderMap
 from pywasmproxy.sansio.events import UpstreamFailure
-from pywasmproxy.sansio.local_reply import FAILURE_FLAGS, LocalReply, is_grpc, render, upstream_failed
+from pywasmproxy.sansio.local_reply import (
+    FAILURE_FLAGS,
+    NO_CLUSTER,
+    LocalReply,
+    is_grpc,
+    render,
+    upstream_failed,
+)
 
 
 def lines(
@@ -93,6 +100,7 @@ def test_which_requests_are_grpc(kind: str, grpc: bool) -> None:
 
 def test_every_upstream_failure_has_words_and_flags() -> None:
     assert set(FAILURE_FLAGS) == set(UpstreamFailure)
-    for reason in UpstreamFailure:
+    for reason in set(UpstreamFailure) - {UpstreamFailure.NO_CLUSTER}:
         assert reason.value.encode() in upstream_failed(reason, False).body
         assert " " not in upstream_failed(reason, True).details
+    assert upstream_failed(UpstreamFailure.NO_CLUSTER, False) == NO_CLUSTER

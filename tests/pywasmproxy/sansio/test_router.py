@@ -105,6 +105,18 @@ def test_the_first_route_that_fits() -> None:
     assert names == ["/a", "/"]
 
 
+def test_a_request_that_names_its_cluster() -> None:
+    route = Route(RouteMatch(prefix="/"), RouteAction("", timeout=3.0, cluster_header="x-to"))
+    router = Router(RouteConfig(virtual_hosts=(VirtualHost("v", ("*",), (route,)),)))
+    named = {
+        lines: choice.route.action
+        for lines in ((), (("x-to", "a|b"),), (("x-to", "one"), ("x-to", "two")))
+        if (choice := router.choose(routed("/", *lines))) is not None
+    }
+    for action, cluster in zip(named.values(), ("", "a|b", "one"), strict=True):
+        assert action == RouteAction(cluster, timeout=3.0, cluster_header="x-to")
+
+
 @pytest.mark.parametrize("name", [":path", "x-forwarded-proto"])
 def test_what_a_route_needs(name: str) -> None:
     headers = routed("/")

@@ -94,11 +94,18 @@ def answer(body: bytes = b"Hello World!", fields: bytes = b"") -> bytes:
     return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n%b\r\n%b" % (len(body), fields, body)
 
 
-async def hello(visit: Visit) -> None:
-    """Answers everything with `Hello World!`."""
-    while True:
-        await visit.request()
-        visit.send(answer())
+def telling(body: bytes) -> Handler:
+    """Answers everything with this body."""
+
+    async def handler(visit: Visit) -> None:
+        while True:
+            await visit.request()
+            visit.send(answer(body))
+
+    return handler
+
+
+hello = telling(b"Hello World!")
 
 
 async def echo(visit: Visit) -> None:

@@ -32,6 +32,7 @@ from tests.pywasmproxy.server.support import (
     listener,
     port_of,
     proxy,
+    telling,
     upstream,
 )
 
@@ -533,15 +534,7 @@ async def test_the_host_that_a_guest_prefers(monkeypatch: pytest.MonkeyPatch) ->
 
     made.on(REQUEST, request)
 
-    async def named(name: bytes, visit: Visit) -> None:
-        while True:
-            await visit.request()
-            visit.writer.write(answer(name))
-
-    async with (
-        upstream(functools.partial(named, b"one")) as one,
-        upstream(functools.partial(named, b"two")) as two,
-    ):
+    async with upstream(telling(b"one")) as one, upstream(telling(b"two")) as two:
         text = bootstrap(listener(filters=made.config()), clusters=cluster(one.port, two.port))
         async with proxy(text, log=made.log()) as server:
             for port, name in ((one.port, b"one"), (two.port, b"two")):

@@ -18,6 +18,7 @@ from tests.pywasmproxy.server.support import (
     listener,
     port_of,
     proxy,
+    telling,
     upstream,
 )
 from tests.pywasmproxy.server.verdicts import ACCEPTED, REFUSED
@@ -331,6 +332,26 @@ async def test_h2c_upgrade_is_ignored() -> None:
         client.close()
     assert b"upgrade" not in up.heads[0]
     assert b"http2-settings" not in up.heads[0]
+
+
+async def test_a_request_names_its_cluster() -> None:
+    """As Envoy answers: 503 without a word where the name is missing, or no cluster's."""
+    async with upstream(telling(b"one")) as one, upstream(telling(b"two")) as two:
+        clusters = cluster(one.port, name="one") + cluster(two.port, name='"a|b"')
+        routes = '- {match: {prefix: "/"}, route: {cluster_header: x-to}}'
+        async with proxy(bootstrap(listener(routes), clusters=clusters)) as server:
+            client = await Client.open(port_of(server))
+            for field, status, body in (
+                (b"x-to: one", 200, b"one"),
+                (b"x-to: a|b", 200, b"two"),
+                (b"x-to: one\r\nx-to: nosuch", 200, b"one"),
+                (b"x-to: nosuch", 503, b""),
+                (b"x-to:", 503, b""),
+                (b"x-other: one", 503, b""),
+            ):
+                got = await client.get("/", field + b"\r\n")
+                assert (got.status, got.body) == (status, body), field
+            client.close()
 
 
 async def test_round_robin() -> None:
