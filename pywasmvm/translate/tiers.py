@@ -38,7 +38,7 @@ class Policy:
     times later when it only waits for a call. `callers` is how many frames are looked at then.
     """
 
-    calls: int = 300
+    calls: int = 500
     turns: int = 24
     again: int = 3_000
     worth: int = 250

@@ -66,8 +66,8 @@ def test_what_is_invalid_stays_so() -> None:
 def test_kept_code_does_what_fresh_code_does(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def outcome(module: Module) -> tuple[object, ...]:
         exports = Instance(module, store=Store(engine=engine)).exports
-        results = [exports["sum"](2000) for _ in range(300)]
-        for _ in range(300):
+        results = [exports["sum"](2000) for _ in range(600)]
+        for _ in range(600):
             exports["load"](2)
         with pytest.raises(Trap) as caught:
             exports["load"](3)
