@@ -11,8 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from abi.proxy_wasm.failures import RestrictedCall
+from abi.proxy_wasm.started import REPEATABLE
 from abi.proxy_wasm.types import Errno, Status
-from abi.proxy_wasm.versions import AbiVersion, HostFunction, Phase, callbacks, detect, host_function
+from abi.proxy_wasm.versions import (
+    WASI_MODULES,
+    AbiVersion,
+    HostFunction,
+    Phase,
+    callbacks,
+    detect,
+    host_function,
+)
 from pywasmvm import FuncType, HostFunc, Linker, Module
 
 if TYPE_CHECKING:
@@ -72,13 +81,16 @@ def export_errors(module: Module, version: AbiVersion) -> Iterator[str]:
 
 @dataclass(slots=True)
 class Binding:
-    """One linked host function: what it does normally, and in each restricted phase that forbids it."""
+    """One linked host function: what it does normally, and in each restricted phase that forbids it.
+    `repeatable`: a call of it while a plugin starts does not matter to a snapshot (`started.py`)."""
 
+    name: str
     function: HostFunc
     allowed: Phase
     normal: HostCallable
     early: HostCallable
     restricted: HostCallable
+    repeatable: bool
 
 
 class Bindings:
@@ -105,7 +117,8 @@ class Bindings:
         else:
             early = _not_available(Status.INTERNAL_FAILURE if kind.results else None)
         function = self.linker.define_func(module, name, kind, early, caller=True)
-        return Binding(function, row.allowed, normal, early, restricted)
+        repeatable = row.module in WASI_MODULES or (row.module == "env" and name in REPEATABLE)
+        return Binding(name, function, row.allowed, normal, early, restricted, repeatable)
 
     def enter_initialize(self) -> None:
         """The start section is over: there is an instance now, and calls that are not allowed trap."""
@@ -116,6 +129,15 @@ class Bindings:
     def leave_initialize(self) -> None:
         for binding in self._all:
             binding.function.rebind(binding.normal)
+
+    def watch(self, note: Callable[[str], None]) -> None:
+        """Tell `note` of every call that a repeated start would have to make again."""
+        for binding in self._all:
+            if not binding.repeatable:
+                binding.function.rebind(_noted(note, binding))
+
+    def stop_watching(self) -> None:
+        self.leave_initialize()
 
     def enter_allocator(self) -> list[tuple[HostFunc, HostCallable]]:
         """Restrict; what to give `leave_allocator` afterwards (the allocator may run in start-up, too)."""
@@ -163,6 +185,14 @@ def _without_result(call: HostCallable) -> HostCallable:
         call(*arguments)
 
     return resultless
+
+
+def _noted(note: Callable[[str], None], binding: Binding) -> HostCallable:
+    def noted(caller: object, *arguments: int) -> int | None:
+        note(binding.name)
+        return binding.normal(caller, *arguments)
+
+    return noted
 
 
 def _restricted(name: str) -> HostCallable:

@@ -19,6 +19,7 @@ from abi.proxy_wasm.failures import PluginFailure, PluginStartError
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.host import Host, LogRecord
 from abi.proxy_wasm.services import Histogram, Services
+from abi.proxy_wasm.snapshots import key_of
 from abi.proxy_wasm.stream_info import StreamInfo
 from abi.proxy_wasm.tcp import TcpContext
 from abi.proxy_wasm.types import BufferType, MapType, MetricType, Status
@@ -27,6 +28,7 @@ from abi.proxy_wasm.vm import Vm
 if TYPE_CHECKING:
     from abi.proxy_wasm.foreign import ForeignFunction
     from abi.proxy_wasm.snapshots import Snapshots
+    from abi.proxy_wasm.started import Started
     from pywasmvm import Module, Snapshot, StoreLimits
 
 
@@ -71,6 +73,8 @@ class Plugin:
         self.expressions = Expressions(self)
         self.awaiting_done = False
         self.closed = False
+        level = None if host is None else host.log_level
+        start_key = key_of(environment or {}, capabilities, vm_id, vm_config, name, root_id, config, level)
         try:
             if isinstance(module_or_vm, Vm):
                 own = (vm_id, vm_config, environment, host, limits, start_limits, capabilities, services)
@@ -90,11 +94,20 @@ class Plugin:
                     services=services,
                     snapshot=snapshot,
                     snapshots=snapshots,
+                    start_key=None if snapshots is None else start_key,
                     foreign_functions=foreign_functions,
                 )
             self.stream_log_prefix = " ".join(filter(None, (name, root_id, self.vm.vm_id)))
             with self.vm.starting():
-                self._start()
+                if self.vm.started is not None:
+                    self._start_again(self.vm.started)
+                elif snapshots is None:
+                    self._start()
+                else:
+                    with self.vm.watched_start() as started:
+                        self._start()
+                    started.tick_period_ms = self.tick_period_ms
+                    snapshots.keep_started(self, start_key, started)
         except PluginStartError as error:
             self._refuse(error, host, module_or_vm, fail_open)
             raise
@@ -138,12 +151,24 @@ class Plugin:
 
     # --- start ----------------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
+    def _enter(self) -> None:
+        """Make the root context."""
         vm = self.vm
         prefix = " ".join(filter(None, (self.root_id, vm.vm_id)))
         self.root = RootContext(vm, vm.new_context_id(), self, prefix)
         vm.contexts[self.root.id] = self.root
         vm.plugins.append(self)
+
+    def _start_again(self, started: Started) -> None:
+        """The guest has been through its start; the host has not."""
+        self.vm.started = None
+        self._enter()
+        self.tick_period_ms = started.tick_period_ms
+        self.vm.say(self.root, started.lines)
+
+    def _start(self) -> None:
+        vm = self.vm
+        self._enter()
         try:
             # A trap here does not stop the sequence: Envoy calls the next function all the same.
             self._succeeds("proxy_on_context_create", 0)

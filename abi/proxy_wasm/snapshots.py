@@ -1,8 +1,8 @@
-"""Snapshots of VMs that have run their `_initialize`, for later ones of the same code and surroundings.
+"""Snapshots of VMs after `_initialize`, and after the start of a plugin, for later ones of the same kind.
 
-A big Go module takes seconds to initialise and milliseconds to bring back. What a VM's initialisation can see
-of its surroundings besides time and randomness - environment variables, and which calls it may make - is part
-of the key: only VMs that agree in it share a snapshot (docs/adr/0014-snapshot.md).
+A big Go module takes seconds to initialise and milliseconds to bring back; a few take minutes to be
+configured. What a VM can see of its surroundings until then besides time and randomness is part of the key:
+only VMs that agree in it share a snapshot (docs/adr/0014-snapshot.md).
 """
 
 from __future__ import annotations
@@ -15,18 +15,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pywasmvm import Snapshot, SnapshotError, StoreLimits
+from pywasmvm.runtime.snapshot import digest
 
 if TYPE_CHECKING:
+    from abi.proxy_wasm.plugin import Plugin
+    from abi.proxy_wasm.started import Started
     from abi.proxy_wasm.vm import Vm
     from pywasmvm import Module
 
 SUFFIX = ".snapshot"
 
 
-def key_of(environment: Mapping[str, str], capabilities: frozenset[str] | None) -> bytes:
-    """What the state of an initialised VM depends on besides its code: 32 bytes, which give nothing away."""
+#: Seconds of CPU time that the start of a plugin must have taken to be kept: it takes megabytes.
+WORTH = 0.5
+
+
+def key_of(environment: Mapping[str, str], capabilities: frozenset[str] | None, *more: object) -> bytes:
+    """What the state of a VM depends on besides its code: 32 bytes, which give nothing away.
+
+    After `_initialize` that is the environment and the capabilities; after the start of a plugin also what
+    names and configures VM and plugin (`more`).
+    """
     allowed = None if capabilities is None else sorted(capabilities)
-    return hashlib.sha256(repr((list(environment.items()), allowed)).encode("utf-8", "replace")).digest()
+    parts = (list(environment.items()), allowed, *more)
+    return hashlib.sha256(repr(parts).encode("utf-8", "replace")).digest()
 
 
 class Snapshots:
@@ -67,16 +79,25 @@ class Snapshots:
         self._note(f"snapshot of {snapshot.module.hex()[:16]} is not used: {error}")
         self._kept.pop((snapshot.module, snapshot.key), None)
 
-    def keep(self, vm: Vm, module: bytes) -> None:
-        """Take one of a VM that has just been initialised, if it can be taken."""
-        place = module, vm.snapshot_key
+    def keep(self, vm: Vm) -> None:
+        """Keep the state of a VM that has just been initialised, if it can be kept."""
+        self._keep(f"VM {vm.vm_id!r}", digest(vm.module), vm.snapshot_key, vm.snapshot)
+
+    def keep_started(self, plugin: Plugin, key: bytes, started: Started) -> None:
+        """Keep the state of a VM whose first plugin has just been started, if that took long."""
+        if started.seconds >= WORTH:
+            what = f"start of plugin {plugin.name!r}"
+            self._keep(what, digest(plugin.vm.module), key, lambda: plugin.vm.snapshot_started(key, started))
+
+    def _keep(self, what: str, module: bytes, key: bytes, take: Callable[[], Snapshot]) -> None:
+        place = module, key
         if place in self._refused:
             return
         try:
-            taken = vm.snapshot()
+            taken = take()
         except SnapshotError as error:
             self._refused.add(place)
-            self._note(f"VM {vm.vm_id!r}: no snapshot is made: {error}")
+            self._note(f"{what}: no snapshot is made: {error}")
             return
         self._kept[place] = taken
         if self.folder is None:

@@ -6,6 +6,7 @@ what is restricted when, and for what a trap means. Several plugins may live in 
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from abi.proxy_wasm.host import Host, MemoryHost
 from abi.proxy_wasm.linking import Bindings, export_errors, import_errors, version_of
 from abi.proxy_wasm.services import MetricIds, Services
 from abi.proxy_wasm.snapshots import Snapshots, key_of
+from abi.proxy_wasm.started import Started
 from abi.proxy_wasm.types import LogLevel
 from abi.proxy_wasm.versions import callbacks, further_buffers
 from pywasmvm import (
@@ -38,7 +40,7 @@ from pywasmvm import (
 from pywasmvm.runtime.snapshot import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from abi.proxy_wasm.foreign import ForeignFunction
     from abi.proxy_wasm.plugin import Plugin
@@ -62,7 +64,8 @@ class Vm:
     may call and be called with; None is no restriction. `services` holds what VMs share (data, queues,
     metrics); without it the VM has its own. With a `snapshot` the VM begins as the one it was taken of was
     after its initialisation, which does not run again; `snapshots` brings such snapshots, and takes those
-    that are missing.
+    that are missing. `start_key` names the plugin that will be the first: if its start has been kept, too,
+    the VM begins after it, and `started` is what is left to be done.
 
     `failure` is None while the VM lives and the exception that ended it afterwards. `deferred` holds what
     the guest asked for, for whoever entered it.
@@ -85,6 +88,7 @@ class Vm:
         services: Services | None = None,
         snapshot: Snapshot | None = None,
         snapshots: Snapshots | None = None,
+        start_key: bytes | None = None,
         foreign_functions: Mapping[str, ForeignFunction] | None = None,
     ) -> None:
         self.foreign_functions: Mapping[str, ForeignFunction] = foreign_functions or {}
@@ -117,7 +121,10 @@ class Vm:
         self.store = Store(limits=self.start_limits)
         self.guest = GuestMemory()
         self.module = self._decoded(module)
-        self._load(snapshot, snapshots)
+        #: The start of the first plugin, brought back by a snapshot.
+        self.started: Started | None = None
+        self._watched: Started | None = None
+        self._load(snapshot, snapshots, start_key)
 
     # --- start ----------------------------------------------------------------------------------------------
 
@@ -131,7 +138,7 @@ class Vm:
         except (MalformedError, InvalidError) as error:
             raise self.refused(failures.LOAD_FAILED, failures.vm_failed(failures.CORRUPTED)) from error
 
-    def _load(self, snapshot: Snapshot | None, snapshots: Snapshots | None) -> None:
+    def _load(self, snapshot: Snapshot | None, snapshots: Snapshots | None, start_key: bytes | None) -> None:
         version = version_of(self.module)
         if version is None:
             raise self.refused(failures.LOAD_FAILED, failures.vm_failed(failures.MISSING_MARKER))
@@ -145,7 +152,7 @@ class Vm:
             raise self.refused(failures.INITIALIZE_FAILED, *errors)
 
         self._bindings = Bindings(self, self.module)
-        restored = self._restored(snapshot, snapshots)
+        restored = self._restored(snapshot, snapshots, start_key)
         if not restored:
             try:
                 self.instance = self._bindings.linker.instantiate(self.module, self.store)
@@ -167,26 +174,34 @@ class Vm:
             self._initialize()
         self._bindings.leave_initialize()
         if snapshots is not None and not restored:
-            snapshots.keep(self, digest(self.module))
+            snapshots.keep(self)
 
-    def _restored(self, snapshot: Snapshot | None, snapshots: Snapshots | None) -> bool:
+    def _restored(
+        self, snapshot: Snapshot | None, snapshots: Snapshots | None, start_key: bytes | None
+    ) -> bool:
         """Whether the instance could be had from a snapshot: the one that was given, or one that is there."""
         if snapshot is not None:
             if snapshot.key != self.snapshot_key:
                 raise SnapshotError("it was taken with another environment, or with other capabilities")
             self.instance = self._bindings.linker.instantiate(self.module, self.store, snapshot=snapshot)
             return True
-        found = None if snapshots is None else snapshots.find(digest(self.module), self.snapshot_key)
-        if found is None or snapshots is None:
+        if snapshots is None:
             return False
-        try:
-            self.instance = self._bindings.linker.instantiate(self.module, self.store, snapshot=found)
-        except SnapshotError as error:
-            snapshots.misfit(found, error)
-            # In the old one, what was made half-way may still count as used.
-            self.store = Store(limits=self.start_limits)
-            return False
-        return True
+        for key in (start_key, self.snapshot_key):
+            found = None if key is None else snapshots.find(digest(self.module), key)
+            if found is None:
+                continue
+            try:
+                started = Started.from_bytes(found.extra) if key == start_key else None
+                self.instance = self._bindings.linker.instantiate(self.module, self.store, snapshot=found)
+            except SnapshotError as error:
+                snapshots.misfit(found, error)
+                # In the old one, what was made half-way may still count as used.
+                self.store = Store(limits=self.start_limits)
+                continue
+            self.started = started
+            return True
+        return False
 
     @property
     def snapshot_key(self) -> bytes:
@@ -200,15 +215,43 @@ class Vm:
         once there has been a context: the host knows things about the guest then that a snapshot does not
         have. Before that the ABI lets guests log, and ask questions, but change nothing outside.
         """
-        if self.failure is not None:
-            raise SnapshotError(f"the VM is dead: {self.failure}")
+        self._check_own()
         if self._last_id:
             raise SnapshotError("a context has been made in the VM: snapshots are taken before")
+        return Snapshot.take(self.instance, key=self.snapshot_key)
+
+    def snapshot_started(self, key: bytes, started: Started) -> Snapshot:
+        """The VM as the start of its first plugin left it, to start others from. Raises `SnapshotError` where
+        that left more behind than the guest's memory and what can be repeated.
+        """
+        self._check_own()
+        if started.calls:
+            raise SnapshotError(f"the guest has called {', '.join(started.calls)}")
+        if self._last_id != 1 or list(self.contexts) != [1]:
+            raise SnapshotError("other contexts have been made in the VM")
+        return Snapshot.take(self.instance, key=key, extra=started.to_bytes())
+
+    def _check_own(self) -> None:
+        """Raise `SnapshotError` if the host knows things about the guest that are not in the guest."""
+        if self.failure is not None:
+            raise SnapshotError(f"the VM is dead: {self.failure}")
         if self.deferred or self._after_callback:
             raise SnapshotError("the guest has asked the host for something that waits to be done")
         if len(self.metric_ids):
             raise SnapshotError("the guest has defined metrics")
-        return Snapshot.take(self.instance, key=self.snapshot_key)
+
+    @contextmanager
+    def watched_start(self) -> Iterator[Started]:
+        """Record what a start leaves with the host (`started.py`)."""
+        self._watched = watched = Started()
+        self._bindings.watch(lambda name: watched.calls.setdefault(name, None))
+        begin = time.process_time()
+        try:
+            yield watched
+        finally:
+            watched.seconds = time.process_time() - begin
+            self._bindings.stop_watching()
+            self._watched = None
 
     def _initialize(self) -> None:
         """The first entry points: reactors have `_initialize` (and perhaps `main`), commands `_start`."""
@@ -370,7 +413,16 @@ class Vm:
     def log(self, level: LogLevel, message: bytes) -> None:
         """A guest's line, under the acting context's prefix. Bytes that are no UTF-8 show as `\\xNN`."""
         if level >= self.host.log_level:
+            if self._watched is not None:
+                self._watched.log(level, message)
             self.host.log(level, self.active.log_prefix, message.decode("utf-8", "backslashreplace"))
+
+    def say(self, context: Context, lines: Iterable[tuple[LogLevel, bytes]]) -> None:
+        """Lines that a guest has logged for a context, once more."""
+        outer, self.active = self.active, context
+        for level, message in lines:
+            self.log(level, message)
+        self.active = outer
 
     def host_error(self, line: str, more: str = "") -> None:
         """A line of the host about this guest; `more` is further text that is not part of the first line."""

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 MAGIC = b"\0pywasmvm snapshot\n"
 
 #: Of the format. Others are refused: whoever has the module can make the snapshot again.
-VERSION = 1
+VERSION = 2
 
 #: Bytes: what is all zero in a memory is left out in such blocks.
 BLOCK = 4096
@@ -99,7 +99,8 @@ class Snapshot:
     """The state of an instance after its initialisation.
 
     `module` is the SHA-256 of the module's bytes. `key` is for whoever takes it: what else the state depends
-    on, such as the environment the guest saw; nothing here looks at it.
+    on, such as the environment the guest saw; `extra` is for them, too: what else there is to bring back.
+    Nothing here looks at either.
 
         instance = linker.instantiate(module)
         instance.exports._initialize()
@@ -115,11 +116,12 @@ class Snapshot:
     tables: tuple[SavedTable, ...]
     dropped_data: tuple[int, ...]
     dropped_elems: tuple[int, ...]
+    extra: bytes = b""
 
     # -- taking ------------------------------------------------------------------------------------------
 
     @classmethod
-    def take(cls, instance: Instance, *, key: bytes = b"") -> Snapshot:
+    def take(cls, instance: Instance, *, key: bytes = b"", extra: bytes = b"") -> Snapshot:
         """The state of an instance as it is now; the instance goes on, and shares nothing with it.
 
         Raises SnapshotError where the state is not the instance's alone: a call is running, memories, tables,
@@ -147,6 +149,7 @@ class Snapshot:
                 for n, (elem, items) in enumerate(zip(module.syntax.elems, instance.elems, strict=True))
                 if elem.mode == "passive" and elem.items and not items
             ),
+            extra,
         )
 
     # -- bringing back -----------------------------------------------------------------------------------
@@ -231,6 +234,7 @@ class Snapshot:
             yield from _counted(table.packed)
         for dropped in (self.dropped_data, self.dropped_elems):
             yield from _counted(struct.pack(f"<{len(dropped)}I", *dropped))
+        yield from _counted(self.extra)
 
     @classmethod
     def from_bytes(cls, data: bytes | bytearray | memoryview) -> Snapshot:
@@ -257,6 +261,7 @@ class Snapshot:
             tuple(SavedTable(reader.u64(), reader.counted()) for _ in range(reader.count(12))),
             reader.indices(),
             reader.indices(),
+            reader.counted(),
         )
         if reader.pos != len(data):
             _misfit("its end")

@@ -31,7 +31,7 @@ from pywasmvm import (
 from pywasmvm.numerics.bits import f32_to_bits, f64_to_bits
 from pywasmvm.runtime.gc import I31
 from pywasmvm.runtime.memory import PAGE
-from pywasmvm.runtime.snapshot import BLOCK, MAGIC, SavedMemory, SavedTable
+from pywasmvm.runtime.snapshot import BLOCK, MAGIC, VERSION, SavedMemory, SavedTable
 from pywasmvm.types import I32
 
 ENGINES = ("interp", "translate", "auto")
@@ -151,10 +151,11 @@ def test_instances_share_nothing(engine: str) -> None:
 
 def test_a_file(tmp_path: Path) -> None:
     path = tmp_path / "app.snapshot"
-    snapshot = Snapshot.take(initialised(), key=b"what it depends on")
+    snapshot = Snapshot.take(initialised(), key=b"what it depends on", extra=b"and more")
     snapshot.save(path)
     assert Snapshot.load(path) == snapshot
     assert Snapshot.load(path).key == b"what it depends on"
+    assert Snapshot.load(path).extra == b"and more"
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(FileNotFoundError):
         Snapshot.load(tmp_path / "none")
@@ -420,7 +421,7 @@ def test_limits_of_the_store_hold() -> None:
 
 def signed(contents: bytes) -> bytes:
     """Contents with a right head."""
-    return MAGIC + struct.pack("<IQ32s", 1, len(contents), hashlib.sha256(contents).digest()) + contents
+    return MAGIC + struct.pack("<IQ32s", VERSION, len(contents), hashlib.sha256(contents).digest()) + contents
 
 
 SAMPLE = Snapshot.take(initialised(), key=b"k").to_bytes()
@@ -443,8 +444,8 @@ def test_damage_anywhere_is_noticed() -> None:
 def test_other_files_and_formats() -> None:
     with pytest.raises(SnapshotError, match="no snapshot"):
         Snapshot.from_bytes(MODULE.to_bytes())
-    later = MAGIC + struct.pack("<I", 2) + SAMPLE[len(MAGIC) + 4 :]
-    with pytest.raises(SnapshotError, match="format 2"):
+    later = MAGIC + struct.pack("<I", VERSION + 1) + SAMPLE[len(MAGIC) + 4 :]
+    with pytest.raises(SnapshotError, match=f"format {VERSION + 1}"):
         Snapshot.from_bytes(later)
 
 
