@@ -7,7 +7,7 @@ root_id, plugin configuration, name and flags within its VM.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from abi.proxy_wasm.host import Host
@@ -103,6 +103,15 @@ class VmRegistry:
             )
         self._plugins[key] = plugin
         return plugin
+
+    def successor(self, vms: Iterable[Vm]) -> VmRegistry:
+        """Another registry, of what these VMs run, with the same services: what is started from it does not
+        share anything with the other VMs of this one."""
+        kept = set(vms)
+        made = VmRegistry(self.services, self.snapshots, self.foreign_functions)
+        made._vms = {key: vm for key, vm in self._vms.items() if vm in kept}
+        made._plugins = {key: plugin for key, plugin in self._plugins.items() if plugin.vm in kept}
+        return made
 
     def forget(self, vm: Vm) -> None:
         """Give out this VM and its plugins no more (it died, or is to be replaced); it goes on for its

@@ -77,13 +77,15 @@ class Exchange:
         "listener",
         "response_complete",
         "response_started",
+        "serving",
     )
 
     def __init__(self, listener: Listener, connection: DownstreamConnection, head: RequestHead) -> None:
         self.listener = listener
         self.connection = connection
+        self.serving = listener.serving
         self.info = listener.stream_info(connection, head)
-        self.idle_timeout = listener.http.stream_idle_timeout
+        self.idle_timeout = self.serving.config.http.stream_idle_timeout
         self.response_started = False
         self.response_complete = False
         self.batch = False  # more events follow at once: whoever set this will call `flush`
@@ -108,7 +110,7 @@ class Exchange:
         head = self._head
         try:
             headers = request_map(head)
-            self._stream = self.listener.open_stream(self.info, self._wake)
+            self._stream = self.serving.chain(self.info, self._wake)
         except Exception:
             self._crashed()
             return
@@ -168,7 +170,7 @@ class Exchange:
         if self._request_ended:
             return
         self._request_ended = True
-        if trailers and self.listener.http.http1.enable_trailers:
+        if trailers and self.serving.config.http.http1.enable_trailers:
             self.feed(ev.RequestTrailers(HeaderMap(trailers)))
         else:
             self.feed(ev.RequestBody(b"", True))
@@ -241,7 +243,7 @@ class Exchange:
     # --- commands -------------------------------------------------------------------------------------------
 
     def _send_upstream_headers(self, command: do.SendUpstreamHeaders) -> None:
-        cluster = self.listener.clusters.get(command.cluster)
+        cluster = self.serving.clusters.get(command.cluster)
         if cluster is None:
             self.feed(ev.UpstreamFailed(UpstreamFailure.NO_CLUSTER, f"no cluster {command.cluster!r}"))
             return
@@ -249,7 +251,7 @@ class Exchange:
         self._use_route(command.route)
         method, path, lines = upstream_lines(command.headers)
         self._upstream_trailers = cluster.config.http1.enable_trailers
-        trailers = self._upstream_trailers or self.listener.http.http1.enable_trailers
+        trailers = self._upstream_trailers or self.serving.config.http.http1.enable_trailers
         try:
             head, writer = request_bytes(lines, method, path, command.end_of_stream, trailers)
         except UnsafeHeader as error:
@@ -309,7 +311,7 @@ class Exchange:
             end_of_stream=command.end_of_stream,
             minor=self._head.minor,
             close=connection.closing,
-            trailers_allowed=self.listener.http.http1.enable_trailers,
+            trailers_allowed=self.serving.config.http.http1.enable_trailers,
         )
         self.response_started = True
         connection.write(head)

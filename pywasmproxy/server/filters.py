@@ -40,7 +40,9 @@ from pywasmproxy.sansio.tcp_filter import WasmTcpFilterFactory
 from pywasmproxy.sansio.wasm import GuestFactory, WasmFilterFactory
 from pywasmproxy.server.callouts import CallOuts
 from pywasmproxy.server.exchange import StreamFactory
+from pywasmproxy.server.generation import Generation, plugins_of, unchanged
 from pywasmproxy.server.log import Log, WasmHost
+from pywasmproxy.server.slot import PluginSlot
 from pywasmproxy.server.upstream import Cluster
 from pywasmvm import InvalidError, MalformedError, Module, StoreLimits
 
@@ -94,14 +96,6 @@ def _installed_actions() -> Mapping[type[StreamEffect], StreamAction]:
     return found
 
 
-class PluginSlot:
-    """One configured plugin and what currently runs it. `plugin` serves new exchanges."""
-
-    def __init__(self, config: WasmPlugin) -> None:
-        self.config = config
-        self.plugin: Plugin
-
-
 class _Life:
     """What is kept about a VM to know when it has had its time."""
 
@@ -131,31 +125,31 @@ class Filters:
         clusters: Mapping[str, Cluster] | None = None,
         foreign_functions: Mapping[str, ForeignFunction] | None = None,
     ) -> None:
-        self.limits = bootstrap.limits
+        self.bootstrap = bootstrap
         self.logger = log["wasm"]
-        self.cluster_names = frozenset(cluster.name for cluster in bootstrap.clusters)
-        known = clusters or {}
+        known = clusters if clusters is not None else {one.name: None for one in bootstrap.clusters}
 
         def hosts(name: str) -> list[str]:
-            return [str(host) for host in known[name].hosts.hosts] if name in known else []
+            found = known.get(name)
+            return [] if found is None else [str(host) for host in found.hosts.hosts]
 
-        self.host = WasmHost(self.logger, bootstrap.node.as_dict(), self.cluster_names, hosts)
+        self.host = WasmHost(self.logger, bootstrap.node.as_dict(), known, hosts)
         self.registry = VmRegistry(
             snapshots=self._snapshots(bootstrap.snapshots), foreign_functions=foreign_functions
         )
         self.slots: list[PluginSlot] = []
         self._modules: dict[bytes, Module] = {}
-        self.call_outs = CallOuts(known, self._answered, self.logger)
+        self.call_outs = CallOuts(clusters or {}, self._answered, self.logger)
         self.dispatcher = Dispatcher(self.call_outs, _further_actions)
         self._lives: WeakKeyDictionary[Vm, _Life] = WeakKeyDictionary()
         self._timers: dict[Plugin, _Timer] = {}
         # Replaced, and not over: since when nothing but its own calls (or its `proxy_done`) is waited for.
         self._retired: dict[Plugin, float | None] = {}
-        for listener in bootstrap.listeners:
-            for chain in listener.filter_chains:
-                for plugin in chain.plugins:
-                    if self._slot(plugin) is None:
-                        self.slots.append(PluginSlot(plugin))
+
+    @property
+    def limits(self) -> Limits:
+        """The limits in force."""
+        return self.bootstrap.limits
 
     def _snapshots(self, where: str) -> Snapshots | None:
         if where == SNAPSHOTS_OFF:
@@ -166,11 +160,46 @@ class Filters:
 
     def start(self) -> None:
         """Start every plugin, in the order of the configuration. StartError: one of them was refused."""
+        self.adopt(self.prepare(self.bootstrap))
+
+    def prepare(self, bootstrap: Bootstrap) -> Generation:
+        """Start what a configuration wants and what does not run yet, beside what runs. Nothing is changed.
+
+        StartError: a plugin was refused; what was started before it has been ended again.
+        """
+        same = bootstrap.limits == self.limits and bootstrap.node == self.bootstrap.node
+        wanted = plugins_of(bootstrap)
+        kept = unchanged(self.slots, wanted) if same else []
+        registry = self.registry.successor(slot.plugin.vm for slot in kept)
+        generation = Generation(bootstrap, [], registry, [])
+        for config in wanted:
+            slot = next((slot for slot in kept if slot.config == config), None)
+            if slot is None:
+                slot = PluginSlot(config)
+                try:
+                    slot.plugin = self._make(config, registry, bootstrap.limits)
+                except PluginStartError as error:
+                    self.abandon(generation)
+                    raise StartError(f"Unable to create Wasm plugin {config.name}") from error
+                generation.fresh.append(slot)
+            generation.slots.append(slot)
+        return generation
+
+    def abandon(self, generation: Generation) -> None:
+        """End what was started for a configuration that is not used after all."""
+        for slot in generation.fresh:
+            self._end(slot.plugin)
+
+    def adopt(self, generation: Generation) -> None:
+        """Use a configuration for what begins from now on; exchanges in flight finish where they are."""
         for slot in self.slots:
-            try:
-                slot.plugin = self._make(slot.config)
-            except PluginStartError as error:
-                raise StartError(f"Unable to create Wasm plugin {slot.config.name}") from error
+            if slot not in generation.slots:
+                self._retired[slot.plugin] = None
+        self.bootstrap, self.slots = generation.bootstrap, generation.slots
+        self.registry = generation.registry
+        self.host.node = self.bootstrap.node.as_dict()
+        used = {hashlib.sha256(slot.config.code.data).digest() for slot in self.slots}
+        self._modules = {digest: module for digest, module in self._modules.items() if digest in used}
 
     def close(self) -> None:
         """End every plugin, and the timers."""
@@ -189,12 +218,11 @@ class Filters:
             self.logger.debug(f"plugin {plugin.name}: failed at its end: {error}")
         self.dispatcher.drain(plugin.vm)
 
-    def _make(self, config: WasmPlugin) -> Plugin:
-        """The plugin of a configuration from the registry, started if need be. PluginStartError."""
+    def _make(self, config: WasmPlugin, registry: VmRegistry, limits: Limits) -> Plugin:
+        """The plugin of a configuration from a registry, started if need be. PluginStartError."""
         if config.runtime not in RUNTIMES:
             self._refuse_runtime(config)
-        limits = self.limits
-        plugin = self.registry.plugin(
+        plugin = registry.plugin(
             self._module(config.code.data),
             name=config.name,
             root_id=config.root_id,
@@ -265,7 +293,7 @@ class Filters:
             proxy,
             buffer_limit=listener.buffer_limit,
             surroundings=self.host,
-            known=self.cluster_names,
+            known=frozenset(one.name for one in self.bootstrap.clusters),
         )
 
     def chain(self, listener: ListenerConfig) -> StreamFactory:
@@ -299,7 +327,8 @@ class Filters:
             return plugin
 
         def restart() -> None:
-            slot.plugin = self._make(config)
+            if slot in self.slots:  # else the configuration has been replaced
+                slot.plugin = self._make(config, self.registry, self.limits)
 
         return kind(
             plugin_for_exchange,
@@ -374,7 +403,7 @@ class Filters:
             if slot.plugin.vm is not old:
                 continue
             try:
-                successor = self._make(slot.config)
+                successor = self._make(slot.config, self.registry, self.limits)
             except PluginStartError as error:
                 # Better the old one until its cap than none at all; a dead one follows the failure policy.
                 self.logger.error(f"plugin {slot.config.name}: no successor: {error}")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from abi.proxy_wasm.filter_state import FilterState
 from abi.proxy_wasm.stream_info import StreamInfo
 from pywasmproxy.config.model import HttpConnectionManager
-from pywasmproxy.config.model import Listener as ListenerConfig
 from pywasmproxy.server.codec import HeadParser, ProtocolError, RequestHead
 from pywasmproxy.server.downstream import DownstreamConnection
 from pywasmproxy.server.exchange import Exchange, StreamFactory
 from pywasmproxy.server.log import Log
-from pywasmproxy.server.port import Port
-from pywasmproxy.server.upstream import Cluster
+from pywasmproxy.server.port import Port, Serving
 
 LONGEST_STEP = 30.0
 """Seconds after which a connection's timer looks again at the latest."""
@@ -22,24 +20,25 @@ LONGEST_STEP = 30.0
 class Listener(Port[DownstreamConnection]):
     """A port that speaks HTTP, and its connections."""
 
+    serving: Serving[StreamFactory]
+
     def __init__(
-        self,
-        config: ListenerConfig,
-        parser: HeadParser,
-        log: Log,
-        clusters: Mapping[str, Cluster],
-        open_stream: StreamFactory,
-        guest_ran: Callable[[], None],
-        node: Mapping[str, object],
+        self, serving: Serving[StreamFactory], parser: HeadParser, log: Log, guest_ran: Callable[[], None]
     ) -> None:
-        super().__init__(config, log["http"], clusters, guest_ran, node)
-        self.http: HttpConnectionManager = config.http
+        super().__init__(serving, log["http"], guest_ran)
         self.parser = parser
         self.log = log
-        self.open_stream = open_stream
         self.exchanges: set[Exchange] = set()
         self.timer_step = self._timer_step()
-        self.server_name = self.http.server_name.encode()
+
+    def serve(self, serving: Serving[StreamFactory]) -> None:
+        super().serve(serving)
+        self.timer_step = self._timer_step()
+
+    @property
+    def http(self) -> HttpConnectionManager:
+        """The connection manager that new exchanges get."""
+        return self.serving.config.http
 
     def _timer_step(self) -> float:
         """How often a connection's timer must look to be late by a quarter of a timeout at most."""
@@ -79,13 +78,14 @@ class Listener(Port[DownstreamConnection]):
 
     def stream_info(self, connection: DownstreamConnection, head: RequestHead) -> StreamInfo:
         """What is known about an exchange before it begins."""
+        config = self.serving.config
         return StreamInfo(
             protocol="HTTP/1.1" if head.minor else "HTTP/1.0",
             connection_id=connection.id,
             source_address=connection.remote,
             destination_address=connection.local,
-            filter_chain_name=self.config.filter_chains[0].name,
-            listener_direction=int(self.config.traffic_direction),
-            node=self.node,
+            filter_chain_name=config.filter_chains[0].name,
+            listener_direction=int(config.traffic_direction),
+            node=self.serving.node,
             filter_state=FilterState(connection.filter_state),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from abi.proxy_wasm.types import LogLevel
 
@@ -125,12 +125,12 @@ class WasmHost:
         self,
         logger: Logger,
         node: Mapping[str, object] | None = None,
-        clusters: Iterable[str] = (),
+        clusters: Container[str] = (),
         hosts: Callable[[str], Sequence[str]] = lambda name: (),
     ) -> None:
         self._logger = logger
         self.cluster_hosts = hosts
-        self._clusters = frozenset(clusters)
+        self._clusters = clusters
         self.node = dict(node or {})  # who this proxy is, for filters that ask outside of an exchange
 
     @property

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from pywasmproxy.config.model import Address
@@ -37,22 +38,29 @@ class ClientConnection(Protocol):
 _Connection = TypeVar("_Connection", bound=ClientConnection)
 
 
+_Chain_co = TypeVar("_Chain_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Serving(Generic[_Chain_co]):
+    """What a port does with an exchange or a connection. That is settled when it begins: one that is under
+    way when the configuration is loaded anew goes on as it began. `chain` opens the core's side; `generation`
+    counts the configurations."""
+
+    config: ListenerConfig
+    clusters: Mapping[str, Cluster]
+    chain: _Chain_co
+    node: dict[str, object]
+    generation: int = 0
+
+
 class Port(ABC, Generic[_Connection]):
     """A port and its connections."""
 
-    def __init__(
-        self,
-        config: ListenerConfig,
-        logger: Logger,
-        clusters: Mapping[str, Cluster],
-        guest_ran: Callable[[], None],
-        node: Mapping[str, object],
-    ) -> None:
-        self.config = config
+    def __init__(self, serving: Serving[Any], logger: Logger, guest_ran: Callable[[], None]) -> None:
+        self.serving = serving
         self.logger = logger
-        self.clusters = clusters
         self.guest_ran = guest_ran
-        self.node = dict(node)
         self.connections: set[_Connection] = set()
         self.address: Address | None = None
         self.draining = False
@@ -61,9 +69,19 @@ class Port(ABC, Generic[_Connection]):
         self._empty: asyncio.Event = asyncio.Event()
 
     @property
+    def config(self) -> ListenerConfig:
+        """The configuration that new exchanges and connections get."""
+        return self.serving.config
+
+    def serve(self, serving: Serving[Any]) -> None:
+        """From now on do this with what begins."""
+        self.serving = serving
+
+    @property
     @abstractmethod
-    def streams(self) -> Sized:
-        """What the core works on: exchanges, or connections whose filters have not ended."""
+    def streams(self) -> Collection[Any]:
+        """What the core works on: exchanges, or connections whose filters have not ended. Each has its
+        `serving`."""
 
     @abstractmethod
     def _accepted(self) -> Any:

@@ -22,7 +22,7 @@ from pywasmproxy.server.codec import HeadParser, head_parser
 from pywasmproxy.server.filters import Filters, StartError
 from pywasmproxy.server.listener import Listener
 from pywasmproxy.server.log import Log
-from pywasmproxy.server.port import Port
+from pywasmproxy.server.port import Port, Serving
 from pywasmproxy.server.tcp import TcpListener
 from pywasmproxy.server.upstream import Cluster
 
@@ -58,6 +58,7 @@ class Server:
             config.name: Cluster(config, parser, log["upstream"]) for config in bootstrap.clusters
         }
         self.filters = Filters(bootstrap, log, self.clusters, foreign_functions)
+        self.generation = 0
         self.listeners: list[Port[Any]] = []
 
     @property
@@ -82,18 +83,12 @@ class Server:
 
     async def start(self) -> None:
         """Bind every port, start every plugin, resolve every name, then accept. OSError, StartError."""
-        self.listeners = [self._listener(config) for config in self.bootstrap.listeners]
         try:
-            for listener in self.listeners:
-                try:
-                    await listener.bind()
-                except OSError as error:
-                    where = listener.config.address
-                    raise StartError(
-                        f"listener {listener.config.name}: cannot listen on {where}: "
-                        f"{os.strerror(error.errno) if error.errno else error}"
-                    ) from None
+            for config in self.bootstrap.listeners:
+                self.listeners.append(await self._bound(config))
             self.filters.start()
+            for listener in self.listeners:
+                listener.serve(self._serving(listener.config))
             self.filters.watch_ticks()
             for cluster in self.clusters.values():
                 await cluster.start()
@@ -105,20 +100,31 @@ class Server:
             await self.stop(0)
             raise
 
+    async def _bound(self, config: ListenerConfig) -> Port[Any]:
+        """A listener that has its port, and accepts nothing yet. StartError."""
+        listener = self._listener(config)
+        try:
+            await listener.bind()
+        except OSError as error:
+            raise StartError(
+                f"listener {config.name}: cannot listen on {config.address}: "
+                f"{os.strerror(error.errno) if error.errno else error}"
+            ) from None
+        return listener
+
     def _listener(self, config: ListenerConfig) -> Port[Any]:
-        node, filters = self.bootstrap.node.as_dict(), self.filters
+        serving, guest_ran = self._serving(config), self.filters.guest_ran
         if config.tcp is not None:
-            chain = filters.tcp_chain(config, config.tcp)
-            return TcpListener(config, self.log["filter"], self.clusters, chain, filters.guest_ran, node)
-        return Listener(
-            config,
-            self.parser,
-            self.log,
-            self.clusters,
-            filters.chain(config),
-            filters.guest_ran,
-            node,
-        )
+            return TcpListener(serving, self.log["filter"], guest_ran)
+        return Listener(serving, self.parser, self.log, guest_ran)
+
+    def _serving(self, config: ListenerConfig) -> Serving[Any]:
+        """What a listener does with what begins now."""
+        filters = self.filters
+        chain: Any = filters.chain(config) if config.tcp is None else filters.tcp_chain(config, config.tcp)
+        # A copy: what has begun keeps its clusters.
+        clusters = dict(self.clusters)
+        return Serving(config, clusters, chain, self.bootstrap.node.as_dict(), self.generation)
 
     async def stop(self, drain_time: float = DRAIN_TIME) -> None:
         """Finish what runs, for `drain_time` seconds at most; then close everything."""

@@ -14,19 +14,18 @@ import struct
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import cast
 
 from abi.proxy_wasm.stream_info import StreamInfo
-from pywasmproxy.config.model import Address, TcpProxy
-from pywasmproxy.config.model import Listener as ListenerConfig
+from pywasmproxy.config.model import Address
 from pywasmproxy.sansio import tcp_messages as do
 from pywasmproxy.sansio import tcp_messages as ev
 from pywasmproxy.sansio.events import IdleTimeout, Resumed, UpstreamConnected, UpstreamFailed, UpstreamFailure
 from pywasmproxy.sansio.tcp import TcpChain, TcpStream
 from pywasmproxy.server.log import Logger
 from pywasmproxy.server.patience import PatientTimer
-from pywasmproxy.server.port import Port
+from pywasmproxy.server.port import Port, Serving
 from pywasmproxy.server.upstream import Cluster
 
 FLUSH_LIMIT = 60.0
@@ -39,18 +38,10 @@ _RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)  # SO_LING
 class TcpListener(Port["TcpConnection"]):
     """A port whose connections go on to a cluster."""
 
-    def __init__(
-        self,
-        config: ListenerConfig,
-        logger: Logger,
-        clusters: Mapping[str, Cluster],
-        chain: TcpChain,
-        guest_ran: Callable[[], None],
-        node: Mapping[str, object],
-    ) -> None:
-        super().__init__(config, logger, clusters, guest_ran, node)
-        self.chain = chain
-        self.proxy: TcpProxy = chain.proxy
+    serving: Serving[TcpChain]
+
+    def __init__(self, serving: Serving[TcpChain], logger: Logger, guest_ran: Callable[[], None]) -> None:
+        super().__init__(serving, logger, guest_ran)
         self.running: set[TcpConnection] = set()  # those whose filters have not ended
 
     @property
@@ -62,13 +53,14 @@ class TcpListener(Port["TcpConnection"]):
 
     def stream_info(self, connection: TcpConnection, local: str) -> StreamInfo:
         """What is known about a connection when it begins."""
+        config = connection.serving.config
         return StreamInfo(
             connection_id=connection.id,
             source_address=connection.remote,
             destination_address=local,
-            filter_chain_name=self.config.filter_chains[0].name,
-            listener_direction=int(self.config.traffic_direction),
-            node=self.node,
+            filter_chain_name=config.filter_chains[0].name,
+            listener_direction=int(config.traffic_direction),
+            node=connection.serving.node,
         )
 
 
@@ -186,6 +178,7 @@ class TcpConnection:
 
     def __init__(self, listener: TcpListener) -> None:
         self.listener = listener
+        self.serving = listener.serving
         self.id = 0
         self.remote = ""
         self.client = _Side(self)
@@ -198,7 +191,7 @@ class TcpConnection:
         self._events: deque[ev.TcpEvent] = deque()
         self._working = False
         self._over = False
-        self._idle_limit = listener.proxy.idle_timeout
+        self._idle_limit = self.serving.chain.proxy.idle_timeout
         self._idle_timer: PatientTimer | None = None
         self._loop = asyncio.get_running_loop()
         self._last_activity = self._loop.time()
@@ -218,7 +211,7 @@ class TcpConnection:
         self._info = listener.stream_info(self, local)
         self._watch_idle()
         try:
-            self._stream = listener.chain.open(self._info, wake=self._wake)
+            self._stream = self.serving.chain.open(self._info, wake=self._wake)
         except Exception:
             self._crashed()
             return
@@ -322,7 +315,7 @@ class TcpConnection:
     # --- connecting -----------------------------------------------------------------------------------------
 
     def _connect(self, name: str) -> None:
-        cluster = self.listener.clusters.get(name)
+        cluster = self.serving.clusters.get(name)
         if cluster is None:
             self._fail(UpstreamFailure.NO_HEALTHY_UPSTREAM, f"no cluster {name!r}")
             return

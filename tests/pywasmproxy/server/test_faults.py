@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import socket
 from collections.abc import Callable
 
@@ -494,7 +495,7 @@ async def test_a_fault_of_ours_costs_one_connection(monkeypatch: pytest.MonkeyPa
     ):
         listening = server.listeners[0]
         assert isinstance(listening, Listener)
-        original = listening.open_stream
+        original = listening.serving
 
         class Broken:
             def feed(self, event: object) -> list[object]:
@@ -503,11 +504,11 @@ async def test_a_fault_of_ours_costs_one_connection(monkeypatch: pytest.MonkeyPa
         witness = await Client.open(port_of(server))
         assert (await witness.get()).status == 200
         for broken in (lambda *_: Broken(), lambda *_: 1 // 0):
-            monkeypatch.setattr(listening, "open_stream", broken)
+            listening.serving = dataclasses.replace(original, chain=broken)
             client = await Client.open(port_of(server))
             client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
             assert await client.closed()
-            monkeypatch.setattr(listening, "open_stream", original)
+            listening.serving = original
             assert (await witness.get()).status == 200
         witness.close()
     assert len(lines.errors()) == 2

@@ -282,7 +282,7 @@ async def test_a_successor_that_cannot_start_leaves_the_old_one(monkeypatch: pyt
         )
         async with proxy(text, log=lines.log()) as server:
 
-            def refuse(config: object) -> None:
+            def refuse(*_: object) -> None:
                 raise PluginStartError("no luck", [])
 
             with monkeypatch.context() as patch:
