@@ -54,6 +54,7 @@ bench: $(VENV)/.with-proxy,fast,dev,oracle  ## speed beside pwasm, pywasm and wa
 docs: $(VENV)/.with-proxy,fast,dev  ## check links and generated pages
 	@$(BIN)/python scripts/check_links.py
 	@$(BIN)/python scripts/instruction_reference.py --check
+	@$(BIN)/python scripts/abi_reference.py --check
 	@$(BIN)/python benchmarks/report.py --check
 
 clean:  ## remove what can be made again, the environment included

@@ -83,7 +83,7 @@ def _redis_call(rig: Rig) -> None:
     higress.answered(rig.plugin, token, b"+PONG\r\n")
 
 
-ROOT = (
+PLUGIN = (
     Phase("plugin created", "root", "proxy_on_context_create", _another_plugin),
     Phase("VM start", "root", "proxy_on_vm_start", _another_plugin),
     Phase("configure", "root", "proxy_on_configure", _another_plugin),
@@ -228,7 +228,7 @@ TCP = (
     *(Phase(name, "tcp", callback, _connection_until(name, callback)) for name, callback, _ in TCP_STEPS),
 )
 
-PHASES: tuple[Phase, ...] = (*ROOT, *HTTP, *TCP)
+PHASES: tuple[Phase, ...] = (*PLUGIN, *HTTP, *TCP)
 """All of them, but for those before there is a context (`Phase` in `abi/proxy_wasm/versions.py`)."""
 
 KINDS = {"root": "Plugin (root context)", "http": "HTTP stream", "tcp": "TCP connection"}

@@ -101,6 +101,11 @@ class _Host(MemoryHost):
             super().log(level, prefix, message)
 
 
+def announces(host: object, address: int) -> bool:
+    """Whether a line at this address is a callback's of the rig, saying that it was called."""
+    return isinstance(host, _Host) and NAMES <= address < CELLS
+
+
 class Hands:
     """What a test does with the rig's module as it runs: hooks into callbacks, host functions called."""
 

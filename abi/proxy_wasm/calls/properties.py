@@ -296,6 +296,23 @@ STREAM: dict[bytes, dict[bytes, Attribute]] = {
 }
 """Attributes of a stream in groups; a group's bare name exists but has no byte form."""
 
+_OF_TLS = (
+    "tls_version",
+    "subject_local_certificate",
+    "subject_peer_certificate",
+    "dns_san_local_certificate",
+    "dns_san_peer_certificate",
+    "uri_san_local_certificate",
+    "uri_san_peer_certificate",
+    "sha256_peer_certificate_digest",
+)
+
+ABSENT: Mapping[str, str] = {
+    **{f"{side}.{name}": "there is no TLS here" for side in ("connection", "upstream") for name in _OF_TLS},
+    "connection.transport_failure_reason": "there is no TLS here, whose failures it tells",
+}
+"""Attributes of Envoy's that have no value here, and why: NOT_FOUND at all times."""
+
 OLDER_NAMES = (
     b"cluster_name",
     b"cluster_metadata",

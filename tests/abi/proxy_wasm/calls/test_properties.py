@@ -230,6 +230,12 @@ def test_node_in_both_spellings() -> None:
     assert asked_in("proxy_on_request_headers", list(wanted)) == wanted
 
 
+@pytest.mark.parametrize("callback", ["proxy_on_request_headers", "proxy_on_log", "proxy_on_tick"])
+def test_attributes_that_are_not_here(callback: str) -> None:
+    paths = [name.replace(".", "/") for name in properties.ABSENT]
+    assert asked_in(callback, paths) == dict.fromkeys(paths, MISSING)
+
+
 def test_node_outside_of_a_stream_comes_from_the_host() -> None:
     rig = Rig()
     assert ask(rig, "xds/node/id") == MISSING
