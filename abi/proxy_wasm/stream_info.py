@@ -31,8 +31,17 @@ class StreamInfo:
     response_flags: int = 0
     backend_latency: int | None = None
 
+    # Points of time, in ns after the start of the request.
+    request_received_after: int | None = None  # its last byte
+    upstream_request_began_after: int | None = None
+    upstream_request_sent_after: int | None = None
+    upstream_response_began_after: int | None = None
+    upstream_response_received_after: int | None = None
+    response_began_after: int | None = None
+
     connection_id: int | None = None
-    source_address: str | None = None
+    source_address: str | None = None  # the client's, also where another proxy told us about it
+    direct_source_address: str | None = None  # the peer's, where it is not the client
     destination_address: str | None = None
     upstream_address: str | None = None
     upstream_local_address: str | None = None
@@ -41,6 +50,7 @@ class StreamInfo:
     upstream_attempt_count: int = 0
     upstream_pool_ready_duration: int | None = None  # until a pooled connection was there
     tls: bool = False
+    requested_server_name: str | None = None
 
     route_name: str | None = None
     virtual_host_name: str | None = None

@@ -5,6 +5,7 @@ Field table after envoy.extensions.filters.network.http_connection_manager.v3.
 
 from __future__ import annotations
 
+from pywasmproxy.config.access_log import access_logs
 from pywasmproxy.config.common import HTTP_DOWNSTREAM, http1_downstream
 from pywasmproxy.config.http_filters import http_filters
 from pywasmproxy.config.model import (
@@ -52,12 +53,13 @@ CONNECTION_MANAGER = Message(
         "stream_idle_timeout": timeout,
         "request_headers_timeout": timeout,
         "generate_request_id": boolean,
+        "access_log": access_logs,
     },
-    ignored="request_timeout add_user_agent tracing http1_safe_max_connection_duration "
+    ignored="access_log_flush_interval flush_access_log_on_new_request access_log_options "
+    "request_timeout add_user_agent tracing http1_safe_max_connection_duration "
     "http2_protocol_options "
     "http3_protocol_options scheme_header_transformation stream_flush_timeout drain_timeout "
-    "delayed_close_timeout access_log access_log_flush_interval flush_access_log_on_new_request "
-    "access_log_options use_remote_address xff_num_trusted_hops original_ip_detection_extensions "
+    "delayed_close_timeout use_remote_address xff_num_trusted_hops original_ip_detection_extensions "
     "early_header_mutation_extensions internal_address_config skip_xff_append via "
     "always_set_request_id_in_response preserve_external_request_id "
     "forward_client_cert_details set_current_client_cert_details "
@@ -104,4 +106,5 @@ def connection_manager(cursor: Cursor) -> HttpConnectionManager:
         max_request_headers_bytes=values.get("max_request_headers_kb", HEADERS_LIMIT // 1024) * 1024,
         max_headers_count=common.get("max_headers_count", HEADERS_COUNT_LIMIT),
         generate_request_id=values.get("generate_request_id", True),
+        access_logs=values.get("access_log", ()),
     )

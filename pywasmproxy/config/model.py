@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
 from pywasmproxy.config.limits import Limits
+from pywasmproxy.config.model_log import AccessLog
 
 ROUTE_TIMEOUT = 15.0
 """Seconds a route waits for the whole response unless its `timeout` says otherwise."""
@@ -297,6 +298,7 @@ class HttpConnectionManager:
     max_request_headers_bytes: int = HEADERS_LIMIT
     max_headers_count: int = HEADERS_COUNT_LIMIT
     generate_request_id: bool = True
+    access_logs: tuple[AccessLog, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,6 +435,8 @@ class Bootstrap:
     snapshots: str = SNAPSHOTS_OFF
     warnings: tuple[ConfigWarning, ...] = ()
     source_name: str = "<string>"
+    files: tuple[str, ...] = ()
+    """Paths of all files that were read: the configuration's own, filters, bodies."""
 
     def cluster(self, name: str) -> Cluster | None:
         """The cluster of that name, if there is one."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from pywasmproxy.config.common import data_source, metadata
 from pywasmproxy.config.document import Node, plain
+from pywasmproxy.config.matchers import regex
 from pywasmproxy.config.model import (
     ROUTE_TIMEOUT,
     DirectResponse,
@@ -25,7 +26,6 @@ from pywasmproxy.config.schema import (
     UINT32,
     Cursor,
     Message,
-    anything,
     boolean,
     duration,
     enum,
@@ -43,23 +43,6 @@ _HEADER_MUTATIONS = (
     "request_headers_to_add request_headers_to_remove response_headers_to_add response_headers_to_remove"
 )
 _LEFT_OUT = "not supported yet: this whole route is left out"
-
-REGEX = Message(
-    "envoy.type.matcher.v3.RegexMatcher", {"regex": text, "google_re2": anything}, required="regex"
-)
-
-
-def regex(cursor: Cursor) -> str:
-    """A regular expression in the part of RE2's syntax that Python shares, to be matched against bytes."""
-    pattern: str = REGEX.read(cursor)["regex"]
-    if re.search(r"\[:\^?\w+:\]", pattern):
-        cursor.fail(f"regular expression {pattern!r}: Python has no classes such as [:alpha:]")
-    try:
-        re.compile(pattern.encode())
-    except re.error as error:
-        cursor.fail(f"regular expression {pattern!r}: {error}")
-    return pattern
-
 
 _CONDITIONS = (
     "connect_matcher path_match_policy runtime_fraction headers query_parameters grpc tls_context "

@@ -91,6 +91,8 @@ class HttpStream:
         self._request_state, self._upstream_state = after(self._request_state, self._upstream_state, event)
         if self.done:
             return []
+        if self._request_state is Request.COMPLETE and self.info.request_received_after is None:
+            self.info.request_received_after = self._elapsed() if self._began else 0
         self.asks.attended = True
         try:
             for part in _in_parts(event):
@@ -133,6 +135,7 @@ class HttpStream:
 
     def _on_upstream_event(self, event: ev.Event) -> None:
         if self._upstream_state is Upstream.COMPLETE:
+            self.info.upstream_response_received_after = self._elapsed()
             self.info.backend_latency = self._now() - self._sent_at
         match event:
             case ev.UpstreamConnected():
@@ -141,6 +144,7 @@ class HttpStream:
                 self.info.upstream_transport_failure_reason = ""
                 self.info.upstream_pool_ready_duration = self._now() - self._sent_at
             case ev.ResponseHeaders():
+                self.info.upstream_response_began_after = self._elapsed()
                 self._on_response_headers(event)
             case ev.ResponseBody():
                 self._response.put_body(event.data, event.end_of_stream)
@@ -280,6 +284,7 @@ class HttpStream:
         self.info.upstream_attempt_count = 1
         self._upstream_state = Upstream.AWAITED
         self._sent_at = self._now()
+        self.info.upstream_request_began_after = self._elapsed()
         self._commands.append(
             do.SendUpstreamHeaders(action.cluster, route, headers, end_of_stream, self.asks.host)
         )
@@ -308,6 +313,7 @@ class HttpStream:
         """The upstream has the whole request: the route's time runs."""
         self._upload_complete = True
         self._uploaded_at = self._now()
+        self.info.upstream_request_sent_after = self._elapsed()
         if self._route_timeout is not None:
             self._commands.append(do.StartRouteTimeout(self._route_timeout))
 
@@ -341,6 +347,7 @@ class HttpStream:
             date=head.http_date(chain.surroundings.wall_clock_ns() // 1_000_000_000),
         )
         self._head_sent = True
+        self.info.response_began_after = self._elapsed()
         self.info.response_headers = headers
         self.info.response_code = status
         # The rest of an unfinished request cannot be told from the next one, so this response is the last.
@@ -422,7 +429,7 @@ class HttpStream:
         self._give_up_request()
         self._response.close()
         self.asks.close()
-        self.info.request_duration = self._now() - self._started_at
+        self.info.request_duration = self._elapsed()
         for filter in self._filters:
             filter.on_log()
         for filter in self._filters:
@@ -441,6 +448,10 @@ class HttpStream:
 
     def _now(self) -> int:
         return self._chain.surroundings.monotonic_ns()
+
+    def _elapsed(self) -> int:
+        """Nanoseconds since the request's head."""
+        return self._now() - self._started_at
 
     def _note(self, details: str, flags: Flags) -> None:
         self.info.response_code_details = details

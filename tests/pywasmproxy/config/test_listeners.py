@@ -319,7 +319,6 @@ def test_other_protocols_warn(version: str) -> None:
 @pytest.mark.parametrize(
     "field",
     [
-        "access_log: []",
         "tracing: {}",
         "use_remote_address: true",
         "http2_protocol_options: {}",

@@ -88,7 +88,7 @@ def official(name: str) -> Any:
 def tables() -> list[Message]:
     """Every field table of the loader."""
     names = ["common", "plugins", "routes", "http_filters", "connection_manager", "listeners", "clusters"]
-    names.append("tcp_proxy")
+    names += ["tcp_proxy", "matchers", "access_log"]
     modules = [bootstrap_tables, *(importlib.import_module(f"pywasmproxy.config.{name}") for name in names)]
     found = {
         id(value): value
@@ -100,7 +100,7 @@ def tables() -> list[Message]:
 
 
 def test_the_tables_are_found() -> None:
-    assert len(tables()) >= 43
+    assert len(tables()) >= 61
 
 
 @pytest.mark.protobufs
