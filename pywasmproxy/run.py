@@ -7,6 +7,7 @@ for wrong usage. Everything heavy is imported only when the command runs.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--check", action="store_true", help="load the configuration, start its filters once, and end"
+    )
+    parser.add_argument(
+        "--no-watch",
+        action="store_true",
+        help="load the configuration anew on SIGHUP only, not when one of its files has changed",
     )
     parser.add_argument("--no-cache", action="store_true", help="keep nothing, and use nothing kept")
     parser.add_argument(
@@ -115,7 +121,14 @@ def run(args: argparse.Namespace) -> int:
     try:
         bootstrap = _load(args)
         log = Log(LEVEL_NAMES[args.log_level], levels)
-        proxy = Proxy(bootstrap, log=log, codec=None if args.codec == "auto" else args.codec, loop=args.loop)
+        proxy = Proxy(
+            bootstrap,
+            log=log,
+            codec=None if args.codec == "auto" else args.codec,
+            loop=args.loop,
+            source=functools.partial(_load, args),
+            watch=not args.no_watch,
+        )
         if args.check:
             proxy.check()
             print(f"configuration '{bootstrap.source_name}' OK")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,7 +78,8 @@ def load_file(path: str | os.PathLike[str]) -> Bootstrap:
         raise ConfigError(name, 0, "", f"cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(name, 0, "", f"is not UTF-8 text (byte {error.start})") from None
-    return load(text, name)
+    bootstrap = load(text, name)
+    return replace(bootstrap, files=(name, *bootstrap.files))
 
 
 def load(
@@ -112,6 +114,7 @@ def load(
         snapshots=snapshots,
         warnings=tuple(sorted(context.warnings, key=lambda warning: warning.line)),
         source_name=source_name,
+        files=tuple(str(context.directory / name) for name in context.files),
     )
 
 

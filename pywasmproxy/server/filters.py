@@ -7,9 +7,10 @@ chain's business (failure policy); here VMs are made, timers run, and leaking gu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -40,7 +41,7 @@ from pywasmproxy.sansio.tcp_filter import WasmTcpFilterFactory
 from pywasmproxy.sansio.wasm import GuestFactory, WasmFilterFactory
 from pywasmproxy.server.callouts import CallOuts
 from pywasmproxy.server.exchange import StreamFactory
-from pywasmproxy.server.generation import Generation, plugins_of, unchanged
+from pywasmproxy.server.generation import Generation, HandedOver, plugins_of, unchanged
 from pywasmproxy.server.log import Log, WasmHost
 from pywasmproxy.server.slot import PluginSlot
 from pywasmproxy.server.upstream import Cluster
@@ -162,27 +163,47 @@ class Filters:
         """Start every plugin, in the order of the configuration. StartError: one of them was refused."""
         self.adopt(self.prepare(self.bootstrap))
 
-    def prepare(self, bootstrap: Bootstrap) -> Generation:
+    def _kept(self, bootstrap: Bootstrap) -> list[PluginSlot]:
+        """Those of the running plugins that go on under another configuration."""
+        same = bootstrap.limits == self.limits and bootstrap.node == self.bootstrap.node
+        return unchanged(self.slots, plugins_of(bootstrap)) if same else []
+
+    def rehearse(self, bootstrap: Bootstrap) -> Snapshots:
+        """Start what `prepare` will start, in VMs that share nothing with those that run and are thrown away.
+        In any thread; StartError. The result makes `prepare` quick.
+        """
+        kept = [slot.config for slot in self._kept(bootstrap)]
+        snapshots = self.registry.snapshots or HandedOver()
+        registry = VmRegistry(snapshots=snapshots, foreign_functions=self.registry.foreign_functions)
+        host = self.host.silent()
+        for config in plugins_of(bootstrap):
+            if config not in kept:
+                with _refusal(config):
+                    self._begin(config, registry, bootstrap.limits, host)
+        return snapshots
+
+    def prepare(self, bootstrap: Bootstrap, snapshots: Snapshots | None = None) -> Generation:
         """Start what a configuration wants and what does not run yet, beside what runs. Nothing is changed.
 
         StartError: a plugin was refused; what was started before it has been ended again.
         """
-        same = bootstrap.limits == self.limits and bootstrap.node == self.bootstrap.node
-        wanted = plugins_of(bootstrap)
-        kept = unchanged(self.slots, wanted) if same else []
+        kept = self._kept(bootstrap)
         registry = self.registry.successor(slot.plugin.vm for slot in kept)
+        registry.snapshots = snapshots or self.registry.snapshots
         generation = Generation(bootstrap, [], registry, [])
-        for config in wanted:
+        for config in plugins_of(bootstrap):
             slot = next((slot for slot in kept if slot.config == config), None)
             if slot is None:
                 slot = PluginSlot(config)
                 try:
-                    slot.plugin = self._make(config, registry, bootstrap.limits)
-                except PluginStartError as error:
+                    with _refusal(config):
+                        slot.plugin = self._make(config, registry, bootstrap.limits)
+                except StartError:
                     self.abandon(generation)
-                    raise StartError(f"Unable to create Wasm plugin {config.name}") from error
+                    raise
                 generation.fresh.append(slot)
             generation.slots.append(slot)
+        registry.snapshots = self.registry.snapshots
         return generation
 
     def abandon(self, generation: Generation) -> None:
@@ -218,11 +239,11 @@ class Filters:
             self.logger.debug(f"plugin {plugin.name}: failed at its end: {error}")
         self.dispatcher.drain(plugin.vm)
 
-    def _make(self, config: WasmPlugin, registry: VmRegistry, limits: Limits) -> Plugin:
+    def _begin(self, config: WasmPlugin, registry: VmRegistry, limits: Limits, host: WasmHost) -> Plugin:
         """The plugin of a configuration from a registry, started if need be. PluginStartError."""
         if config.runtime not in RUNTIMES:
             self._refuse_runtime(config)
-        plugin = registry.plugin(
+        return registry.plugin(
             self._module(config.code.data),
             name=config.name,
             root_id=config.root_id,
@@ -230,13 +251,17 @@ class Filters:
             vm_id=config.vm_id,
             vm_config=config.vm_configuration,
             environment=config.environment_variables,
-            host=self.host,
+            host=host,
             limits=store_limits(limits, limits.callback_time),
             start_limits=store_limits(limits, limits.start_time),
             allow_on_headers_stop_iteration=config.allow_on_headers_stop_iteration,
             capabilities=config.allowed_capabilities,
             fail_open=config.fail_open,
         )
+
+    def _make(self, config: WasmPlugin, registry: VmRegistry, limits: Limits) -> Plugin:
+        """The same for a plugin that is to be used."""
+        plugin = self._begin(config, registry, limits, self.host)
         if plugin.vm not in self._lives:
             self._lives[plugin.vm] = _Life(self._burst(plugin.vm))
         self.dispatcher.drain(plugin.vm)  # guests may have begun calls while they were started
@@ -344,7 +369,7 @@ class Filters:
 
         Called from the event loop, never while guest code runs.
         """
-        if not self.slots:
+        if not self.slots and not self._retired:
             return
         self._deliver()
         for slot in self.slots:
@@ -469,3 +494,12 @@ def memory_size(vm: Vm) -> int:
     """Bytes of a VM's linear memory."""
     memory = vm.guest.memory
     return memory.nbytes if memory is not None else 0
+
+
+@contextlib.contextmanager
+def _refusal(config: WasmPlugin) -> Iterator[None]:
+    """A refused plugin as the refusal of the configuration that wants it."""
+    try:
+        yield
+    except PluginStartError as error:
+        raise StartError(f"Unable to create Wasm plugin {config.name}") from error

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from abi.proxy_wasm.registry import VmRegistry
+from abi.proxy_wasm.snapshots import Snapshots
 from pywasmproxy.config.model import Bootstrap, WasmPlugin
 from pywasmproxy.server.slot import PluginSlot
+from pywasmvm import Snapshot
 
 
 @dataclass(slots=True)
@@ -25,6 +27,13 @@ class Generation:
     registry: VmRegistry
     fresh: list[PluginSlot]
     """Those among the slots that were started for it."""
+
+
+class HandedOver(Snapshots):
+    """Snapshots of VMs that are thrown away, each for one successor: no two VMs share their randomness."""
+
+    def find(self, module: bytes, key: bytes) -> Snapshot | None:
+        return self._kept.pop((module, key), None)
 
 
 def plugins_of(bootstrap: Bootstrap) -> list[WasmPlugin]:

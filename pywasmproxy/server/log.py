@@ -133,6 +133,10 @@ class WasmHost:
         self._clusters = clusters
         self.node = dict(node or {})  # who this proxy is, for filters that ask outside of an exchange
 
+    def silent(self) -> WasmHost:
+        """The same for guests that are only tried out: only what the host says about them is written."""
+        return _Silent(self._logger, self.node, self._clusters, self.cluster_hosts)
+
     @property
     def log_level(self) -> LogLevel:
         return self._logger.level
@@ -169,3 +173,11 @@ class WasmHost:
         from pywasmproxy.server.http2 import missing
 
         return missing()
+
+
+class _Silent(WasmHost):
+    def log(self, level: LogLevel, prefix: str, message: str) -> None:
+        pass
+
+    def trace(self, message: str) -> None:
+        pass

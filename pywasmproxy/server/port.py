@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -87,18 +89,29 @@ class Port(ABC, Generic[_Connection]):
     def _accepted(self) -> Any:
         """A new connection's protocol for asyncio."""
 
-    async def bind(self) -> Address:
-        """Take the port; nothing is accepted before `accept`. OSError."""
+    def suits(self, config: ListenerConfig) -> bool:
+        """Whether this is the port on which a listener of that configuration would be."""
+        mine = self.config
+        return mine.address == config.address and (config.address.port != 0 or mine.name == config.name)
+
+    async def bind(self, taken_over: Port[Any] | None = None) -> Address:
+        """Take the port, or the one another listener has; nothing is accepted before `accept`. OSError."""
         loop = asyncio.get_running_loop()
         where = self.config.address
-        self._server = await loop.create_server(
-            self._accepted,
-            where.host,
-            where.port,
-            backlog=BACKLOG,
-            start_serving=False,
-            reuse_address=True,
-        )
+        if taken_over is not None and taken_over._server is not None:
+            listening = socket.socket(fileno=os.dup(taken_over._server.sockets[0].fileno()))
+            self._server = await loop.create_server(
+                self._accepted, sock=listening, backlog=BACKLOG, start_serving=False
+            )
+        else:
+            self._server = await loop.create_server(
+                self._accepted,
+                where.host,
+                where.port,
+                backlog=BACKLOG,
+                start_serving=False,
+                reuse_address=True,
+            )
         name = self._server.sockets[0].getsockname()
         self.address = Address(name[0], name[1])
         return self.address
@@ -107,6 +120,11 @@ class Port(ABC, Generic[_Connection]):
         """Begin to accept connections."""
         if self._server is not None:
             await self._server.start_serving()
+
+    def release(self) -> None:
+        """Give up a port on which nothing was accepted."""
+        if self._server is not None:
+            self._server.close()
 
     def opened(self, connection: _Connection) -> None:
         """A client connected."""

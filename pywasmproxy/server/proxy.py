@@ -11,7 +11,7 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 
 from abi.proxy_wasm.foreign import ForeignFunction
@@ -23,6 +23,8 @@ from pywasmproxy.server.filters import Filters, StartError
 from pywasmproxy.server.listener import Listener
 from pywasmproxy.server.log import Log
 from pywasmproxy.server.port import Port, Serving
+from pywasmproxy.server.reload import Change
+from pywasmproxy.server.reloader import Reloader, Source
 from pywasmproxy.server.tcp import TcpListener
 from pywasmproxy.server.upstream import Cluster
 
@@ -59,7 +61,15 @@ class Server:
         }
         self.filters = Filters(bootstrap, log, self.clusters, foreign_functions)
         self.generation = 0
+        """Counts the configurations that were loaded after the first one."""
         self.listeners: list[Port[Any]] = []
+        self.dropped: set[Port[Any]] = set()
+        """Listeners that are no longer wanted and have not ended."""
+        self.drain_time = DRAIN_TIME
+        self.reloader: Reloader | None = None
+        """What loads the configuration anew; None where there is nothing to read it from."""
+        self._changing = asyncio.Lock()
+        self._later: set[asyncio.Task[None]] = set()
 
     @property
     def addresses(self) -> dict[str, Address]:
@@ -74,21 +84,21 @@ class Server:
     @property
     def streams(self) -> int:
         """Exchanges, and TCP connections, that are not over."""
-        return sum(len(listener.streams) for listener in self.listeners)
+        return sum(len(listener.streams) for listener in (*self.listeners, *self.dropped))
 
     @property
     def connections(self) -> int:
         """Open connections of clients."""
-        return sum(len(listener.connections) for listener in self.listeners)
+        return sum(len(listener.connections) for listener in (*self.listeners, *self.dropped))
 
     async def start(self) -> None:
         """Bind every port, start every plugin, resolve every name, then accept. OSError, StartError."""
         try:
             for config in self.bootstrap.listeners:
-                self.listeners.append(await self._bound(config))
+                self.listeners.append(await self.bound(config))
             self.filters.start()
             for listener in self.listeners:
-                listener.serve(self._serving(listener.config))
+                listener.serve(self.serving(listener.config))
             self.filters.watch_ticks()
             for cluster in self.clusters.values():
                 await cluster.start()
@@ -100,11 +110,11 @@ class Server:
             await self.stop(0)
             raise
 
-    async def _bound(self, config: ListenerConfig) -> Port[Any]:
-        """A listener that has its port, and accepts nothing yet. StartError."""
+    async def bound(self, config: ListenerConfig, taken_over: Port[Any] | None = None) -> Port[Any]:
+        """A listener that has its port, perhaps one that another has, and accepts nothing yet. StartError."""
         listener = self._listener(config)
         try:
-            await listener.bind()
+            await listener.bind(taken_over)
         except OSError as error:
             raise StartError(
                 f"listener {config.name}: cannot listen on {config.address}: "
@@ -113,12 +123,12 @@ class Server:
         return listener
 
     def _listener(self, config: ListenerConfig) -> Port[Any]:
-        serving, guest_ran = self._serving(config), self.filters.guest_ran
+        serving, guest_ran = self.serving(config), self.filters.guest_ran
         if config.tcp is not None:
             return TcpListener(serving, self.log["filter"], guest_ran)
         return Listener(serving, self.parser, self.log, guest_ran)
 
-    def _serving(self, config: ListenerConfig) -> Serving[Any]:
+    def serving(self, config: ListenerConfig) -> Serving[Any]:
         """What a listener does with what begins now."""
         filters = self.filters
         chain: Any = filters.chain(config) if config.tcp is None else filters.tcp_chain(config, config.tcp)
@@ -126,9 +136,28 @@ class Server:
         clusters = dict(self.clusters)
         return Serving(config, clusters, chain, self.bootstrap.node.as_dict(), self.generation)
 
+    async def reload(self, bootstrap: Bootstrap) -> None:
+        """Go over to another configuration without losing a request.
+
+        StartError: it is refused as a whole, and the running one stays.
+        """
+        async with self._changing:
+            await Change(self, bootstrap).make()
+
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside everything else; `stop` ends it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
     async def stop(self, drain_time: float = DRAIN_TIME) -> None:
         """Finish what runs, for `drain_time` seconds at most; then close everything."""
-        await asyncio.gather(*(listener.drain(drain_time) for listener in self.listeners))
+        ports = [*self.listeners, *self.dropped]
+        await asyncio.gather(*(listener.drain(drain_time) for listener in ports))
+        for task in list(self._later):
+            task.cancel()
+        if self._later:
+            await asyncio.wait(self._later)
         self.filters.call_outs.close()
         for cluster in self.clusters.values():
             await cluster.close()
@@ -148,8 +177,9 @@ class Proxy:
     """What to run: a configuration and how to run it.
 
     `codec` is `h11`, `httptools` or None for the faster one that is installed; `loop` is `asyncio`, `uvloop`
-    or `auto` (only `run` uses it). `foreign_functions` are functions of yours that plugins may call by name
-    (`abi.proxy_wasm.foreign`); packages can bring theirs under an entry point.
+    or `auto` (only `run` uses it). `source` reads the configuration again when it is to be loaded anew; with
+    `watch` that is as soon as one of its files has changed. `foreign_functions` are functions of yours that
+    plugins may call by name (`abi.proxy_wasm.foreign`); packages can bring theirs under an entry point.
     """
 
     def __init__(
@@ -159,9 +189,12 @@ class Proxy:
         log: Log | None = None,
         codec: str | None = None,
         loop: str = "auto",
+        source: Source | None = None,
+        watch: bool = False,
         foreign_functions: Mapping[str, ForeignFunction] | None = None,
     ) -> None:
         self.foreign_functions = foreign_functions
+        self.source, self.watch = source, watch
         self.bootstrap = bootstrap
         self.log = log if log is not None else Log()
         self.parser = head_parser(codec)
@@ -175,7 +208,7 @@ class Proxy:
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], **options: Any) -> Proxy:
         """From an Envoy configuration file. ConfigError."""
-        return cls(load_file(path), **options)
+        return cls(load_file(path), **{"source": functools.partial(load_file, path)} | options)
 
     @classmethod
     def from_text(cls, text: str, **options: Any) -> Proxy:
@@ -188,6 +221,10 @@ class Proxy:
         self._warn()
         server = Server(self.bootstrap, self.log, self.parser, self.foreign_functions)
         await server.start()
+        if self.source is not None:
+            server.reloader = Reloader(server, self.source)
+            if self.watch:
+                server.later(server.reloader.watch())
         try:
             yield server
         finally:
@@ -235,6 +272,8 @@ class Proxy:
         for name in ("SIGTERM", "SIGINT"):
             _on_signal(loop, name, functools.partial(asked_to_stop, name))
         async with self.running() as server:
+            if server.reloader is not None:
+                _on_signal(loop, "SIGHUP", functools.partial(server.reloader.soon, "SIGHUP"))
             _on_signal(loop, "SIGUSR1", lambda: main.info(_collected(server)))
             main.info(f"starting main dispatch loop (HTTP/1.1 by {self.parser.name})")
             await stop.wait()

@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -503,7 +504,8 @@ async def test_a_fault_of_ours_costs_one_connection(monkeypatch: pytest.MonkeyPa
 
         witness = await Client.open(port_of(server))
         assert (await witness.get()).status == 200
-        for broken in (lambda *_: Broken(), lambda *_: 1 // 0):
+        chains: list[Any] = [lambda *_: Broken(), lambda *_: 1 // 0]
+        for broken in chains:
             listening.serving = dataclasses.replace(original, chain=broken)
             client = await Client.open(port_of(server))
             client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
