@@ -1,125 +1,155 @@
-"""What VMs share: key-value data, queues and metrics, kept in memory.
+"""What VMs share, as one process sees it: key-value data, queues and metrics in a `Store`.
 
-Source: proxy-wasm specification 0.2.1, "Shared data", "Shared queues", "Metrics"; Envoy 1.40 (measured) for
-scopes (data and queues belong to a vm_id, metrics to the process), numbering and arithmetic. Everything has
-a bound, since guests fill it and nothing of it ends with a request.
+Here is what belongs to the process: which plugin is told of a queue, what was counted since the store was
+told last, and what happens while the store does not answer. Guests then get INTERNAL_FAILURE, at once: a
+store that is away is asked again once a second, and everybody else does not wait for it.
 """
 
 from __future__ import annotations
 
+import time
+import uuid
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from abi.proxy_wasm.failures import PluginFailure
+from abi.proxy_wasm.store import MASK, Cell, MemoryStore, Store, StoreError, scope_of
 from abi.proxy_wasm.types import MetricType, Status
 
 if TYPE_CHECKING:
     from abi.proxy_wasm.plugin import Plugin
 
-MAX_SHARED_DATA = 1 << 26
-"""Most bytes of keys and values in all scopes together, `ENTRY_COST` for each counted in."""
+POLL = 0.05
+"""Seconds between two calls of `Services.poll` where other processes write to the store."""
 
-MAX_QUEUED = 1 << 26
-"""Most bytes waiting in all queues together, `ENTRY_COST` for each item counted in."""
+AWAY = 1.0
+"""Seconds for which a store that does not answer is not asked again."""
 
-ENTRY_COST = 128
-"""About what an empty entry takes here; without it, empty entries would cost nothing."""
+COMPLAINT = 5.0
+"""Seconds between two log lines about the same trouble."""
 
-MAX_QUEUES = 10_000
-MAX_NOTIFICATIONS = 100_000
-MAX_METRICS = 100_000
+MAX_METRIC_IDS = 100_000
+"""Metrics that one VM may know, those it defined twice counted twice."""
 
-_MASK = 0xFFFF_FFFF_FFFF_FFFF
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class _Link:
+    """The way to the store: what is tried, and what is said when it fails."""
+
+    def __init__(self, store: Store, note: Callable[[str], None]) -> None:
+        self.store = store
+        self.recoveries = 0
+        self._note = note
+        self._away: StoreError | None = None
+        self._ask_again = self._complained = 0.0
+
+    def ask(self, operation: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """The answer of one of the store's methods. StoreError."""
+        away = self._away
+        if away is not None and time.monotonic() < self._ask_again:
+            raise away.with_traceback(None)
+        try:
+            answer = operation(*args, **kwargs)
+        except StoreError as error:
+            now = time.monotonic()
+            if error.away:
+                self._away, self._ask_again = error, now + AWAY
+            if now - self._complained >= COMPLAINT or (error.away and away is None):
+                self._complained = now
+                what = "shared data, queues and metrics fail until it answers" if error.away else "refused"
+                self._note(f"store {self.store.name}: {error}; {what}")
+            raise
+        if away is not None:
+            self._away = None
+            self.recoveries += 1
+            self._note(f"store {self.store.name}: answers again")
+        return answer
 
 
 class SharedData:
     """Values by scope and key, each with the number of the write that made it (its "cas")."""
 
-    def __init__(self) -> None:
-        self._entries: dict[tuple[str, bytes], tuple[bytes, int]] = {}
-        self._last = 0  # one counter for all keys and scopes
-        self._bytes = 0
+    def __init__(self, link: _Link) -> None:
+        self._ask, self._store = link.ask, link.store
 
-    def get(self, scope: str, key: bytes) -> tuple[bytes, int] | None:
-        """Value and cas; None when there is none."""
-        return self._entries.get((scope, key))
-
-    def set(self, scope: str, key: bytes, value: bytes, cas: int) -> Status:
-        """Store a value. A `cas` other than 0 must be that of the present value, if there is one."""
-        place = scope, key
-        present = self._entries.get(place)
-        if present is not None and cas not in (0, present[1]):
-            return Status.CAS_MISMATCH
-        grows = len(value) + (ENTRY_COST + len(key) if present is None else -len(present[0]))
-        if self._bytes + grows > MAX_SHARED_DATA:
+    def get(self, vm_id: str, key: bytes) -> tuple[bytes, int] | Status:
+        """Value and cas; NOT_FOUND when there is none."""
+        try:
+            found = self._ask(self._store.get, scope_of(vm_id), key)
+        except StoreError:
             return Status.INTERNAL_FAILURE
-        self._bytes += grows
-        self._last = self._last % 0xFFFF_FFFF + 1  # 0 would mean "any"
-        self._entries[place] = value, self._last
-        return Status.OK
+        return Status.NOT_FOUND if found is None else found
 
-
-@dataclass(slots=True)
-class _Queue:
-    """One queue. `listener` is the plugin that registered it last."""
-
-    listener: Plugin
-    items: deque[bytes] = field(default_factory=deque)
+    def set(self, vm_id: str, key: bytes, value: bytes, cas: int) -> Status:
+        """Store a value. A `cas` other than 0 must be that of the present value, if there is one."""
+        try:
+            return self._ask(self._store.set, scope_of(vm_id), key, value, cas)
+        except StoreError:
+            return Status.INTERNAL_FAILURE
 
 
 class SharedQueues:
     """Queues by scope and name, reached by token (1, 2, ...).
 
-    Every item put in makes one notification of the listener. Notifications wait in `pending` until somebody
-    outside of guest code calls `deliver`.
+    Every item put in makes one notification of the process that registered the queue last, and there of the
+    plugin that did. Notifications wait until somebody outside of guest code calls `deliver`; `pending` says
+    whether there may be any.
     """
 
-    def __init__(self) -> None:
-        self._tokens: dict[tuple[str, bytes], int] = {}
-        self._queues: dict[int, _Queue] = {}
-        self._bytes = 0
-        self.pending: deque[tuple[Plugin, int]] = deque()
+    def __init__(self, link: _Link) -> None:
+        self._link = link
+        self._ask, self._store = link.ask, link.store
+        self._listener = uuid.uuid4().hex
+        self._plugins: dict[int, Plugin] = {}
+        self._registered: dict[int, tuple[bytes, bytes]] = {}
+        self._recoveries = 0
+        self.pending = False
 
-    def register(self, scope: str, name: bytes, listener: Plugin) -> int | None:
-        """Make a queue, or take over the notifications of one that exists; its token, None when full."""
-        token = self._tokens.get((scope, name))
-        if token is not None:
-            self._queues[token].listener = listener
-            return token
-        if len(self._queues) >= MAX_QUEUES:
-            return None
-        token = self._tokens[scope, name] = len(self._queues) + 1
-        self._queues[token] = _Queue(listener)
+    @property
+    def listening(self) -> bool:
+        """Whether a plugin of this process has registered a queue."""
+        return bool(self._plugins)
+
+    def register(self, vm_id: str, name: bytes, plugin: Plugin) -> int | Status:
+        """Make a queue, or take over the notifications of one that exists; its token."""
+        scope = scope_of(vm_id)
+        try:
+            token = self._ask(self._store.register, scope, name, self._listener)
+        except StoreError:
+            return Status.INTERNAL_FAILURE
+        if token is None:
+            return Status.INTERNAL_FAILURE
+        self._plugins[token] = plugin
+        self._registered[token] = scope, name
+        self.pending = True  # another process may have left something
         return token
 
-    def resolve(self, scope: str, name: bytes) -> int | None:
-        """The token of a queue; None when it does not exist."""
-        return self._tokens.get((scope, name))
+    def resolve(self, vm_id: str, name: bytes) -> int | Status:
+        """The token of a queue; NOT_FOUND when it does not exist."""
+        try:
+            token = self._ask(self._store.resolve, scope_of(vm_id), name)
+        except StoreError:
+            return Status.INTERNAL_FAILURE
+        return Status.NOT_FOUND if token is None else token
 
     def enqueue(self, token: int, data: bytes) -> Status:
-        queue = self._queues.get(token)
-        if queue is None:
-            return Status.NOT_FOUND
-        cost = len(data) + ENTRY_COST
-        if self._bytes + cost > MAX_QUEUED or len(self.pending) >= MAX_NOTIFICATIONS:
+        try:
+            status = self._ask(self._store.enqueue, token, data)
+        except StoreError:
             return Status.INTERNAL_FAILURE
-        self._bytes += cost
-        queue.items.append(data)
-        self.pending.append((queue.listener, token))
-        return Status.OK
+        if token in self._plugins:
+            self.pending = True
+        return status
 
     def dequeue(self, token: int) -> bytes | Status:
-        queue = self._queues.get(token)
-        if queue is None:
-            return Status.NOT_FOUND
-        if not queue.items:
-            return Status.EMPTY
-        data = queue.items.popleft()
-        self._bytes -= len(data) + ENTRY_COST
-        return data
+        try:
+            return self._ask(self._store.dequeue, token)
+        except StoreError:
+            return Status.INTERNAL_FAILURE
 
     def deliver(self) -> list[Plugin]:
         """Notify the listeners of everything that waits, in order; which plugins were entered.
@@ -128,10 +158,13 @@ class SharedQueues:
         so that two guests cannot keep the host busy for ever. A listener whose VM is dead is left out; one
         that dies here has reported it itself.
         """
-        entered = []
-        for _ in range(len(self.pending)):
-            plugin, token = self.pending.popleft()
-            if plugin.failed or plugin.closed:
+        self.pending = False
+        if not self._plugins:
+            return []
+        entered: list[Plugin] = []
+        for token in self._taken():
+            plugin = self._plugins.get(token)
+            if plugin is None or plugin.failed or plugin.closed:
                 continue
             entered.append(plugin)
             try:
@@ -139,6 +172,19 @@ class SharedQueues:
             except PluginFailure:
                 continue
         return entered
+
+    def _taken(self) -> list[int]:
+        try:
+            taken = self._ask(self._store.notifications, self._listener)
+            if self._link.recoveries != self._recoveries:
+                # A reply with notifications may have been lost, or all the store had.
+                for token, (scope, name) in self._registered.items():
+                    self._ask(self._store.restore, scope, name, self._listener, token)
+                self._recoveries = self._link.recoveries
+                self.pending = True
+        except StoreError:
+            return []
+        return taken
 
 
 BUCKETS = (
@@ -156,53 +202,139 @@ class Histogram:
     sum: int = 0
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
 
-    def record(self, value: int) -> None:
-        self.count += 1
-        self.sum += value
-        self.buckets[bisect_left(BUCKETS, value)] += 1
 
-
-@dataclass(slots=True)
 class Metric:
-    """One metric. `value` of counters and gauges is a 64-bit unsigned number."""
+    """One metric, of all processes that share the store. Counters and gauges have a value, 64 bits without a
+    sign."""
+
+    __slots__ = ("_owner", "kind", "name")
+
+    def __init__(self, owner: Metrics, kind: MetricType, name: bytes) -> None:
+        self._owner, self.kind, self.name = owner, kind, name
+
+    def increment(self, delta: int) -> Status:
+        """Counters only go up; gauges wrap below zero."""
+        if self.kind is MetricType.COUNTER and delta <= 0:
+            return Status.BAD_ARGUMENT
+        return self._owner.change((self.kind, self.name, 0), delta)
+
+    def record(self, value: int) -> Status:
+        """A counter adds the value, a gauge becomes it, a histogram takes it as a sample."""
+        if self.kind is MetricType.GAUGE:
+            return self._owner.assign(self.name, value)
+        if self.kind is MetricType.HISTOGRAM:
+            self._owner.change((self.kind, self.name, 1 + bisect_left(BUCKETS, value)), 1)
+        return self._owner.change((self.kind, self.name, 0), value)
+
+    def read(self) -> int | Status:
+        """The value of a counter or gauge."""
+        return self._owner.read(self.kind, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricValue:
+    """A metric at one moment: a `value`, or a `histogram`."""
 
     kind: MetricType
     name: bytes
     value: int = 0
     histogram: Histogram = field(default_factory=Histogram)
 
-    def increment(self, delta: int) -> Status:
-        """Counters only go up; gauges wrap below zero."""
-        if self.kind is MetricType.COUNTER and delta <= 0:
-            return Status.BAD_ARGUMENT
-        self.value = (self.value + delta) & _MASK
-        return Status.OK
-
-    def record(self, value: int) -> None:
-        """A counter adds the value, a gauge becomes it, a histogram takes it as a sample."""
-        if self.kind is MetricType.COUNTER:
-            self.value = (self.value + value) & _MASK
-        elif self.kind is MetricType.GAUGE:
-            self.value = value
-        else:
-            self.histogram.record(value)
-
 
 class Metrics:
-    """All metrics of the process, by kind and name."""
+    """All metrics, by kind and name.
 
-    def __init__(self) -> None:
-        self._metrics: dict[tuple[MetricType, bytes], Metric] = {}
+    What is counted goes to a store of other processes, too, with the next `flush`: it is the same whether
+    each is told of or all together, and `read` flushes first. Gauges are written at once, since order
+    matters. So a process that is killed takes the counts of the last `POLL` seconds with it.
+    """
+
+    def __init__(self, link: _Link) -> None:
+        self._ask, self._store = link.ask, link.store
+        self._changes: dict[Cell, int] = {}
+        self._known: dict[tuple[MetricType, bytes], Metric] = {}
 
     def define(self, kind: MetricType, name: bytes) -> Metric | None:
-        """The metric of this kind and name, made if necessary; None when there are too many."""
-        found = self._metrics.get((kind, name))
-        if found is None and len(self._metrics) < MAX_METRICS:
-            found = self._metrics[kind, name] = Metric(kind, name)
+        """The metric of this kind and name, made if necessary; None when there are too many, or the store
+        does not answer."""
+        found = self._known.get((kind, name))
+        if found is None:
+            try:
+                if not self._ask(self._store.define, kind, name):
+                    return None
+            except StoreError:
+                return None
+            found = self._known[kind, name] = Metric(self, kind, name)
         return found
 
-    def __iter__(self) -> Iterator[Metric]:
-        return iter(list(self._metrics.values()))
+    def change(self, cell: Cell, change: int) -> Status:
+        """Add to one of a metric's numbers."""
+        if self._store.shared and cell[0] is not MetricType.GAUGE:
+            self._changes[cell] = self._changes.get(cell, 0) + change
+            return Status.OK
+        try:
+            self._ask(self._store.add, {cell: change})
+        except StoreError:
+            return Status.INTERNAL_FAILURE
+        return Status.OK
+
+    def assign(self, name: bytes, value: int) -> Status:
+        """A gauge becomes a value."""
+        try:
+            self._ask(self._store.assign, name, value)
+        except StoreError:
+            return Status.INTERNAL_FAILURE
+        return Status.OK
+
+    def read(self, kind: MetricType, name: bytes) -> int | Status:
+        """The value of a counter or gauge, of all processes."""
+        if not self.flush():
+            return Status.INTERNAL_FAILURE
+        try:
+            return self._ask(self._store.value, kind, name)
+        except StoreError:
+            return Status.INTERNAL_FAILURE
+
+    def flush(self) -> bool:
+        """Tell the store what was counted. False when it does not answer: then it is kept for later."""
+        if not self._changes:
+            return True
+        changes, self._changes = self._changes, {}
+        try:
+            self._ask(self._store.add, changes)
+        except StoreError:
+            self._changes = changes
+            return False
+        return True
+
+    def __iter__(self) -> Iterator[MetricValue]:
+        """What all metrics are now. Without an answer of the store: what this process has not told it yet."""
+        flushed = self.flush()
+        try:
+            cells = self._ask(self._store.metrics)
+        except StoreError:
+            cells = {}
+        if not flushed:
+            for cell, change in self._changes.items():
+                cells[cell] = (cells.get(cell, 0) + change) & MASK
+        return iter(_assemble(cells))
+
+
+def _assemble(cells: dict[Cell, int]) -> list[MetricValue]:
+    """Metrics from their numbers, in the order of the first one of each."""
+    found: dict[tuple[MetricType, bytes], MetricValue] = {}
+    for (kind, name, which), number in cells.items():
+        metric = found.get((kind, name))
+        if metric is None:
+            metric = found[kind, name] = MetricValue(kind, name, cells.get((kind, name, 0), 0))
+        if kind is MetricType.HISTOGRAM:
+            histogram = metric.histogram
+            if which == 0:
+                histogram.sum = number
+            elif which <= len(histogram.buckets):
+                histogram.buckets[which - 1] = number
+                histogram.count += number
+    return list(found.values())
 
 
 class MetricIds:
@@ -214,7 +346,7 @@ class MetricIds:
 
     def add(self, metric: Metric) -> int | None:
         """A new id, also for a metric that has one already; None when there are too many."""
-        if len(self._metrics) >= MAX_METRICS:
+        if len(self._metrics) >= MAX_METRIC_IDS:
             return None
         self._last[metric.kind] += 1
         number = self._last[metric.kind] << 2 | metric.kind
@@ -229,9 +361,27 @@ class MetricIds:
 
 
 class Services:
-    """Everything that VMs share."""
+    """Everything that VMs share, in a `store` (without one: in one of their own).
 
-    def __init__(self) -> None:
-        self.data = SharedData()
-        self.queues = SharedQueues()
-        self.metrics = Metrics()
+    `note` gets a line when the store does not answer, and when it does again. Where other processes write to
+    the store, call `poll` every `POLL` seconds. A process must make its own after a fork.
+    """
+
+    def __init__(self, store: Store | None = None, *, note: Callable[[str], None] | None = None) -> None:
+        self.store = store if store is not None else MemoryStore()
+        link = _Link(self.store, note if note is not None else lambda line: None)
+        self.data = SharedData(link)
+        self.queues = SharedQueues(link)
+        self.metrics = Metrics(link)
+
+    def poll(self) -> None:
+        """Look after what other processes did, and tell them what this one did. `queues.pending` says
+        afterwards whether `queues.deliver` must be called."""
+        self.metrics.flush()
+        if self.queues.listening:
+            self.queues.pending = True
+
+    def close(self) -> None:
+        """Tell the store what was counted, and let go of it."""
+        self.metrics.flush()
+        self.store.close()

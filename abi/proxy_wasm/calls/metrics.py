@@ -40,10 +40,7 @@ def proxy_increment_metric(vm: Vm, number: U32, delta: I64) -> Status:
 def proxy_record_metric(vm: Vm, number: U32, value: U64) -> Status:
     """Add to a counter, set a gauge, give a histogram a sample."""
     metric = vm.metric_ids.get(number)
-    if metric is None:
-        return Status.NOT_FOUND
-    metric.record(value)
-    return Status.OK
+    return Status.NOT_FOUND if metric is None else metric.record(value)
 
 
 @proxy_call
@@ -52,4 +49,4 @@ def proxy_get_metric(vm: Vm, number: U32) -> Status | OutU64:
     if number & 3 not in COUNTED:
         return Status.BAD_ARGUMENT
     metric = vm.metric_ids.get(number)
-    return Status.NOT_FOUND if metric is None else metric.value
+    return Status.NOT_FOUND if metric is None else metric.read()

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 @proxy_call
 def proxy_get_shared_data(vm: Vm, key: Bytes) -> Status | tuple[OutBytes, OutU32]:
     """A value and its compare-and-swap number."""
-    found = vm.services.data.get(vm.vm_id, key)
-    return Status.NOT_FOUND if found is None else found
+    return vm.services.data.get(vm.vm_id, key)
 
 
 @proxy_call

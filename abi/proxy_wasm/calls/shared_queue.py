@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 def proxy_register_shared_queue(vm: Vm, name: Bytes) -> Status | OutU32:
     """Make or re-open a queue of this VM's scope; the acting context's plugin is notified from now on."""
     plugin = vm.active.plugin
-    token = None if plugin is None else vm.services.queues.register(vm.vm_id, name, plugin)
-    return Status.INTERNAL_FAILURE if token is None else token
+    if plugin is None:
+        return Status.INTERNAL_FAILURE
+    return vm.services.queues.register(vm.vm_id, name, plugin)
 
 
 @proxy_call
 def proxy_resolve_shared_queue(vm: Vm, vm_id: Bytes, name: Bytes) -> Status | OutU32:
     """The token of a queue of another scope (an empty vm_id: of the own one)."""
     scope = vm_id.decode("utf-8", "surrogateescape") or vm.vm_id
-    token = vm.services.queues.resolve(scope, name)
-    return Status.NOT_FOUND if token is None else token
+    return vm.services.queues.resolve(scope, name)
 
 
 @proxy_call
