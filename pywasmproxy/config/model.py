@@ -9,6 +9,7 @@ Units: every `*_timeout` and `*_interval` is in seconds (float), None means "no 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
@@ -98,11 +99,33 @@ class FailurePolicy(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteCode:
+    """Code that is fetched over HTTP before it is started."""
+
+    uri: str
+    cluster: str
+    timeout: float
+    """Seconds for one attempt."""
+    sha256: str
+    """Of the code, in lower-case hexadecimal digits; what has another is not used."""
+    retries: int = 1
+    base_interval: float = 1.0
+    """Seconds before the first retry; they double from one to the next, up to `max_interval`."""
+    max_interval: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class WasmCode:
-    """A filter's code, already read. `filename` is as written (None when it was inline)."""
+    """A filter's code: already read, or `remote`. `filename` is as written (None when it was inline)."""
 
     data: bytes = field(repr=False)
     filename: str | None = None
+    remote: RemoteCode | None = None
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the code, in hexadecimal digits."""
+        return hashlib.sha256(self.data).hexdigest() if self.remote is None else self.remote.sha256
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,15 @@ Field tables after envoy.extensions.wasm.v3 (wasm.proto) and envoy.extensions.fi
 
 from __future__ import annotations
 
+import re
+from urllib.parse import urlsplit
+
+from pywasmproxy.config import oci
 from pywasmproxy.config.anyvalue import configuration
 from pywasmproxy.config.common import data_source
-from pywasmproxy.config.model import FailurePolicy, WasmCode, WasmPlugin
+from pywasmproxy.config.model import FailurePolicy, RemoteCode, WasmCode, WasmPlugin
 from pywasmproxy.config.schema import (
+    UINT32,
     Cursor,
     Message,
     anything,
@@ -40,12 +45,6 @@ ENVIRONMENT = Message(
     {"host_env_keys": repeated(later), "key_values": mapping(text)},
 )
 
-CODE = Message(
-    "envoy.config.core.v3.AsyncDataSource",
-    {"local": data_source, "remote": later},
-    one_of=("local remote",),
-)
-
 
 def environment(cursor: Cursor) -> dict[str, str]:
     """All variables of a VM: the host's own that were asked for and exist, then the given ones."""
@@ -63,11 +62,85 @@ def environment(cursor: Cursor) -> dict[str, str]:
     return found | given
 
 
+RETRY_BACK_OFF = Message(
+    "envoy.config.core.v3.BackoffStrategy",
+    {"base_interval": positive_duration, "max_interval": positive_duration},
+    required="base_interval",
+)
+
+RETRIES = Message(
+    "envoy.config.core.v3.RetryPolicy",
+    {"retry_back_off": RETRY_BACK_OFF.read, "num_retries": UINT32},
+    ignored="retry_on retry_priority retry_host_predicate host_selection_retry_max_attempts",
+)
+
+HTTP_URI = Message(
+    "envoy.config.core.v3.HttpUri",
+    {"uri": later, "cluster": later, "timeout": positive_duration},
+    required="uri cluster timeout",
+)
+
+REMOTE = Message(
+    "envoy.config.core.v3.RemoteDataSource",
+    {"http_uri": HTTP_URI.read, "sha256": later, "retry_policy": RETRIES.read},
+    required="http_uri",
+)
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def _remote(cursor: Cursor) -> RemoteCode:
+    """Code behind a URI of `http` or `https`; the cluster is where it is really asked for."""
+    values = REMOTE.read(cursor)
+    where = values["http_uri"]
+    uri, cluster = text(where["uri"]), text(where["cluster"])
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        where["uri"].fail(f"{uri!r} is not an absolute http or https URI")
+    cursor.context.cluster_references.append((cluster, where["cluster"]))
+    if "sha256" not in values:
+        cursor.fail("needs 'sha256': code from elsewhere is only used when it is known")
+    digest = text(values["sha256"]).lower()
+    if not _SHA256.fullmatch(digest):
+        values["sha256"].fail("a SHA-256 has 64 hexadecimal digits")
+    policy = values.get("retry_policy", {})
+    pauses = policy.get("retry_back_off", {})
+    base = pauses.get("base_interval", 1.0)
+    return RemoteCode(
+        uri,
+        cluster,
+        where["timeout"],
+        digest,
+        policy.get("num_retries", 1),
+        base,
+        max(pauses.get("max_interval", 10 * base), base),
+    )
+
+
+def _local(cursor: Cursor) -> tuple[bytes, str | None]:
+    """A data source whose file may also be a folder with an OCI image (`oci.py`)."""
+    place = cursor.get("filename")
+    name = None if place is None or place.is_null else text(place)
+    if place is not None and name is not None and (found := oci.split(cursor.context.directory, name)):
+        try:
+            return oci.wasm_of(*found, cursor.context.files), name
+        except oci.OciError as error:
+            place.fail(f"{name}: {error}")
+    return data_source(cursor)
+
+
+CODE = Message(
+    "envoy.config.core.v3.AsyncDataSource",
+    {"local": _local, "remote": later},
+    one_of=("local remote",),
+)
+
+
 def code(cursor: Cursor) -> WasmCode:
-    """The module's bytes; only local sources are supported."""
+    """The module's bytes, or where to fetch them."""
     values = CODE.read(cursor)
     if "remote" in values:
-        values["remote"].fail("fetching code is not supported yet: download the file and use 'local'")
+        return WasmCode(b"", None, _remote(values["remote"]))
     if "local" not in values:
         cursor.fail("needs 'local'")
     data, filename = values["local"]

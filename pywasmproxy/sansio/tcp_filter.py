@@ -172,6 +172,6 @@ class WasmTcpFilterFactory(GuestFactory):
 
     def __call__(self, callbacks: TcpFilterCallbacks, info: StreamInfo) -> TcpFilter | None:
         plugin = self._current()
-        if not plugin.failed:
+        if plugin is not None:
             return WasmTcpFilter(plugin, self._dispatcher, callbacks, info, fail_open=self._fail_open)
         return None if self._left_out else FailedTcpFilter(callbacks, info)

@@ -188,14 +188,14 @@ class GuestFactory:
     """What the makers of a plugin's filters have in common: which plugin serves, and when it is made anew.
 
     `plugin` is the plugin, or gives the one for new exchanges each time it is called, so that a VM can be
-    replaced while exchanges in flight finish on the old one. `restart` (for FAIL_RELOAD) makes a new plugin
-    that `plugin` gives from then on, or raises PluginStartError; it is tried `reload_after` seconds after
-    the VM's death, and again after each failure.
+    replaced while exchanges in flight finish on the old one; None is one that never came to life. `restart`
+    (for FAIL_RELOAD) makes a new plugin that `plugin` gives from then on, or raises PluginStartError; it is
+    tried `reload_after` seconds after the VM's death, and again after each failure.
     """
 
     def __init__(
         self,
-        plugin: Plugin | Callable[[], Plugin],
+        plugin: Plugin | Callable[[], Plugin] | None,
         dispatcher: Dispatcher,
         *,
         policy: FailurePolicy = FailurePolicy.FAIL_CLOSED,
@@ -203,34 +203,35 @@ class GuestFactory:
         restart: Callable[[], object] | None = None,
         reload_after: float = 1.0,
     ) -> None:
-        self._plugin: Callable[[], Plugin] = (lambda: plugin) if isinstance(plugin, Plugin) else plugin
+        self._plugin: Callable[[], Plugin | None] = plugin if callable(plugin) else lambda: plugin
         self._dispatcher = dispatcher
         self._policy, self._fail_open = policy, fail_open
         self._restart = restart if policy is FailurePolicy.FAIL_RELOAD else None
         self._back_off = round(reload_after * 1e9)
         self._wait = self._back_off
 
-    def _current(self) -> Plugin:
-        """The plugin for a new stream; one that failed when there is no other (yet)."""
+    def _current(self) -> Plugin | None:
+        """The plugin for a new stream; None when there is none that lives (yet)."""
         plugin = self._plugin()
-        return self._reload(plugin) if plugin.failed else plugin
+        return self._reload(plugin) if plugin is not None and plugin.failed else plugin
 
     @property
     def _left_out(self) -> bool:
         """Whether a failed plugin is left out of new streams."""
         return self._fail_open or self._policy is FailurePolicy.FAIL_OPEN
 
-    def _reload(self, dead: Plugin) -> Plugin:
-        """A new plugin in place of a dead one, if it is time and it starts; else the dead one."""
+    def _reload(self, dead: Plugin) -> Plugin | None:
+        """A new plugin in place of a dead one, if it is time and it starts."""
         if self._restart is None or self._dispatcher.dead_for(dead.vm) < self._wait:
-            return dead
+            return None
         try:
             self._restart()
         except PluginStartError:
             self._wait = self._dispatcher.dead_for(dead.vm) + self._back_off
-            return dead
+            return None
         self._wait = self._back_off
-        return self._plugin()
+        made = self._plugin()
+        return None if made is None or made.failed else made
 
 
 class WasmFilterFactory(GuestFactory):
@@ -238,6 +239,6 @@ class WasmFilterFactory(GuestFactory):
 
     def __call__(self, callbacks: FilterCallbacks, info: StreamInfo) -> HttpFilter | None:
         plugin = self._current()
-        if not plugin.failed:
+        if plugin is not None:
             return WasmFilter(plugin, self._dispatcher, callbacks, info, fail_open=self._fail_open)
         return None if self._left_out else FailedFilter(callbacks, info)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -30,6 +29,7 @@ from pywasmproxy.config.model import (
     SNAPSHOTS_OFF,
     Bootstrap,
     TcpProxy,
+    WasmCode,
     WasmPlugin,
 )
 from pywasmproxy.config.model import Listener as ListenerConfig
@@ -43,6 +43,7 @@ from pywasmproxy.server.callouts import CallOuts
 from pywasmproxy.server.exchange import StreamFactory
 from pywasmproxy.server.generation import Generation, HandedOver, plugins_of, unchanged
 from pywasmproxy.server.log import Log, WasmHost
+from pywasmproxy.server.remote_code import CodeStore
 from pywasmproxy.server.slot import PluginSlot
 from pywasmproxy.server.upstream import Cluster
 from pywasmvm import InvalidError, MalformedError, Module, StoreLimits
@@ -139,7 +140,8 @@ class Filters:
             snapshots=self._snapshots(bootstrap.snapshots), foreign_functions=foreign_functions
         )
         self.slots: list[PluginSlot] = []
-        self._modules: dict[bytes, Module] = {}
+        self._modules: dict[str, Module] = {}
+        self.codes = CodeStore(clusters or {}, self.logger)
         self.call_outs = CallOuts(clusters or {}, self._answered, self.logger)
         self.dispatcher = Dispatcher(self.call_outs, _further_actions)
         self._lives: WeakKeyDictionary[Vm, _Life] = WeakKeyDictionary()
@@ -177,7 +179,7 @@ class Filters:
         registry = VmRegistry(snapshots=snapshots, foreign_functions=self.registry.foreign_functions)
         host = self.host.silent()
         for config in plugins_of(bootstrap):
-            if config not in kept:
+            if config not in kept and self.codes.get(config.code) is not None:
                 with _refusal(config):
                     self._begin(config, registry, bootstrap.limits, host)
         return snapshots
@@ -193,6 +195,10 @@ class Filters:
         generation = Generation(bootstrap, [], registry, [])
         for config in plugins_of(bootstrap):
             slot = next((slot for slot in kept if slot.config == config), None)
+            if slot is None and self.codes.get(config.code) is None:
+                for line in load_failed_lines(config.name, config.fail_open):
+                    self.logger.critical(line)
+                continue
             if slot is None:
                 slot = PluginSlot(config)
                 try:
@@ -219,7 +225,8 @@ class Filters:
         self.bootstrap, self.slots = generation.bootstrap, generation.slots
         self.registry = generation.registry
         self.host.node = self.bootstrap.node.as_dict()
-        used = {hashlib.sha256(slot.config.code.data).digest() for slot in self.slots}
+        used = {slot.config.code.sha256 for slot in self.slots}
+        self.codes.keep_only(plugin.code for plugin in plugins_of(self.bootstrap))
         self._modules = {digest: module for digest, module in self._modules.items() if digest in used}
 
     def close(self) -> None:
@@ -244,7 +251,7 @@ class Filters:
         if config.runtime not in RUNTIMES:
             self._refuse_runtime(config)
         return registry.plugin(
-            self._module(config.code.data),
+            self._module(config.code),
             name=config.name,
             root_id=config.root_id,
             config=config.configuration,
@@ -287,16 +294,16 @@ class Filters:
             say(LogLevel.CRITICAL, line)
         raise PluginStartError(LOAD_FAILED, lines)
 
-    def _module(self, code: bytes) -> Module | bytes:
+    def _module(self, code: WasmCode) -> Module | bytes:
         """The code decoded, once for all VMs that run it; as it is when it is no module (the VM says why)."""
-        digest = hashlib.sha256(code).digest()
-        found = self._modules.get(digest)
+        found = self._modules.get(code.sha256)
         if found is None:
+            data = self.codes.get(code) or b""
             try:
-                found = Module(code, validate="lazy" if len(code) > LAZY_SIZE else "eager")
+                found = Module(data, validate="lazy" if len(data) > LAZY_SIZE else "eager")
             except (MalformedError, InvalidError):
-                return code
-            self._modules[digest] = found
+                return data
+            self._modules[code.sha256] = found
         return found
 
     # --- what runs ------------------------------------------------------------------------------------------
@@ -338,11 +345,12 @@ class Filters:
 
     def _factories(self, listener: ListenerConfig, kind: type[_Factory]) -> list[_Factory]:
         """The makers of the filters of the chain that a listener uses."""
-        slots = [self._slot(plugin) for plugin in listener.filter_chains[0].plugins]
-        return [self._factory(slot, kind) for slot in slots if slot is not None]
+        return [self._factory(plugin, kind) for plugin in listener.filter_chains[0].plugins]
 
-    def _factory(self, slot: PluginSlot, kind: type[_Factory]) -> _Factory:
-        config = slot.config
+    def _factory(self, config: WasmPlugin, kind: type[_Factory]) -> _Factory:
+        slot = self._slot(config)
+        if slot is None:  # its code could not be fetched
+            return kind(None, self.dispatcher, policy=config.failure_policy, fail_open=config.fail_open)
 
         def plugin_for_exchange() -> Plugin:
             plugin = slot.plugin

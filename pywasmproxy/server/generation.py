@@ -7,7 +7,6 @@ bad configuration would then take down what it was to replace.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -53,11 +52,11 @@ def unchanged(running: Sequence[PluginSlot], wanted: Iterable[WasmPlugin]) -> li
     return [slot for slot in running if _vm_key(slot.config) in kept]
 
 
-_VmKey = tuple[str, bytes, bytes]
+_VmKey = tuple[str, bytes, str]
 
 
 def _vm_key(plugin: WasmPlugin) -> _VmKey:
-    return plugin.vm_id, plugin.vm_configuration, hashlib.sha256(plugin.code.data).digest()
+    return plugin.vm_id, plugin.vm_configuration, plugin.code.sha256
 
 
 def _by_vm(plugins: Iterable[WasmPlugin]) -> dict[_VmKey, list[WasmPlugin]]:

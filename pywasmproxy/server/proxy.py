@@ -16,10 +16,11 @@ from typing import Any
 
 from abi.proxy_wasm.foreign import ForeignFunction
 from pywasmproxy.config import ConfigError, load, load_file
-from pywasmproxy.config.model import Address, Bootstrap
+from pywasmproxy.config.model import Address, Bootstrap, WasmCode
 from pywasmproxy.config.model import Listener as ListenerConfig
 from pywasmproxy.server.codec import HeadParser, head_parser
 from pywasmproxy.server.filters import Filters, StartError
+from pywasmproxy.server.generation import plugins_of
 from pywasmproxy.server.listener import Listener
 from pywasmproxy.server.log import Log
 from pywasmproxy.server.port import Port, Serving
@@ -32,6 +33,9 @@ __all__ = ["ConfigError", "Proxy", "Server", "StartError"]
 
 DRAIN_TIME = 3.0
 """Seconds that requests in flight get to finish after SIGTERM."""
+
+FETCH_AGAIN = 10.0
+"""Seconds between attempts to fetch code that could not be fetched when the proxy started."""
 
 
 def _rss() -> int:
@@ -96,12 +100,10 @@ class Server:
         try:
             for config in self.bootstrap.listeners:
                 self.listeners.append(await self.bound(config))
-            self.filters.start()
+            await self._start_plugins()
             for listener in self.listeners:
                 listener.serve(self.serving(listener.config))
             self.filters.watch_ticks()
-            for cluster in self.clusters.values():
-                await cluster.start()
             self.filters.call_outs.open()
             for listener in self.listeners:
                 await listener.accept()
@@ -109,6 +111,33 @@ class Server:
         except BaseException:
             await self.stop(0)
             raise
+
+    async def _start_plugins(self) -> None:
+        for cluster in self.clusters.values():
+            await cluster.start()
+        codes = [plugin.code for plugin in plugins_of(self.bootstrap)]
+        if not await self.filters.codes.fetch(codes):
+            self.later(self._fetch_the_rest(codes))
+        self.filters.start()
+
+    async def _fetch_the_rest(self, codes: list[WasmCode]) -> None:
+        """Ask on and on for code that did not come, and start its plugins when it has."""
+        generation = self.generation
+        while self.generation == generation:
+            await asyncio.sleep(FETCH_AGAIN)
+            if await self.filters.codes.fetch(codes):
+                with contextlib.suppress(StartError):  # it has been logged
+                    await self.reload(self.bootstrap)
+                return
+
+    async def check(self) -> None:
+        """Start every plugin and end it again; no port is taken. StartError."""
+        try:
+            await self._start_plugins()
+            if self._later:
+                raise StartError("the code of a plugin could not be fetched")
+        finally:
+            await self.stop(0)
 
     async def bound(self, config: ListenerConfig, taken_over: Port[Any] | None = None) -> Port[Any]:
         """A listener that has its port, perhaps one that another has, and accepts nothing yet. StartError."""
@@ -237,9 +266,12 @@ class Proxy:
     def check(self) -> None:
         """Start every plugin and end it again. StartError."""
         self._warn()
-        filters = Filters(self.bootstrap, self.log, foreign_functions=self.foreign_functions)
-        filters.start()
-        filters.close()
+
+        async def check() -> None:
+            await Server(self.bootstrap, self.log, self.parser, self.foreign_functions).check()
+
+        with asyncio.Runner(loop_factory=self._loop_factory()) as runner:
+            runner.run(check())
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. OSError, StartError, ImportError (uvloop is not installed)."""

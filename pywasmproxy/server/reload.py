@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pywasmproxy.config.model import Bootstrap
 from pywasmproxy.config.model import Listener as ListenerConfig
-from pywasmproxy.server.generation import Generation
+from pywasmproxy.server.filters import StartError
+from pywasmproxy.server.generation import Generation, plugins_of
 from pywasmproxy.server.port import Port
+from pywasmproxy.server.remote_code import CodeStore
 from pywasmproxy.server.upstream import Cluster
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class Change:
         try:
             await asyncio.gather(*(cluster.start() for cluster in self.clusters.values()))
             await self._take_ports()
+            await self._fetch()
             snapshots = await in_thread(lambda: server.filters.rehearse(self.bootstrap))
             server.clusters |= self.clusters  # plugins may call them while they start
             generation = server.filters.prepare(self.bootstrap, snapshots)
@@ -63,6 +66,15 @@ class Change:
         self._swap(generation, before)
         for port in self.fresh:
             await port.accept()
+
+    async def _fetch(self) -> None:
+        """Get code from elsewhere, through the clusters there will be."""
+        server = self.server
+        codes = [plugin.code for plugin in plugins_of(self.bootstrap)]
+        store = CodeStore(server.clusters | self.clusters, server.log["wasm"], server.filters.codes)
+        if not await store.fetch(codes):
+            raise StartError("the code of a plugin could not be fetched")
+        server.filters.codes.take(store)
 
     async def _take_ports(self) -> None:
         """Find or bind the port of each listener."""

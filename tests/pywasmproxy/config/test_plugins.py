@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywasmproxy.config.model import FailurePolicy, RouterFilter, WasmCode, WasmFilter, WasmPlugin
+from pywasmproxy.config.model import (
+    FailurePolicy,
+    RemoteCode,
+    RouterFilter,
+    WasmCode,
+    WasmFilter,
+    WasmPlugin,
+)
 from tests.support.bootstrap import (
     EMPTY_MODULE,
     ROUTER_ENTRY,
@@ -299,6 +306,21 @@ def test_inline_code() -> None:
     assert error.message == "environment variable CODE is not set"
 
 
+REMOTE = "{{remote: {{http_uri: {{uri: '{uri}', cluster: svc, timeout: 2s}}, sha256: '{sha256}'}}}}"
+
+
+def test_remote_code() -> None:
+    digest = "AB" * 32
+    found = plugin(code=REMOTE.format(uri="https://a.test/f.wasm?v=1", sha256=digest)).code
+    assert found == WasmCode(b"", None, RemoteCode("https://a.test/f.wasm?v=1", "svc", 2.0, digest.lower()))
+    assert found.sha256 == digest.lower()
+    more = "retry_policy: {num_retries: 4, retry_back_off: {base_interval: 0.5s, max_interval: 3s}}}"
+    code = REMOTE.format(uri="http://a/b", sha256=digest).removesuffix("}}") + f", {more}}}"
+    assert plugin(code=code).code.remote == RemoteCode("http://a/b", "svc", 2.0, digest.lower(), 4, 0.5, 3.0)
+    error = refused(filters=wasm(code=code.replace("cluster: svc", "cluster: svcc")))
+    assert error.message == "unknown cluster 'svcc'"
+
+
 @pytest.mark.parametrize(
     ("code", "message"),
     [
@@ -306,7 +328,16 @@ def test_inline_code() -> None:
         ("{local: {}}", "needs one of filename, inline_bytes, inline_string, environment_variable"),
         ("null", "vm_config.code is missing: there is nothing to run"),
         ("{local: {filename: a, inline_string: b}}", "only one of filename and inline_string can be set"),
-        ("{remote: {}}", "fetching code is not supported yet: download the file and use 'local'"),
+        ("{remote: {}}", "RemoteDataSource needs 'http_uri'"),
+        ("{remote: {http_uri: {uri: 'http://a/b', cluster: c}}}", "HttpUri needs 'timeout'"),
+        (REMOTE.format(uri="b", sha256="0" * 64), "'b' is not an absolute http or https URI"),
+        (REMOTE.format(uri="ftp://a/b", sha256="0" * 64), "'ftp://a/b' is not an absolute http or https URI"),
+        (REMOTE.format(uri="http://a/b", sha256="0"), "a SHA-256 has 64 hexadecimal digits"),
+        (REMOTE.format(uri="http://a/b", sha256=""), "a SHA-256 has 64 hexadecimal digits"),
+        (
+            "{remote: {http_uri: {uri: 'http://a/b', cluster: svc, timeout: 2s}}}",
+            "needs 'sha256': code from elsewhere is only used when it is known",
+        ),
         ("{local: {inline_string: b}, remote: {}}", "only one of local and remote can be set"),
         ("{local: {inline_bytes: '?'}}", "this is no base64 text"),
     ],

@@ -6,7 +6,9 @@ import asyncio
 import base64
 import contextlib
 import gc
+import hashlib
 import os
+import re
 import signal
 import weakref
 from collections.abc import AsyncIterator
@@ -16,9 +18,12 @@ from pathlib import Path
 import pytest
 
 from pywasmproxy.config import load
+from pywasmproxy.server import proxy as server_module
+from pywasmproxy.server.codec import head_parser
 from pywasmproxy.server.filters import StartError
 from pywasmproxy.server.proxy import Proxy, Server
 from pywasmproxy.server.reloader import Refused
+from pywasmvm.cache.folder import CacheWarning
 from tests.pywasmproxy.server.support import (
     Client,
     Lines,
@@ -465,3 +470,117 @@ async def test_sighup(tmp_path: Path) -> None:
                 await asyncio.sleep(0.01)
             os.kill(os.getpid(), signal.SIGTERM)
             await serving
+
+
+class TestRemoteCode:
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("PYWASMVM_CACHE_DIR", str(tmp_path / "cache"))
+        monkeypatch.setattr(server_module, "FETCH_AGAIN", 0.05)
+        return tmp_path / "cache"
+
+    def text(self, port: int, *, code_port: int, digest: str, config: str = "one", more: str = "") -> str:
+        uri = "{uri: 'http://code.test/f.wasm?v=1', cluster: code, timeout: 0.5s}"
+        retries = "{num_retries: 2, retry_back_off: {base_interval: 0.01s}}"
+        remote = f"{{remote: {{http_uri: {uri}, sha256: {digest}, retry_policy: {retries}}}}}"
+        filters = re.sub(r"code: .*", lambda _: f"code: {remote}", wasm(config)).replace(
+            "      name: guest\n", f"      name: guest\n      {more}\n"
+        )
+        clusters = cluster(port) + cluster(code_port, name="code")
+        return bootstrap(listener(filters=filters), clusters=clusters)
+
+    async def test_it_is_fetched_once(self, cache: Path) -> None:
+        digest = hashlib.sha256(code()).hexdigest()
+        async with upstream(hello) as up, upstream(telling(code())) as library:
+            configuration = Configuration(self.text(up.port, code_port=library.port, digest=digest))
+            async with configuration.running() as server:
+                assert await guest_of(server) == "a:one"
+                [head] = library.heads
+                assert head.startswith(b"GET /f.wasm?v=1 HTTP/1.1\r\nhost: code.test\r\n")
+                await configuration.change(
+                    server, self.text(up.port, code_port=library.port, digest=digest, config="two")
+                )
+                assert await guest_of(server) == "a:two"
+            # A later process has it on disk; a damaged file is not used.
+            async with configuration.running() as server:
+                assert await guest_of(server) == "a:two"
+            assert len(library.heads) == 1
+            for file in cache.iterdir():
+                file.write_bytes(file.read_bytes()[:-1])
+            with pytest.warns(CacheWarning):
+                async with configuration.running() as server:
+                    assert await guest_of(server) == "a:two"
+            assert len(library.heads) == 2
+
+    @pytest.mark.parametrize("how", ["500", "other code", "slow", "broken off", "no host"])
+    async def test_without_it_the_plugin_fails_and_it_is_asked_for_again(self, how: str) -> None:
+        digest, better = hashlib.sha256(code()).hexdigest(), asyncio.Event()
+
+        async def handler(visit: Visit) -> None:
+            while True:
+                await visit.request()
+                if better.is_set():
+                    visit.send(answer(code()))
+                elif how == "500":
+                    visit.send(b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n")
+                elif how == "other code":
+                    visit.send(answer(code("b")))
+                elif how == "slow":
+                    await asyncio.sleep(0.7)
+                    return
+                else:
+                    visit.send(answer(code())[:-20])
+                    return
+
+        async with upstream(hello) as up, upstream(handler) as library:
+            port = library.port if how != "no host" else 1
+            text = self.text(up.port, code_port=port, digest=digest)
+            configuration = Configuration(text)
+            async with configuration.running() as server:
+                client = await Client.open(port_of(server))
+                assert (await client.get()).status == 503
+                lines = configuration.lines
+                assert "Plugin guest configured to fail closed" in lines or "fail closed" in lines
+                assert "Failed to fetch remote code from http://code.test/f.wasm?v=1" in lines
+                reason = {
+                    "500": "the answer is 500",
+                    "other code": f"not {digest}",
+                    "slow": "no answer within 0.5 s",
+                    "broken off": "attempt 3 failed",
+                    "no host": "attempt 3 failed",
+                }[how]
+                assert reason in lines
+                if how not in ("500", "other code"):
+                    client.close()
+                    return
+                better.set()
+                async with asyncio.timeout(5):
+                    while (response := await client.get()).status != 200:
+                        await asyncio.sleep(0.02)
+                assert response.one("x-guest") == "a:one"
+                client.close()
+
+    async def test_fail_open_leaves_it_out(self) -> None:
+        async with upstream(hello) as up:
+            text = self.text(up.port, code_port=1, digest="0" * 64, more="failure_policy: FAIL_OPEN")
+            async with Configuration(text).running() as server:
+                assert await guest_of(server) is None
+
+    async def test_a_reload_without_it_is_refused(self) -> None:
+        async with upstream(hello) as up, upstream(telling(code())) as library:
+            good = self.text(up.port, code_port=library.port, digest=hashlib.sha256(code()).hexdigest())
+            configuration = Configuration(good)
+            async with configuration.running() as server:
+                with pytest.raises(Refused, match="could not be fetched"):
+                    await configuration.change(
+                        server, self.text(up.port, code_port=library.port, digest="0" * 64)
+                    )
+                assert await guest_of(server) == "a:one"
+
+    async def test_the_check_fetches_it(self) -> None:
+        async with upstream(telling(code())) as library:
+            for digest, good in ((hashlib.sha256(code()).hexdigest(), True), ("0" * 64, False)):
+                text = self.text(1, code_port=library.port, digest=digest)
+                server = Server(load(text), Lines().log(), head_parser(None))
+                with contextlib.nullcontext() if good else pytest.raises(StartError):
+                    await server.check()
