@@ -84,6 +84,7 @@ RESTRICTED = {
 
 FOR_ALL = (
     (MATRIX, "test_every_function_answers_as_it_should"),
+    (MATRIX, "test_every_callback_gets_its_arguments"),
     (MATRIX, "test_what_a_version_does_not_have_is_refused"),
     (MATRIX, "test_another_type_is_refused"),
     (MATRIX, "test_callbacks_of_another_type_are_refused"),
@@ -96,7 +97,12 @@ FOR_ALL = (
     (CONTRACT, "test_a_good_call"),
     (CONTRACT, "test_what_is_pointed_at_must_be_in_memory"),
     (CONTRACT, "test_where_answers_go_must_be_in_memory"),
+    (CONTRACT, "test_nothing_may_be_given_from_anywhere_in_memory"),
     (CONTRACT, "test_an_allocator_that_fails"),
+    (CONTRACT, "test_an_allocator_that_traps"),
+    (CONTRACT, "test_a_size_that_cannot_be_told_leaks_the_block"),
+    (CONTRACT, "test_the_allocator_may_grow_memory_and_log"),
+    (CONTRACT, "test_a_guest_without_memory"),
 )
 """Tests that go through all functions, or all callbacks, alike."""
 
@@ -465,6 +471,21 @@ def untested(recorder: Recorder) -> list[str]:
     return missing
 
 
+def unanswered(recorder: Recorder) -> list[str]:
+    """Statuses that the body of a function names and no test of its own has got."""
+    got: dict[str, set[int | None]] = {}
+    for call in recorder.calls:
+        if call.test.file != MATRIX:
+            got.setdefault(call.function, set()).add(call.answer)
+    missing = []
+    for row in functions().values():
+        kind: type[Status] | type[Errno] = Errno if row.module in WASI_MODULES else Status
+        named_there = re.findall(rf"\b{kind.__name__}\.([A-Z_]+)", inspect.getsource(row.call.body))
+        answers = got.get(row.name, set())
+        missing += [f"{row.name}: {name}" for name in dict.fromkeys(named_there) if kind[name] not in answers]
+    return missing
+
+
 def page(recorder: Recorder) -> str:
     """The whole page."""
     words: dict[str, Any] = tomllib.loads((ROOT / "scripts" / "abi_words.toml").read_text(encoding="utf-8"))
@@ -500,9 +521,9 @@ def page(recorder: Recorder) -> str:
 
 def main() -> int:
     recorder = record()
-    missing = untested(recorder)
+    missing = [*untested(recorder), *unanswered(recorder)]
     if missing:
-        print("no test calls:", *missing, sep="\n")
+        print("no test calls, or no test gets as an answer:", *missing, sep="\n")
         return 1
     text = page(recorder)
     where_it_is = PAGE.relative_to(ROOT)

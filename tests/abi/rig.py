@@ -1,9 +1,9 @@
 """`Rig`: a guest that lets a test call any host function in any phase.
 
 The module is generated from the ABI tables: it imports every host function of its version and exports a
-wrapper for each, and it has every callback. A callback logs its own name and returns the number in its memory
-cell. The host hands such a line to the test's hook, which may call the wrappers: host functions then run
-exactly as if the guest had called them in that callback.
+wrapper for each, and it has every callback. A callback keeps its arguments, logs its own name and returns the
+number in its memory cell. The host hands such a line to the test's hook, which may call the wrappers: host
+functions then run exactly as if the guest had called them in that callback.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from abi.proxy_wasm.versions import AbiVersion, Callback, callbacks, host_functi
 from abi.proxy_wasm.vm import Vm
 from tests.support.wat import wat
 
-INPUT, OUTPUT, NAMES, CELLS, HEAP = 0x20000, 0x30000, 0x1000, 0x8000, 0x40000
+INPUT, OUTPUT, NAMES, CELLS, ARGUMENTS, HEAP = 0x20000, 0x30000, 0x1000, 0x8000, 0x10000, 0x40000
 PAGES = 48
 POISON = 0xDEADBEEF
 VM_ARGUMENTS = (
@@ -55,8 +55,17 @@ def _wat_type(signature: str) -> str:
     return " ".join([*(f"(param {p})" for p in parameters), *(f"(result {r})" for r in results)])
 
 
-def module_text(version: AbiVersion, wasi: str = "wasi_snapshot_preview1", more: str = "") -> str:
-    """The rig's module as text. `more` is put behind everything else."""
+MALLOC = (
+    "(global.get $heap) (global.set $heap (i32.and (i32.add (global.get $heap)"
+    " (i32.add (local.get 0) (i32.const 15))) (i32.const -8)))"
+)
+"""What the rig's allocator does: blocks one behind the other."""
+
+
+def module_text(
+    version: AbiVersion, wasi: str = "wasi_snapshot_preview1", more: str = "", malloc: str = MALLOC
+) -> str:
+    """The rig's module as text. `more` is put behind everything else, `malloc` is the allocator's body."""
     lines = ["(module"]
     rows = [r for r in host_functions(version) if r.module in ("env", wasi)]
     lines += [f'(import "{r.module}" "{r.name}" (func $i_{r.name} {_wat_type(r.signature)}))' for r in rows]
@@ -67,22 +76,25 @@ def module_text(version: AbiVersion, wasi: str = "wasi_snapshot_preview1", more:
         gets = " ".join(f"(local.get {n})" for n in range(len(_types(row.signature)[0])))
         call = f"(call $i_{row.name} {gets})"
         lines.append(f'(func (export "call_{row.name}") {_wat_type(row.signature)} {call})')
-    lines.append(
-        '(func (export "malloc") (param i32) (result i32) (global.get $heap)'
-        " (global.set $heap (i32.and (i32.add (global.get $heap) (i32.add (local.get 0) (i32.const 15)))"
-        " (i32.const -8))))"
-    )
+    lines.append(f'(func (export "malloc") (param i32) (result i32) {malloc})')
     for number, (name, callback) in enumerate(_callbacks(version)):
         at = NAMES + 64 * number
         lines.append(f'(data (i32.const {at}) "{name}")')
         result = f"(i32.load (i32.const {CELLS + 4 * number}))" if _types(callback.signature)[1] else ""
         lines.append(
             f'(func (export "{name}") {_wat_type(callback.signature)}'
+            f" {_kept(number, len(_types(callback.signature)[0]))}"
             f" (drop (call $i_proxy_log (i32.const 2) (i32.const {at}) (i32.const {len(name)}))) {result})"
         )
         if name in ("proxy_on_vm_start", "proxy_on_configure", "proxy_on_done"):
             lines.append(f'(data (i32.const {CELLS + 4 * number}) "\\01")')
     return "\n".join([*lines, more, ")"])
+
+
+def _kept(number: int, count: int) -> str:
+    """Store the parameters of the callback of this number."""
+    at = ARGUMENTS + 32 * number
+    return " ".join(f"(i32.store (i32.const {at + 4 * n}) (local.get {n}))" for n in range(count))
 
 
 def _callbacks(version: AbiVersion) -> list[tuple[str, Callback]]:
@@ -131,6 +143,13 @@ class Hands:
         """What a callback returns from now on."""
         names = [name for name, _ in _callbacks(self.version)]
         self.vm.guest.write_u32(CELLS + 4 * names.index(callback), value)
+
+    def arguments(self, callback: str) -> tuple[int, ...]:
+        """What a callback was called with last."""
+        rows = _callbacks(self.version)
+        number = [name for name, _ in rows].index(callback)
+        count = len(_types(rows[number][1].signature)[0])
+        return tuple(self.vm.guest.read_u32(ARGUMENTS + 32 * number + 4 * n) for n in range(count))
 
     def ask(self, name: str, *arguments: int | bytes | Out) -> Any:
         """Call a host function. Bytes become address and size, `Out`s addresses of poisoned slots. Gives the
@@ -181,6 +200,7 @@ class Rig(Hands):
         hooks: Mapping[str, Callable[[Rig], object]] | None = None,
         wasi: str = "wasi_snapshot_preview1",
         log_level: LogLevel = LogLevel.TRACE,
+        malloc: str = MALLOC,
         **arguments: Any,
     ) -> None:
         super().__init__()
@@ -188,5 +208,5 @@ class Rig(Hands):
         self.version = version
         self.host: Any = _Host(self, log_level)  # tests give it what hosts may have besides
         for_vm = {name: arguments.pop(name) for name in VM_ARGUMENTS if name in arguments}
-        self.vm = Vm(wat(module_text(version, wasi)), host=self.host, **for_vm)
+        self.vm = Vm(wat(module_text(version, wasi, malloc=malloc)), host=self.host, **for_vm)
         self.plugin = Plugin(self.vm, **arguments)

@@ -79,6 +79,16 @@ def test_what_no_test_has_called_is_named(
     assert "0.1.0 env proxy_log root proxy_on_tick" in capsys.readouterr().out
 
 
+def test_a_status_that_no_test_gets_is_named(script: ModuleType, recorder: Recorder) -> None:
+    missing = script.unanswered(recorder)
+    assert "proxy_log: BAD_ARGUMENT" in missing
+    assert "random_get: INVAL" in missing
+    version = EVERY_VERSION[0]
+    got = Called(SOME, version, "env", "proxy_log", "root", "proxy_on_tick", 2)
+    recorder.calls[got] = None
+    assert "proxy_log: BAD_ARGUMENT" not in script.unanswered(recorder)
+
+
 def test_a_difference_whose_test_has_not_run_is_an_error(script: ModuleType, recorder: Recorder) -> None:
     for one in list(recorder.callbacks):
         if one.test.name == "test_timeouts":
@@ -95,6 +105,7 @@ def test_a_page_that_is_old_is_noticed_and_written_anew(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(script, "record", lambda: recorder)
+    monkeypatch.setattr(script, "unanswered", lambda recorder: [])
     monkeypatch.setattr(script, "PAGE", tmp_path / "abi.md")
     monkeypatch.setattr(script, "page", lambda recorder: "the page\n")
     monkeypatch.setattr(script, "ROOT", tmp_path)

@@ -20,7 +20,7 @@ from abi.proxy_wasm.versions import (
     host_functions,
 )
 from tests.abi.availability import ROWS, Row
-from tests.abi.phases import EVERY_VERSION, HIGRESS, PHASES, Phase
+from tests.abi.phases import EVERY_VERSION, HIGRESS, PHASES, V010, Phase
 from tests.abi.rig import START_UP, Rig
 from tests.support.wat import wat
 
@@ -94,6 +94,76 @@ def test_the_phases_are_all_callbacks_of_every_version() -> None:
         reached = {phase.callback for phase in PHASES if version in phase.versions}
         never = {"proxy_validate_configuration", *START_UP}
         assert reached == set(callbacks(version)) - never
+
+
+ROOT, STREAM, TOKEN = "root", "stream", "token"
+
+ARGUMENTS: dict[str, tuple[int | str, ...]] = {
+    "plugin created": (ROOT, 0),
+    "VM start": (ROOT, len(b"vm config")),
+    "configure": (ROOT, len(b"plugin config")),
+    "tick": (ROOT,),
+    "queue ready": (ROOT, 1),
+    "foreign function": (ROOT, 5, len(b"args")),
+    "HTTP call response": (ROOT, TOKEN, 1, len(b"answer"), 1),
+    "gRPC initial metadata": (ROOT, TOKEN, 1),
+    "gRPC message": (ROOT, TOKEN, len(b"message")),
+    "gRPC trailing metadata": (ROOT, TOKEN, 1),
+    "gRPC close": (ROOT, TOKEN, 14),
+    "Redis reply": (ROOT, TOKEN, 0, len(b"+PONG\r\n")),
+    "plugin done": (ROOT,),
+    "plugin deleted": (ROOT,),
+    "stream created": (STREAM, 1),
+    "request headers": (STREAM, 1, 0),
+    "request metadata": (STREAM, 1),
+    "request body": (STREAM, 4, 0),
+    "request body's end": (STREAM, 4, 1),
+    "request trailers": (STREAM, 1),
+    "response headers": (STREAM, 1, 0),
+    "response metadata": (STREAM, 1),
+    "response body": (STREAM, 4, 0),
+    "response body's end": (STREAM, 4, 1),
+    "response trailers": (STREAM, 1),
+    "log": (STREAM,),
+    "done": (STREAM,),
+    "deleted": (STREAM,),
+    "connection created": (STREAM, 1),
+    "new connection": (STREAM,),
+    "downstream data": (STREAM, 4, 1),
+    "upstream data": (STREAM, 4, 0),
+    "upstream close": (STREAM, 0),
+    "downstream close": (STREAM, 2),
+    "connection done": (STREAM,),
+    "connection log": (STREAM,),
+    "connection deleted": (STREAM,),
+}
+"""What every callback is called with: contexts and tokens by what they are, the rest as numbers."""
+
+TOKENS = {"HTTP call response": 4, "Redis reply": 11}
+"""The first token of each kind of call; a gRPC stream's is 6. The low two bits tell the kind. Before 11 comes
+that of the plugin's session with Redis."""
+
+
+@pytest.mark.parametrize(("version", "phase"), CELLS)
+def test_every_callback_gets_its_arguments(version: AbiVersion, phase: Phase) -> None:
+    rig = prepared(version, PREVIEW1)
+    seen: list[tuple[int, int, tuple[int, ...]]] = []
+
+    def look() -> None:
+        context = rig.vm.current
+        assert context.plugin is not None
+        seen.append((context.id, context.plugin.root.id, rig.arguments(phase.callback)))
+
+    rig.during(phase.callback, look)
+    phase.reach(rig)
+    context, root, given = seen[-1]
+    meant = {ROOT: root, STREAM: context, TOKEN: TOKENS.get(phase.name, 6)}
+    wanted = ARGUMENTS[phase.name]
+    if version is V010 and phase.name.endswith("headers"):
+        wanted = wanted[:2]  # 0.1.0 does not tell the end of the stream
+    assert given == tuple(meant.get(one, one) if isinstance(one, str) else one for one in wanted)
+    assert (context == root) is (phase.kind == "root")
+    assert "proxy_validate_configuration" not in rig.called
 
 
 # --- versions ---------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from abi.higress import VERSION as HIGRESS
+from abi.proxy_wasm.failures import PluginFailure
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.plugin import Plugin
 from abi.proxy_wasm.protobuf import field
@@ -18,7 +19,7 @@ from abi.proxy_wasm.stream_info import StreamInfo
 from abi.proxy_wasm.types import Status
 from abi.proxy_wasm.versions import VERSIONS, AbiVersion, HostFunction, host_functions
 from abi.proxy_wasm.wire import encode_map
-from tests.abi.rig import BYTES, LONG, PAGES, WORD, Out, Rig
+from tests.abi.rig import BYTES, HEAP, LONG, MALLOC, PAGES, POISON, WORD, Out, Rig
 from tests.support.wat import wat
 
 FAULT = Status.INVALID_MEMORY_ACCESS
@@ -107,9 +108,13 @@ def rows() -> Iterator[tuple[AbiVersion, HostFunction]]:
 ROWS = [pytest.param(version, row.name, id=row.name) for version, row in rows()]
 
 
-def prepared(version: AbiVersion) -> Rig:
+def headers() -> HeaderMap:
+    return HeaderMap([(":path", "/"), ("a", "1")])
+
+
+def prepared(version: AbiVersion, malloc: str = MALLOC) -> Rig:
     """A guest that has a queue with items, data, a metric, a gRPC stream, and will see request headers."""
-    rig = Rig(version, configuration=b"vm config", name="plugin")
+    rig = Rig(version, malloc=malloc, configuration=b"vm config", name="plugin")
     rig.host.cluster_hosts = lambda name: ["1.2.3.4:5"]
 
     def before() -> None:
@@ -129,12 +134,20 @@ def prepared(version: AbiVersion) -> Rig:
     return rig
 
 
-def asking(version: AbiVersion, name: str, *arguments: Any) -> Any:
-    """What a call gives in request headers."""
-    rig = prepared(version)
+def asking(
+    version: AbiVersion,
+    name: str,
+    *arguments: Any,
+    malloc: str = MALLOC,
+    sizes: list[int] | None = None,
+) -> Any:
+    """What a call gives in request headers; `sizes` gets the bytes of memory afterwards."""
+    rig = prepared(version, malloc)
     rig.during("proxy_on_request_headers", lambda: rig.ask(name, *arguments))
     info = StreamInfo(cluster_name="svc")
-    rig.plugin.http_stream(info).on_request_headers(HeaderMap([(":path", "/"), ("a", "1")]), True)
+    rig.plugin.http_stream(info).on_request_headers(headers(), True)
+    if sizes is not None and rig.vm.guest.memory is not None:
+        sizes.append(rig.vm.guest.memory.nbytes)
     answer = rig.results["proxy_on_request_headers"]
     assert rig.vm.failure is None
     return answer
@@ -177,24 +190,97 @@ def test_where_answers_go_must_be_in_memory(version: AbiVersion, name: str) -> N
             assert (answer[0] if isinstance(answer, tuple) else answer) == FAULT
 
 
-@pytest.mark.parametrize(("version", "name"), [row for row in ROWS if BYTES in GOOD[str(row.values[1])]])
-def test_an_allocator_that_fails(version: AbiVersion, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a block nor the slots are written; a result that is empty needs no block."""
-    from abi.guest import GuestMemory
-
-    monkeypatch.setattr(GuestMemory, "place", _no_block)
-    answer = asking(version, name, *GOOD[name])
-    if name == "proxy_get_status":
-        assert answer == (Status.OK, 0, b"")
-    else:
-        assert answer[0] == FAULT
-        assert answer[1] is None
+@pytest.mark.parametrize(("version", "name"), ROWS)
+def test_nothing_may_be_given_from_anywhere_in_memory(version: AbiVersion, name: str) -> None:
+    """What is empty is no fault at address 0 nor at memory's end, whatever else is wrong with it."""
+    good = GOOD[name]
+    for place, argument in enumerate(good):
+        if isinstance(argument, bytes):
+            for at in (0, PAGES * 65536):
+                answer = asking(version, name, *good[:place], at, 0, *good[place + 1 :])
+                assert (answer[0] if isinstance(answer, tuple) else answer) != FAULT
 
 
-def _no_block(memory: object, data: bytes) -> int:
-    from abi.guest import GuestMemoryError
+# --- the guest's allocator ----------------------------------------------------------------------------------
 
-    raise GuestMemoryError("no block")
+RETURNING = [row for row in ROWS if BYTES in GOOD[str(row.values[1])]]
+ALLOCATING = [row for row in RETURNING if row.values[1] != "proxy_get_status"]
+"""The status of calls is empty here, and what is empty is not allocated."""
+
+
+@pytest.mark.parametrize("block", [0, 0xFFFFFFF0, PAGES * 65536])
+@pytest.mark.parametrize(("version", "name"), ALLOCATING)
+def test_an_allocator_that_fails(version: AbiVersion, name: str, block: int) -> None:
+    """No block, or one outside of memory: the slots are left alone."""
+    answer = asking(version, name, *GOOD[name], malloc=f"(i32.const {block})")
+    assert answer[0] == FAULT
+    assert set(answer[1:]) == {None}
+
+
+@pytest.mark.parametrize(("version", "name"), ALLOCATING)
+def test_an_allocator_that_traps(version: AbiVersion, name: str) -> None:
+    """The callback goes on with a status; the VM is dead when it has returned."""
+    rig = prepared(version, malloc="(unreachable)")
+    rig.during("proxy_on_request_headers", lambda: rig.ask(name, *GOOD[name]))
+    with pytest.raises(PluginFailure):
+        rig.plugin.http_stream(StreamInfo(cluster_name="svc")).on_request_headers(headers(), True)
+    answer = rig.results["proxy_on_request_headers"]
+    assert (answer[0], set(answer[1:])) == (FAULT, {None})
+    assert str(rig.vm.failure) == "Function: malloc failed: Uncaught RuntimeError: unreachable"
+
+
+@pytest.mark.parametrize(("version", "name"), RETURNING)
+def test_a_size_that_cannot_be_told_leaks_the_block(version: AbiVersion, name: str) -> None:
+    """As in Envoy: the address has been written when its neighbour turns out to be outside of memory."""
+    good = GOOD[name]
+    rig = prepared(version)
+    slot = 0x30000
+    arguments: list[Any] = []
+    for argument in good:
+        arguments += [slot, OUTSIDE] if argument is BYTES else [slot + 64] if argument is WORD else [argument]
+
+    def ask() -> tuple[Any, int]:
+        rig.vm.guest.write_u32(slot, POISON)
+        return rig.ask(name, *arguments), rig.vm.guest.read_u32(slot)
+
+    rig.during("proxy_on_request_headers", ask)
+    rig.plugin.http_stream(StreamInfo(cluster_name="svc")).on_request_headers(headers(), True)
+    status, address = rig.results["proxy_on_request_headers"]
+    assert status == FAULT
+    assert (address == 0) if name == "proxy_get_status" else (HEAP <= address < PAGES * 65536)
+
+
+@pytest.mark.parametrize(("version", "name"), RETURNING)
+def test_the_allocator_may_grow_memory_and_log(version: AbiVersion, name: str) -> None:
+    """Every block lies in memory that was not there when the call began; the answer is the same."""
+    log = "(drop (call $i_proxy_log (i32.const 2) (i32.const 0x20000) (i32.const 0)))"
+    malloc = f"{log} (i32.mul (memory.grow (i32.const 1)) (i32.const 65536))"
+    growing: list[int] = []
+    answer = asking(version, name, *GOOD[name], malloc=malloc, sizes=growing)
+    assert answer == asking(version, name, *GOOD[name])
+    assert growing == [PAGES * 65536 + (0 if name == "proxy_get_status" else 65536)]
+
+
+NO_MEMORY = """(module
+  (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+  (import "env" "proxy_get_property" (func $get (param i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_done" (func $done (result i32)))
+  (global $statuses (export "statuses") (mut i32) (i32.const 0))
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "malloc") (param i32) (result i32) (i32.const 8))
+  (func (export "proxy_on_tick") (param i32)
+    (global.set $statuses (i32.add (call $log (i32.const 2) (i32.const 0) (i32.const 1))
+      (i32.add (i32.mul (i32.const 100) (call $get (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 4)))
+        (i32.mul (i32.const 10000) (call $done)))))))
+"""
+
+
+def test_a_guest_without_memory() -> None:
+    """It runs; what needs memory is a fault, and what needs none works."""
+    plugin = Plugin(wat(NO_MEMORY))
+    plugin.tick()
+    statuses = plugin.vm.instance.exports.statuses.value
+    assert statuses == Status.NOT_FOUND * 10000 + FAULT * 100 + FAULT
 
 
 GROWING = """(module

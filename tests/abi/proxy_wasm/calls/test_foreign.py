@@ -85,6 +85,73 @@ def test_places_outside_memory() -> None:
     assert rig.ask(call, b"compress", b"x", 0, 0xFFFFFFFE) == fault
 
 
+# --- Envoy's own, case by case ------------------------------------------------------------------------------
+
+BODY = bytes(range(256))
+PACKED = zlib.compress(BODY)
+
+
+def u32(number: int) -> bytes:
+    return number.to_bytes(4, "little")
+
+
+ENVOYS: list[tuple[str, list[tuple[bytes, bytes]], list[tuple[Status, bytes]]]] = [
+    ("uncompress", [(b"uncompress", PACKED)], [(OK, BODY)]),
+    ("uncompress what is cut short", [(b"uncompress", PACKED[:-6])], [(Status.SERIALIZATION_FAILURE, b"")]),
+    ("clear_route_cache", [(b"clear_route_cache", b"")], [(OK, b"")]),
+    (
+        "tokens of expressions",
+        [(b"expr_create", b"1"), (b"expr_create", b"request.path"), (b"expr_evaluate", u32(1))],
+        [(OK, u32(0)), (OK, u32(1)), (OK, b"/a")],
+    ),
+    ("an expression that is none", [(b"expr_create", b"1 +")], [(BAD, b"")]),
+    ("an unknown expression", [(b"expr_evaluate", u32(7))], [(MISSING, b"")]),
+    ("a token that is none", [(b"expr_evaluate", b"\0\0\0")], [(BAD, b"")]),
+    (
+        "an expression that fails",
+        [(b"expr_create", b"1 / 0"), (b"expr_evaluate", u32(0))],
+        [(OK, u32(0)), (FULL, b"")],
+    ),
+    (
+        "expr_delete",
+        [(b"expr_create", b"1"), *[(b"expr_delete", u32(0))] * 2, (b"expr_evaluate", u32(0))],
+        [(OK, u32(0)), (OK, b""), (OK, b""), (MISSING, b"")],
+    ),
+    (
+        "a property that is declared twice",
+        [(b"declare_property", field(1, "p"))] * 2,
+        [(OK, b""), (BAD, b"")],
+    ),
+    (
+        "filter state that nobody knows",
+        [(b"set_envoy_filter_state", field(1, "nosuch") + field(2, "v"))],
+        [(MISSING, b"")],
+    ),
+    (
+        "filter state that has another form",
+        [(b"set_envoy_filter_state", field(1, "envoy.ratelimit.hits_addend") + field(2, "no number"))],
+        [(BAD, b"")],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("calls", "answers"), [case[1:] for case in ENVOYS], ids=[case[0] for case in ENVOYS]
+)
+def test_envoys_own(calls: list[tuple[bytes, bytes]], answers: list[tuple[Status, bytes]]) -> None:
+    assert in_a_stream(Rig(), *calls) == answers
+
+
+def test_compress_can_be_undone() -> None:
+    status, packed = ask(Rig(), b"compress", BODY)
+    assert (status, zlib.decompress(packed)) == (OK, BODY)
+
+
+@pytest.mark.parametrize("name", [b"sign", b"verify_signature"])
+def test_signatures_are_not_there(name: bytes) -> None:
+    assert ask(Rig(), name, b"x") == (MISSING, None)
+
+
 # --- whose functions ----------------------------------------------------------------------------------------
 
 

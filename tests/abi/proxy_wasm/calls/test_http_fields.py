@@ -56,6 +56,21 @@ def test_add_makes_another_line() -> None:
     assert lines == [(b"x", b"1"), (b"y", b"2"), (b"x", b"3")]
 
 
+MEASURED = [
+    *((0, name) for name in (b":authority", b"host", b"user-agent", b"accept", b"content-type")),
+    (0, b"content-length"),
+    *((2, name) for name in (b"content-type", b"content-length", b"server", b"date")),
+]
+"""The names of which the ABI's document says so, spelled out beside the whole table."""
+
+
+@pytest.mark.parametrize(("kind", "name"), MEASURED)
+def test_the_best_known_single_value_headers_join(kind: int, name: bytes) -> None:
+    stored = b":authority" if name == b"host" else name
+    lines, answers = in_headers([(stored.decode(), "a")], (ADD, kind, name, b"b"), response=kind == 2)
+    assert (answers, lines) == ([OK], [(stored, b"a,b")])
+
+
 JOINED = [(kind, name) for kind in (0, 2) for name in sorted(SINGLE_VALUE[kind])]
 
 

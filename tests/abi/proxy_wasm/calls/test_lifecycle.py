@@ -104,6 +104,20 @@ def test_done_from_a_stream_is_not_the_plugins() -> None:
     assert rig.results["proxy_on_request_headers"] == Status.NOT_FOUND
 
 
+def test_done_from_a_stream_that_acts_for_the_plugin() -> None:
+    rig = Rig()
+    rig.returns("proxy_on_done", 0)
+    rig.plugin.close()
+    rig.during(
+        "proxy_on_request_headers",
+        lambda: [rig.ask("proxy_set_effective_context", 1), rig.ask("proxy_done"), rig.ask("proxy_done")],
+    )
+    rig.plugin.http_stream().on_request_headers(HeaderMap(), True)
+    assert rig.results["proxy_on_request_headers"] == [Status.OK, Status.OK, Status.NOT_FOUND]
+    assert rig.called[-1] == "proxy_on_delete"
+    assert rig.plugin.closed
+
+
 def test_status_is_zero_before_any_call() -> None:
     rig = Rig()
     assert rig.ask("proxy_get_status", WORD, BYTES) == (Status.OK, 0, b"")

@@ -11,6 +11,7 @@ from abi.proxy_wasm import protobuf
 from abi.proxy_wasm.calls import properties
 from abi.proxy_wasm.filter_state import MAX_STORED
 from abi.proxy_wasm.header_map import HeaderMap
+from abi.proxy_wasm.protobuf import field, varint
 from abi.proxy_wasm.stream_info import StreamInfo
 from abi.proxy_wasm.types import Status
 from abi.proxy_wasm.wire import encode_map
@@ -338,6 +339,52 @@ def test_own_properties_are_shared_by_the_exchange() -> None:
         MISSING,
     ]
     assert facts.filter_state.get(b"wasm.a\0b") == b"2"
+
+
+def test_own_properties_last_as_long_as_the_exchange() -> None:
+    rig = Rig()
+    rig.during("proxy_on_request_headers", lambda: rig.ask("proxy_set_property", b"k", b"v"))
+    later = ("proxy_on_response_headers", "proxy_on_log", "proxy_on_done", "proxy_on_delete")
+    for name in later:
+        rig.during(name, lambda: ask(rig, "k"))
+    for value in (b"v", MISSING):  # the second exchange does not set it
+        with rig.plugin.http_stream() as stream:
+            stream.on_request_headers(HeaderMap(), True)
+            stream.on_response_headers(HeaderMap(), True)
+        assert [rig.results[name] for name in later] == [value] * 4
+        rig.hooks.pop("proxy_on_request_headers", None)
+
+
+def test_a_property_that_was_declared_read_only_is_set_once() -> None:
+    declared = field(1, "k") + varint(2 << 3) + varint(1)
+
+    def declare(rig: Rig) -> object:
+        return rig.ask("proxy_call_foreign_function", b"declare_property", declared, BYTES)
+
+    rig = Rig(hooks={"proxy_on_configure": declare})
+    assert rig.results["proxy_on_configure"] == (OK, b"")
+    values = [(b"k", b"1"), (b"k", b"2"), (b"other", b"1"), (b"other", b"2")]
+    rig.during("proxy_on_request_headers", lambda: [rig.ask("proxy_set_property", *one) for one in values])
+    rig.during("proxy_on_log", lambda: ask(rig, "k"))
+    with rig.plugin.http_stream() as stream:
+        stream.on_request_headers(HeaderMap(), True)
+    assert rig.results["proxy_on_request_headers"] == [OK, Status.BAD_ARGUMENT, OK, OK]
+    assert rig.results["proxy_on_log"] == b"1"
+
+
+def test_attributes_that_most_exchanges_do_not_have() -> None:
+    facts = info()
+    facts.connection_termination_details = "rbac_access_denied"
+    facts.tls, facts.listener_direction = True, 2
+    facts.upstream_transport_failure_reason = "TLS error"
+    wanted = {
+        "connection/termination_details": b"rbac_access_denied",
+        "connection/mtls": b"\1",
+        "listener_direction": number(2),
+        "xds/listener_direction": number(2),
+        "upstream/transport_failure_reason": b"TLS error",
+    }
+    assert asked_in("proxy_on_request_headers", list(wanted), facts) == wanted
 
 
 def test_properties_cannot_be_set_outside_of_a_stream() -> None:

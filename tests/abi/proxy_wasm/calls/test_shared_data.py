@@ -35,6 +35,16 @@ def test_the_scope_is_the_vm_id() -> None:
     assert Rig(vm_id="V").ask(GET, b"k", BYTES, WORD) == (MISSING, None, None)
 
 
+def test_vms_of_other_configurations_share_and_so_do_those_without_an_id() -> None:
+    services = Services()
+    for vm_id in ("V", ""):
+        one = Rig(vm_id=vm_id, services=services, configuration=b"1")
+        two = Rig(vm_id=vm_id, services=services, configuration=b"2")
+        assert two.ask(GET, b"k", BYTES, WORD)[0] == MISSING
+        one.ask(SET, b"k", b"v", 0)
+        assert two.ask(GET, b"k", BYTES, WORD)[:2] == (OK, b"v")
+
+
 def test_addresses_outside_memory() -> None:
     rig, bad = Rig(), Status.INVALID_MEMORY_ACCESS
     rig.ask(SET, b"k", b"v", 0)

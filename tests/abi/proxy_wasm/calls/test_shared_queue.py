@@ -71,6 +71,23 @@ def test_the_last_one_that_registered_is_notified() -> None:
     assert two.plugin is not one.plugin
 
 
+def test_what_is_in_a_queue_stays_when_it_is_registered_again() -> None:
+    services = Services()
+    registered(services, b"q").ask(ENQUEUE, 1, b"kept")
+    again = registered(services, b"q")
+    assert again.results["proxy_on_configure"] == [(OK, 1)]
+    assert again.ask(DEQUEUE, 1, BYTES) == (OK, b"kept")
+
+
+def test_no_vm_id_is_a_scope_of_its_own() -> None:
+    services = Services()
+    registered(services, b"q")
+    one, two = registered(services, b"q", vm_id=""), registered(services, b"q", vm_id="")
+    assert [rig.results["proxy_on_configure"] for rig in (one, two)] == [[(OK, 2)]] * 2
+    assert one.ask(RESOLVE, b"", b"q", WORD) == (OK, 2)
+    assert one.ask(RESOLVE, b"V", b"q", WORD) == (OK, 1)
+
+
 def test_items_put_in_while_notifying_wait_for_the_next_time() -> None:
     services = Services()
     rig = registered(services, b"q")

@@ -8,7 +8,7 @@ import pytest
 
 from abi.proxy_wasm.types import Errno, LogLevel
 from abi.proxy_wasm.versions import WASI_MODULES
-from tests.abi.rig import INPUT, LONG, OUTPUT, WORD, Rig
+from tests.abi.rig import INPUT, LONG, OUTPUT, PAGES, WORD, Rig
 
 FAR = 0xFFFFFFF0
 
@@ -68,6 +68,36 @@ def test_output_outside_memory_is_a_fault(rig: Rig) -> None:
     rig.vm.guest.write(INPUT, struct.pack("<II", FAR, 4))
     assert rig.ask("fd_write", 1, INPUT, 1, WORD) == (Errno.FAULT, None)
     assert logged(rig) == []
+
+
+WRITING = [
+    ("fd_write", (1, INPUT, 0), 1, ()),
+    ("fd_pwrite", (1, INPUT, 0, 0), 1, ()),
+    ("fd_tell", (1,), 1, ()),
+    ("fd_fdstat_get", (1,), 1, ()),
+    ("fd_readdir", (3, INPUT, 64, 0), 1, ()),
+    ("args_sizes_get", (), 2, ()),
+    ("environ_sizes_get", (), 2, ()),
+    ("environ_get", (), 2, ()),
+    ("clock_time_get", (0, 0), 1, ()),
+    ("clock_time_get", (1, 0), 1, ()),
+    ("clock_res_get", (0,), 1, ()),
+    ("random_get", (), 1, (8,)),
+    ("poll_oneoff", (INPUT, OUTPUT, 0), 1, ()),
+]
+"""Functions that write: how many addresses they take, between what comes before and what comes after."""
+
+
+@pytest.mark.parametrize(("name", "before", "places", "after"), WRITING)
+@pytest.mark.parametrize("address", [FAR, 0xFFFFFFFF, PAGES * 65536 - 3])
+def test_what_cannot_be_written_is_a_fault(
+    rig: Rig, name: str, before: tuple[int, ...], places: int, after: tuple[int, ...], address: int
+) -> None:
+    good = [OUTPUT + 16 * number for number in range(places)]
+    assert rig.ask(name, *before, *good, *after) in (0, Errno.NOTDIR)
+    for place in range(places):
+        bad = [*good[:place], address, *good[place + 1 :]]
+        assert rig.ask(name, *before, *bad, *after) == Errno.FAULT
 
 
 def test_overlapping_pieces_cannot_multiply_memory(rig: Rig) -> None:
