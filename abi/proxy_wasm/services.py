@@ -7,6 +7,7 @@ store that is away is asked again once a second, and everybody else does not wai
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from bisect import bisect_left
@@ -369,7 +370,7 @@ class Services:
 
     def __init__(self, store: Store | None = None, *, note: Callable[[str], None] | None = None) -> None:
         self.store = store if store is not None else MemoryStore()
-        link = _Link(self.store, note if note is not None else lambda line: None)
+        self._link = link = _Link(self.store, note if note is not None else lambda line: None)
         self.data = SharedData(link)
         self.queues = SharedQueues(link)
         self.metrics = Metrics(link)
@@ -377,6 +378,8 @@ class Services:
     def poll(self) -> None:
         """Look after what other processes did, and tell them what this one did. `queues.pending` says
         afterwards whether `queues.deliver` must be called."""
+        with contextlib.suppress(StoreError):
+            self._link.ask(self.store.look)
         self.metrics.flush()
         if self.queues.listening:
             self.queues.pending = True

@@ -139,6 +139,9 @@ class Store(ABC):
     def check(self) -> None:  # noqa: B027 - memory has nothing to check
         """Find out whether the store can be used at all."""
 
+    def look(self) -> None:  # noqa: B027
+        """Look whether the store is still the one that was opened; costs next to nothing."""
+
     def close(self) -> None:  # noqa: B027
         """Let go of files and connections; what is stored stays."""
 
@@ -187,7 +190,7 @@ class MemoryStore(Store):
         if token is None:
             if len(self._queues) >= self.bounds.queues:
                 return None
-            token = self._tokens[scope, name] = len(self._queues) + 1
+            token = self._tokens[scope, name] = max(self._queues, default=0) + 1
             self._queues[token] = _Queue(listener)
         elif self._queues[token].listener != listener:
             self._queues[token].listener = listener
@@ -201,10 +204,11 @@ class MemoryStore(Store):
         self._notifications = deque(kept + [(queue.listener, token)] * len(queue.items))
 
     def restore(self, scope: bytes, name: bytes, listener: str, token: int) -> None:
-        if (scope, name) not in self._tokens and token not in self._queues:
+        known = self._tokens.get((scope, name))
+        if known is None and token not in self._queues:
             self._tokens[scope, name] = token
             self._queues[token] = _Queue(listener)
-        elif (queue := self._queues.get(token)) is not None and queue.listener == listener:
+        elif known == token and self._queues[token].listener == listener:
             self._tell_again(token)
 
     def resolve(self, scope: bytes, name: bytes) -> int | None:
