@@ -6,6 +6,8 @@ the golden cases compare them. The other texts are Envoy 1.40's own, measured.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pywasmvm.errors import Frame, Trap, TrapKind, WasmException
 
 TRAP_PHRASES: dict[TrapKind, str] = {
@@ -81,15 +83,19 @@ def phrase(error: BaseException) -> str:
     return f"Uncaught Error: {type(error).__name__}: {error}"
 
 
-def backtrace(error: BaseException) -> str:
-    """Envoy's lines about where it happened, with a newline in front; "" when no function name is known."""
+def backtrace(error: BaseException, place: Callable[[int | None], object] = lambda offset: None) -> str:
+    """Envoy's lines about where it happened, with a newline in front; "" when no function name is known.
+
+    `place` says where in the source the instruction at an offset of the module comes from, if that is known.
+    """
     frames: tuple[Frame, ...] = error.frames if isinstance(error, Trap) else ()
     if not any(frame.func for frame in frames):
         return ""
     lines = ["Proxy-Wasm plugin in-VM backtrace:"]
     for number, frame in enumerate(frames[:MOST_FRAMES]):
-        place = f"{frame.offset:#x}" if frame.offset is not None else "host"
-        lines.append(f"  {number}:  {place} - {frame.func}")
+        where = f"{frame.offset:#x}" if frame.offset is not None else "host"
+        source = place(frame.offset)
+        lines.append(f"  {number}:  {where} - {frame.func}" + (f" ({source})" if source is not None else ""))
     if len(frames) > MOST_FRAMES:
         lines.append(f"  ... {len(frames) - MOST_FRAMES} more")
     return "\n" + "\n".join(lines)

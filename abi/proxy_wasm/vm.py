@@ -394,7 +394,9 @@ class Vm:
     def fail(self, function: str, error: Exception) -> PluginFailure:
         """A guest function failed: report it, remember the first such failure, give what to raise."""
         line = failures.function_failed(function, error)
-        self.host_error(line, failures.backtrace(error))
+        from pywasmvm.debug.lines import lines_of  # only now: most guests never fail
+
+        self.host_error(line, failures.backtrace(error, lines_of(self.module).place))
         failure = PluginFailure(line, function, error if isinstance(error, Trap) else None)
         failure.__cause__ = error
         if self.failure is None:

@@ -11,6 +11,7 @@ import contextlib
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -47,6 +48,7 @@ from pywasmproxy.server.remote_code import CodeStore
 from pywasmproxy.server.slot import PluginSlot
 from pywasmproxy.server.upstream import Cluster
 from pywasmvm import InvalidError, MalformedError, Module, StoreLimits
+from pywasmvm.debug.lines import attach
 
 RUNTIMES = frozenset(("", "envoy.wasm.runtime.v8", "envoy.wasm.runtime.wamr", "envoy.wasm.runtime.wasmtime"))
 """Names of Envoy's runtimes that run arbitrary modules; all of them mean our own VM here."""
@@ -304,6 +306,8 @@ class Filters:
             except (MalformedError, InvalidError):
                 return data
             self._modules[code.sha256] = found
+            if code.filename is not None:
+                attach(found, Path(code.filename + ".map").read_bytes)
         return found
 
     # --- what runs ------------------------------------------------------------------------------------------

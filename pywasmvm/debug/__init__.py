@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pywasmvm.debug.disassembly import Disassembler, disassemble
+    from pywasmvm.debug.lines import Lines, lines_of
     from pywasmvm.debug.stepper import State, Stepper
     from pywasmvm.debug.tracing import Change, Step, trace
 
 _HOMES = {
     "Disassembler": "disassembly",
     "disassemble": "disassembly",
+    "Lines": "lines",
+    "lines_of": "lines",
     "State": "stepper",
     "Stepper": "stepper",
     "Change": "tracing",
@@ -20,7 +23,7 @@ _HOMES = {
     "trace": "tracing",
 }
 
-__all__ = ["Change", "Disassembler", "State", "Step", "Stepper", "disassemble", "trace"]
+__all__ = ["Change", "Disassembler", "Lines", "State", "Step", "Stepper", "disassemble", "lines_of", "trace"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,11 @@ import pytest
 
 from abi.proxy_wasm import failures
 from abi.proxy_wasm.failures import RestrictedCall
-from pywasmvm import Frame, Trap, TrapKind, WasmException
+from abi.proxy_wasm.host import MemoryHost
+from abi.proxy_wasm.plugin import Plugin
+from pywasmvm import Frame, Module, Trap, TrapKind, WasmException
+from pywasmvm.debug.lines import attach
+from tests.support.wat import wat
 
 OURS = {TrapKind.OUT_OF_FUEL, TrapKind.DEADLINE_EXCEEDED, TrapKind.UNKNOWN_IMPORT}
 
@@ -44,6 +48,23 @@ def test_a_backtrace() -> None:
         trap(Frame("m", "f", 1, 0x2A, "unreachable"), Frame("m", "env.g", 0, None, None))
     )
     assert text == "\nProxy-Wasm plugin in-VM backtrace:\n  0:  0x2a - f\n  1:  host - env.g"
+
+
+def test_a_backtrace_with_lines_of_the_source() -> None:
+    module = Module(
+        wat("""(module (memory (export "memory") 1) (func (export "proxy_abi_version_0_2_1"))
+      (func (export "malloc") (param i32) (result i32) (i32.const 0))
+      (func (export "proxy_on_configure") (param i32 i32) (result i32) (unreachable)))""")
+    )
+    # Everything from offset 0 on is line 12.
+    source_map = b'{"version": 3, "sources": ["assembly/index.ts"], "mappings": "AAWA"}'
+    attach(module, lambda: source_map)
+    host = MemoryHost()
+    with pytest.raises(failures.PluginStartError):
+        Plugin(module, host=host)
+    [report] = [line for line in host.errors if "proxy_on_configure failed" in line]
+    assert report.split("\n")[1] == "Proxy-Wasm plugin in-VM backtrace:"
+    assert report.endswith(" - proxy_on_configure (assembly/index.ts:12)")
 
 
 def test_a_very_deep_backtrace_is_cut() -> None:
