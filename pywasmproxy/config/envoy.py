@@ -10,8 +10,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from pywasmproxy import stores
 from pywasmproxy.config import common, document
 from pywasmproxy.config.clusters import cluster
 from pywasmproxy.config.errors import ConfigError
@@ -66,7 +67,7 @@ BOOTSTRAP = Message(
 SETTINGS_KEY = "pywasmvm"
 """Key of our own settings in `node.metadata`."""
 
-_OTHER_SETTINGS = ["struct_configuration", "snapshots"]
+_OTHER_SETTINGS = ["struct_configuration", "snapshots", "store"]
 
 
 def load_file(path: str | os.PathLike[str]) -> Bootstrap:
@@ -99,9 +100,9 @@ def load(
     variables = dict(os.environ) if environ is None else environ
     context = Context(source_name, Path(directory), variables)
     values = BOOTSTRAP.read(Cursor(root, "", context))
-    node, limits, snapshots = Node(), Limits(), SNAPSHOTS_OFF
+    node, ours = Node(), Settings()
     if "node" in values:
-        limits, snapshots = _settings(values["node"])
+        ours = _settings(values["node"])
         node = common.node(values["node"])
     admin = _admin(values["admin"]) if "admin" in values else None
     listeners, clusters = _resources(values.get("static_resources"), "dynamic_resources" in _keys(root))
@@ -110,8 +111,9 @@ def load(
         clusters=clusters,
         admin=admin,
         node=node,
-        limits=limits,
-        snapshots=snapshots,
+        limits=ours.limits,
+        snapshots=ours.snapshots,
+        store=ours.store,
         warnings=tuple(sorted(context.warnings, key=lambda warning: warning.line)),
         source_name=source_name,
         files=tuple(str(context.directory / name) for name in context.files),
@@ -132,11 +134,17 @@ def _admin(cursor: Cursor) -> Admin | None:
     return None if where is None else Admin(where)
 
 
-def _settings(node: Cursor) -> tuple[Limits, str]:
-    """Our own settings in `node.metadata.pywasmvm`: limits, and `Bootstrap.snapshots`. Also sets how Structs
-    reach the guest.
-    """
-    limits, snapshots = Limits(), SNAPSHOTS_OFF
+class Settings(NamedTuple):
+    """Our own settings, as in `Bootstrap`."""
+
+    limits: Limits = Limits()
+    snapshots: str = ""
+    store: str = ""
+
+
+def _settings(node: Cursor) -> Settings:
+    """What `node.metadata.pywasmvm` says. Also sets how Structs reach the guest."""
+    limits, snapshots, store = Settings()
     metadata = node.get("metadata")
     ours = metadata.get(SETTINGS_KEY) if metadata is not None else None
     for key, place in ours.entries() if ours is not None else ():
@@ -149,11 +157,24 @@ def _settings(node: Cursor) -> tuple[Limits, str]:
             if snapshots not in (SNAPSHOTS_OFF, SNAPSHOTS_IN_MEMORY):
                 snapshots = str(node.context.directory / snapshots)
             continue
+        if key == "store":
+            store = _store(place)
+            continue
         try:
             limits = override(limits, key, value)
         except LimitError as error:
             place.fail(error.message, error.suggestion or suggest(key, _OTHER_SETTINGS))
-    return limits, snapshots
+    return Settings(limits, snapshots, store)
+
+
+def _store(place: Cursor) -> str:
+    """The name of a store; a relative path is one from the folder of other relative paths."""
+    name = text_of(place)
+    if name and not stores.known(name):
+        place.fail(f"a store is {stores.FORMS}, not {name!r}")
+    if name.startswith(stores.SQLITE):
+        return stores.SQLITE + str(place.context.directory / name.removeprefix(stores.SQLITE))
+    return name
 
 
 def _resources(cursor: Cursor | None, dynamic: bool) -> tuple[tuple[Listener, ...], tuple[Cluster, ...]]:

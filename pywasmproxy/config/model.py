@@ -447,7 +447,9 @@ class Bootstrap:
     """Everything one configuration file says. Names of clusters are unique; routes name existing ones.
 
     `snapshots` (ours, from `node.metadata.pywasmvm`) says whether VMs start from snapshots of earlier ones:
-    `off`, `memory` (those of this process), or a folder, where they are kept.
+    `off`, `memory` (those of this process), or a folder, where they are kept; "" is `off`, or `memory` where
+    several workers serve. `store` (from there, too) names what keeps shared data, queues and metrics
+    (`pywasmproxy.stores`); "" is one that all workers of this proxy share.
     """
 
     listeners: tuple[Listener, ...] = ()
@@ -455,7 +457,8 @@ class Bootstrap:
     admin: Admin | None = None
     node: Node = Node()
     limits: Limits = field(default_factory=Limits)
-    snapshots: str = SNAPSHOTS_OFF
+    snapshots: str = ""
+    store: str = ""
     warnings: tuple[ConfigWarning, ...] = ()
     source_name: str = "<string>"
     files: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ from abi.proxy_wasm.failures import LOAD_FAILED, PluginFailure, PluginStartError
 from abi.proxy_wasm.foreign import ForeignFunction
 from abi.proxy_wasm.plugin import Plugin
 from abi.proxy_wasm.registry import VmRegistry
+from abi.proxy_wasm.services import POLL, Services
 from abi.proxy_wasm.snapshots import Snapshots
 from abi.proxy_wasm.stream_info import StreamInfo
 from abi.proxy_wasm.types import LogLevel
@@ -128,6 +129,7 @@ class Filters:
         log: Log,
         clusters: Mapping[str, Cluster] | None = None,
         foreign_functions: Mapping[str, ForeignFunction] | None = None,
+        services: Services | None = None,
     ) -> None:
         self.bootstrap = bootstrap
         self.logger = log["wasm"]
@@ -138,9 +140,7 @@ class Filters:
             return [] if found is None else [str(host) for host in found.hosts.hosts]
 
         self.host = WasmHost(self.logger, bootstrap.node.as_dict(), known, hosts)
-        self.registry = VmRegistry(
-            snapshots=self._snapshots(bootstrap.snapshots), foreign_functions=foreign_functions
-        )
+        self.registry = VmRegistry(services, self._snapshots(bootstrap.snapshots), foreign_functions)
         self.slots: list[PluginSlot] = []
         self._modules: dict[str, Module] = {}
         self.codes = CodeStore(clusters or {}, self.logger)
@@ -157,11 +157,17 @@ class Filters:
         return self.bootstrap.limits
 
     def _snapshots(self, where: str) -> Snapshots | None:
-        if where == SNAPSHOTS_OFF:
+        if where in ("", SNAPSHOTS_OFF):
             return None
         return Snapshots(None if where == SNAPSHOTS_IN_MEMORY else where, note=self.logger.info)
 
     # --- start and end --------------------------------------------------------------------------------------
+
+    def inherit(self, other: Filters) -> None:
+        """Begin with what another one found out: decoded modules, fetched code, snapshots."""
+        self.registry.snapshots = other.registry.snapshots
+        self._modules |= other._modules
+        self.codes.take(other.codes)
 
     def start(self) -> None:
         """Start every plugin, in the order of the configuration. StartError: one of them was refused."""
@@ -398,6 +404,15 @@ class Filters:
         """Something came for a plugin from outside."""
         self.dispatcher.enter(plugin, callback)
         self.guest_ran()
+
+    async def poll(self) -> None:
+        """Look after what other processes put into the store, as long as this one runs."""
+        services = self.registry.services
+        while True:
+            await asyncio.sleep(POLL)
+            services.poll()
+            if services.queues.pending:
+                self.guest_ran()
 
     def _deliver(self) -> None:
         """Tell listeners of what was put into their queues."""

@@ -164,13 +164,34 @@ def test_node_metadata_says_where_snapshots_are(written: str, meant: str) -> Non
     found = read(node=f"node: {{metadata: {{pywasmvm: {{snapshots: {written}, call_depth: 5}}}}}}")
     assert found.snapshots in (meant, str(Path(meant)))
     assert found.limits.call_depth == 5
-    assert read().snapshots == "off"
+    assert read().snapshots == ""
     error = refused(node="node: {metadata: {pywasmvm: {snapshot: memory}}}")
     assert error.suggestion == "snapshots"
     assert (
         refused(node="node: {metadata: {pywasmvm: {snapshots: [a]}}}").path
         == "node.metadata.pywasmvm.snapshots"
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("memory", "memory"),
+        ("''", ""),
+        ("sqlite:/var/x", "sqlite:/var/x"),
+        ("sqlite:x", "sqlite:x"),
+        ("redis://a:1/2", "redis://a:1/2"),
+    ],
+)
+def test_node_metadata_says_where_shared_data_is(written: str, meant: str) -> None:
+    assert read(node=f"node: {{metadata: {{pywasmvm: {{store: {written}}}}}}}").store == meant
+    assert read().store == ""
+
+
+def test_stores_that_are_none() -> None:
+    error = refused(node="node: {metadata: {pywasmvm: {store: 'postgres://x'}}}")
+    assert error.path == "node.metadata.pywasmvm.store"
+    assert "a store is memory, sqlite:PATH, or redis://HOST:PORT/DB, not 'postgres://x'" in str(error)
 
 
 def test_without_node_metadata_the_defaults_hold() -> None:
