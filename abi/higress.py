@@ -20,15 +20,19 @@ from abi.proxy_wasm.calls.buffers import MAX_BODY
 from abi.proxy_wasm.contexts import HttpContext
 from abi.proxy_wasm.deferred import CallOut, StreamEffect
 from abi.proxy_wasm.extensions import Extension
-from abi.proxy_wasm.types import Status
+from abi.proxy_wasm.header_map import HeaderMap
+from abi.proxy_wasm.types import Status, StreamType
 from abi.proxy_wasm.versions import AbiVersion, Callback, HostFunction
 from abi.proxy_wasm.wire import encode_map
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from abi.proxy_wasm.contexts import Context
     from abi.proxy_wasm.plugin import Plugin
     from abi.proxy_wasm.vm import Vm
 
-VERSION = AbiVersion("0_2_100", AbiVersion.V0_2_1)
+VERSION = AbiVersion("0_2_100", AbiVersion.V0_2_1, headers_stop_alone=True)
 
 REDIS_CALL_RESPONSE = 9
 """The buffer type of a reply; empty outside of its callback."""
@@ -249,6 +253,57 @@ def proxy_set_upstream_override_host(vm: Vm, address: Bytes) -> Status:
     return Status.OK
 
 
+# --- settings by property, and Higress' foreign functions ---------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class KeepRoute(StreamEffect):
+    """Let the request go where these headers lead: those it had when the guest asked."""
+
+    headers: HeaderMap
+
+
+@dataclass(frozen=True, slots=True)
+class LimitBuffer(StreamEffect):
+    """Let so many bytes of the request's or response's body wait."""
+
+    stream_type: StreamType
+    size: int
+
+
+def _keep_route(context: Context, value: bytes) -> None:
+    if value != b"off" or not isinstance(context, HttpContext) or context.info.request_headers is None:
+        return
+    queue = context.vm.deferred
+    if not any(isinstance(one, KeepRoute) and one.context is context for one in queue):
+        queue.append(KeepRoute(context, HeaderMap(context.info.request_headers.lines)))
+
+
+def _limits(stream_type: StreamType) -> Callable[[Context, bytes], None]:
+    def limit(context: Context, value: bytes) -> None:
+        if value.isdigit() and len(value) <= 10 and isinstance(context, HttpContext):
+            size = min(int(value), MAX_BODY)
+            effect = LimitBuffer(context, stream_type, size)
+            if effect not in context.vm.deferred and len(context.vm.deferred) <= 1024:
+                context.vm.deferred.append(effect)
+
+    return limit
+
+
+COMMANDS = {
+    b"clear_route_cache": _keep_route,
+    b"set_decoder_buffer_limit": _limits(StreamType.HTTP_REQUEST),
+    b"set_encoder_buffer_limit": _limits(StreamType.HTTP_RESPONSE),
+}
+"""What guests set as a property of the exchange, and what is done about it. `clear_route_cache` is `off` or
+nothing; a limit is a number of bytes in decimal, at most `MAX_BODY` here."""
+
+
+def get_log_level(context: Context, arguments: bytes) -> bytes:
+    """The level below which lines are not shown, as a u32: the SDKs do not format what nobody will see."""
+    return int(context.vm.host.log_level).to_bytes(4, "little")
+
+
 def _function(call: HostCall, signature: str) -> HostFunction:
     return HostFunction("env", call.name, signature, frozenset((VERSION,)), call)
 
@@ -264,4 +319,6 @@ EXTENSION = Extension(
     ),
     callbacks=(Callback("proxy_on_redis_call_response", "i32 i32 i32 i32 -> ", frozenset((VERSION,))),),
     buffers=frozenset((REDIS_CALL_RESPONSE,)),
+    foreign_functions={"get_log_level": get_log_level},
+    commands=COMMANDS,
 )

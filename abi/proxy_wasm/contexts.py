@@ -323,7 +323,7 @@ class HttpContext(StreamContext):
             result = vm.run(self, name, self.id, headers.line_count, int(end_of_stream))
         else:
             result = vm.run(self, name, self.id, headers.line_count)
-        if result == 1 and self.plugin.allow_on_headers_stop_iteration:
+        if result == 1 and (self.plugin.allow_on_headers_stop_iteration or vm.version.headers_stop_alone):
             return Action.STOP_ITERATION
         action = HEADERS_ACTIONS[min(result, 4)]
         if action is Action.CONTINUE and slot not in self._kept:

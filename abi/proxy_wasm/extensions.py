@@ -9,11 +9,15 @@ of `deferred.CallOut`, and answers come back through `Plugin.deliver`, or as sub
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from abi.proxy_wasm.contexts import Context
+    from abi.proxy_wasm.foreign import ForeignFunction
     from abi.proxy_wasm.versions import AbiVersion, Callback, HostFunction
 
 ENTRY_POINTS = "abi.proxy_wasm"
@@ -23,12 +27,18 @@ ENTRY_POINTS = "abi.proxy_wasm"
 class Extension:
     """What a package adds: versions of the ABI (each may be based on one of ours), host functions, callbacks,
     and buffer types of those versions, which are empty unless an answer brings them (`callouts.Answer`). What
-    we have already is not replaced."""
+    we have already is not replaced.
+
+    Guests of those versions find `foreign_functions`, too, and an exchange's property that is a key of
+    `commands` means something when they set it: the function is called with the context and the value.
+    """
 
     functions: tuple[HostFunction, ...] = ()
     callbacks: tuple[Callback, ...] = ()
     versions: tuple[AbiVersion, ...] = ()
     buffers: frozenset[int] = frozenset()
+    foreign_functions: Mapping[str, ForeignFunction] = field(default_factory=dict)
+    commands: Mapping[bytes, Callable[[Context, bytes], None]] = field(default_factory=dict)
 
 
 @cache
@@ -37,6 +47,11 @@ def extensions() -> tuple[Extension, ...]:
     import importlib.metadata  # starts without it are faster
 
     return tuple(entry.load() for entry in importlib.metadata.entry_points(group=ENTRY_POINTS))
+
+
+def extensions_of(version: AbiVersion) -> Iterator[Extension]:
+    """Those that bring this version."""
+    return (extension for extension in extensions_in_use() if version in extension.versions)
 
 
 def extensions_in_use() -> tuple[Extension, ...]:

@@ -1,11 +1,11 @@
 """Foreign functions: the host's own functions, which guests call by name with bytes for bytes.
 
-Three places are looked at: what the embedder gave (`Vm(foreign_functions=...)`), those of Envoy that make
-sense here (`BUILT_IN`), and what other packages bring under the entry point group
-`abi.proxy_wasm.foreign_functions`, where an entry's name is the function's. Statuses and results are as
-measured on Envoy 1.40, but for one thing: an empty result is address 0 and size 0 here, because the
-allocators of some guests cannot give an empty block. `sign` and `verify_signature` are not there: they need a
-library for public keys.
+Four places are looked at: what the embedder gave (`Vm(foreign_functions=...)`), those of Envoy that make
+sense here (`BUILT_IN`), those of the extension that the guest's version of the ABI is from, and what other
+packages bring under the entry point group `abi.proxy_wasm.foreign_functions`, where an entry's name is the
+function's. Statuses and results are as measured on Envoy 1.40, but for one thing: an empty result is address
+0 and size 0 here, because the allocators of some guests cannot give an empty block. `sign` and
+`verify_signature` are not there: they need a library for public keys.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from __future__ import annotations
 import traceback
 import zlib
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, TypeAlias
 
+from abi.proxy_wasm.extensions import extensions_of
 from abi.proxy_wasm.filter_state import WELL_KNOWN, Declaration, LifeSpan
 from abi.proxy_wasm.protobuf import read_fields
 from abi.proxy_wasm.types import Status
@@ -54,8 +55,16 @@ def find(vm: Vm, name: str) -> ForeignFunction | None:
         return _guarded(name, lambda: given)
     if name in BUILT_IN:
         return BUILT_IN[name]
+    for extension in extensions_of(vm.version):
+        theirs = extension.foreign_functions.get(name)
+        if theirs is not None:
+            return _guarded(name, partial(_itself, theirs))
     entry = _installed().get(name)
     return None if entry is None else _guarded(name, entry.load)
+
+
+def _itself(function: ForeignFunction) -> ForeignFunction:
+    return function
 
 
 @cache

@@ -37,6 +37,8 @@ class AbiVersion:
 
     value: str
     base: AbiVersion | None = None
+    headers_stop_alone: bool = False
+    """Whether a headers callback's 1 holds the headers only, as with `allow_on_headers_stop_iteration`."""
 
     V0_1_0: ClassVar[AbiVersion]
     V0_2_0: ClassVar[AbiVersion]

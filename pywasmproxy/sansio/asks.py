@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.types import StreamType
 from pywasmproxy.sansio.filter import HttpFilter
 from pywasmproxy.sansio.local_reply import LocalReply
@@ -43,7 +44,15 @@ class Inject:
     end_of_stream: bool
 
 
-Ask: TypeAlias = LocalReply | Continue | Close | Reroute | Inject
+@dataclass(frozen=True, slots=True)
+class LimitBuffer:
+    """Let so many bytes of the request's or response's body wait."""
+
+    stream_type: StreamType
+    size: int
+
+
+Ask: TypeAlias = LocalReply | Continue | Close | Reroute | Inject | LimitBuffer
 
 
 class Asks:
@@ -55,7 +64,9 @@ class Asks:
         self.attended = False  # an event is being worked on, asks will be taken at its end
         self.answer_due = False  # an answer or a close is among them
         self.closed = False
-        self.host = ""  # that the request shall go to; it counts at once, the router may come next
+        # These count at once, the router may come next:
+        self.host = ""  # that the request shall go to
+        self.route_headers: HeaderMap | None = None  # that decide on the route, whatever becomes of them
 
     def __bool__(self) -> bool:
         return bool(self._queue)
@@ -117,6 +128,13 @@ class StreamCallbacks:
 
     def override_host(self, address: str) -> None:
         self._asks.host = address
+
+    def keep_route(self, headers: HeaderMap) -> None:
+        if self._asks.route_headers is None:
+            self._asks.route_headers = headers
+
+    def limit_buffer(self, stream_type: StreamType, size: int) -> None:
+        self._asks.put(LimitBuffer(stream_type, size))
 
     @property
     def waiting(self) -> bool:

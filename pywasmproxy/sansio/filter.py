@@ -73,6 +73,14 @@ class FilterCallbacks(Protocol):
         It counts at once.
         """
 
+    def keep_route(self, headers: HeaderMap) -> None:
+        """Let the request go where these headers of its lead, whatever filters make of them; the first call
+        counts, at once."""
+
+    def limit_buffer(self, stream_type: StreamType, size: int) -> None:
+        """Let so many bytes of the request's (or response's) body wait for filters, whatever the listener's
+        limit is."""
+
     @property
     def waiting(self) -> bool:
         """Whether the request or the response waits at this filter."""

@@ -18,7 +18,7 @@ from pywasmproxy.sansio import commands as do
 from pywasmproxy.sansio import events as ev
 from pywasmproxy.sansio import headers as head
 from pywasmproxy.sansio import local_reply as local
-from pywasmproxy.sansio.asks import Asks, Close, Continue, Inject, Reroute, StreamCallbacks
+from pywasmproxy.sansio.asks import Asks, Close, Continue, Inject, LimitBuffer, Reroute, StreamCallbacks
 from pywasmproxy.sansio.filter import HttpFilter
 from pywasmproxy.sansio.local_reply import Details, Flags, LocalReply
 from pywasmproxy.sansio.passage import RequestPassage, ResponsePassage
@@ -192,10 +192,14 @@ class HttpStream:
                     self._cut_off()
                 case Reroute():
                     if self._upstream_state is Upstream.IDLE:  # else it has been used
-                        self._note_route(self._chain.router.choose(self._request.headers))
+                        self._note_route(self._choose_route(self._request.headers))
                 case Inject(filter, data, end_of_stream):
                     if self._response_started:
                         self._response.inject(filter, data, end_of_stream)
+                case LimitBuffer(StreamType.HTTP_REQUEST, size):
+                    self._request.limit = size
+                case LimitBuffer(_, size):
+                    self._response.limit = size
                 case Continue(filter, StreamType.HTTP_REQUEST):
                     self._request.resume(filter)
                 case Continue(filter, _):
@@ -252,9 +256,13 @@ class HttpStream:
         info.cluster_name = action.cluster if isinstance(action, RouteAction) else None
         info.route_metadata = dict(choice.route.metadata)
 
+    def _choose_route(self, headers: HeaderMap) -> Choice | None:
+        kept = self.asks.route_headers
+        return self._chain.router.choose(headers if kept is None else kept)
+
     def route_request(self, headers: HeaderMap, end_of_stream: bool) -> None:
         """The request's head has come through the filters: send it where its route says."""
-        choice = self._chain.router.choose(headers)
+        choice = self._choose_route(headers)
         self._note_route(choice)
         if choice is None:
             self.asks.put(local.NO_ROUTE)

@@ -14,7 +14,16 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import cast
 
-from abi.higress import InjectBody, OverrideHost, RedisCall, RedisInit, answered, failed
+from abi.higress import (
+    InjectBody,
+    KeepRoute,
+    LimitBuffer,
+    OverrideHost,
+    RedisCall,
+    RedisInit,
+    answered,
+    failed,
+)
 from abi.proxy_wasm.deferred import CallOut, StreamEffect
 from abi.proxy_wasm.vm import Vm
 from pywasmproxy.sansio.dispatcher import StreamAction
@@ -247,6 +256,19 @@ def _override_host(callbacks: FilterCallbacks, effect: OverrideHost) -> None:
     callbacks.override_host(effect.address)
 
 
+def _keep_route(callbacks: FilterCallbacks, effect: KeepRoute) -> None:
+    callbacks.keep_route(effect.headers)
+
+
+def _limit_buffer(callbacks: FilterCallbacks, effect: LimitBuffer) -> None:
+    callbacks.limit_buffer(effect.stream_type, effect.size)
+
+
 STARTERS: Mapping[type[CallOut], Starter] = {RedisInit: RedisClient, RedisCall: RedisCallRun}
 
-ACTIONS: Mapping[type[StreamEffect], StreamAction] = {InjectBody: _inject, OverrideHost: _override_host}
+ACTIONS: Mapping[type[StreamEffect], StreamAction] = {
+    InjectBody: _inject,
+    KeepRoute: _keep_route,
+    LimitBuffer: _limit_buffer,
+    OverrideHost: _override_host,
+}

@@ -11,6 +11,7 @@ from abi import higress
 from abi.higress import (
     VERSION,
     InjectBody,
+    KeepRoute,
     OverrideHost,
     RedisCall,
     RedisInit,
@@ -25,7 +26,7 @@ from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.plugin import Plugin
 from abi.proxy_wasm.stream_info import StreamInfo
 from abi.proxy_wasm.tcp import TcpContext
-from abi.proxy_wasm.types import Status
+from abi.proxy_wasm.types import Action, LogLevel, Status, StreamType
 from abi.proxy_wasm.versions import VERSIONS, callbacks, detect, host_function, host_functions
 from abi.proxy_wasm.wire import decode_map
 from tests.abi.rig import BYTES, WORD, Rig
@@ -369,3 +370,81 @@ def test_the_hosts_of_the_routes_cluster() -> None:
     assert in_a_request(made, ask, info=StreamInfo(cluster_name="")) == [(MISSING, None)]
     assert in_a_request(made, ask) == [(MISSING, None)]
     assert in_a_request(rig(), ask, info=StreamInfo(cluster_name="svc")) == [(MISSING, None)]
+
+
+# --- settings by property ---------------------------------------------------------------------------------
+
+
+def set_in_a_request(made: Rig, *pairs: tuple[bytes, bytes]) -> list[Any]:
+    """What the guest has asked for that sets these properties of an exchange with one header."""
+    info, headers = StreamInfo(), HeaderMap([("x-to", "first")])
+    asked = [("proxy_set_property", *pair) for pair in pairs]
+    made.during("proxy_on_request_headers", lambda: [made.ask(*one) for one in asked])
+    made.plugin.http_stream(info).on_request_headers(headers, True)
+    assert made.results["proxy_on_request_headers"] == [OK] * len(pairs)
+    assert [info.filter_state.get(b"wasm." + name) for name, _ in dict(pairs).items()] == list(
+        dict(pairs).values()
+    )
+    headers.set("x-to", "changed afterwards")
+    return effects(made)
+
+
+def test_the_route_is_kept_as_it_is_when_the_guest_asks() -> None:
+    off = (b"clear_route_cache", b"off")
+    [kept] = set_in_a_request(rig(), off, off)
+    assert isinstance(kept, KeepRoute)
+    assert kept.headers.lines == [(b"x-to", b"first")]
+    assert set_in_a_request(rig(), (b"clear_route_cache", b"on")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        (b"set_decoder_buffer_limit", StreamType.HTTP_REQUEST),
+        (b"set_encoder_buffer_limit", StreamType.HTTP_RESPONSE),
+    ],
+)
+def test_limits_of_what_may_wait(name: bytes, side: StreamType) -> None:
+    pairs = [(name, value) for value in (b"70", b"0", b"70", b"104857600", b"9999999999")]
+    limits = set_in_a_request(rig(), *pairs)
+    assert [(one.stream_type, one.size) for one in limits] == [(side, 70), (side, 0), (side, MAX_BODY)]
+    for odd in (b"", b"-1", b"7k", b"1" * 11, b"0x10"):
+        assert set_in_a_request(rig(), (name, odd)) == []
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=str)
+def test_for_other_guests_they_are_properties_and_nothing_more(version: Any) -> None:
+    settings = [(name, b"off") for name in higress.COMMANDS]
+    assert set_in_a_request(Rig(version), *settings) == []
+
+
+def test_settings_outside_of_an_exchange() -> None:
+    assert ticking(rig(), ("proxy_set_property", b"clear_route_cache", b"off")) == [MISSING]
+
+
+@pytest.mark.parametrize("level", [LogLevel.TRACE, LogLevel.WARN])
+def test_the_level_that_is_logged(level: LogLevel) -> None:
+    ask = ("proxy_call_foreign_function", b"get_log_level", b"", BYTES)
+    for version, answer in ((VERSION, (OK, bytes((level, 0, 0, 0)))), (VERSIONS[-1], (MISSING, None))):
+        made = Rig(version)
+
+        def tick(made: Rig = made) -> Any:
+            made.host.log_level = level
+            return made.ask(*ask)
+
+        made.during("proxy_on_tick", tick)
+        made.plugin.tick()
+        assert made.results["proxy_on_tick"] == answer
+
+
+@pytest.mark.parametrize(("version", "alone"), [(VERSION, True), (VERSIONS[-1], False)], ids=str)
+@pytest.mark.parametrize("name", ["request", "response"])
+def test_headers_that_stop_stop_alone(version: Any, alone: bool, name: str) -> None:
+    """What Envoy does with `allow_on_headers_stop_iteration`, Higress always does: the body still comes."""
+    made = Rig(version)
+    stream = made.plugin.http_stream()
+    if name == "response":
+        stream.on_request_headers(HeaderMap(), False)
+    made.returns(f"proxy_on_{name}_headers", 1)
+    action = getattr(stream, f"on_{name}_headers")(HeaderMap(), False)
+    assert action is (Action.STOP_ITERATION if alone else Action.STOP_ALL_AND_WATERMARK)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from abi.hostcall import Bytes, OutBytes, proxy_call
 from abi.proxy_wasm import protobuf
+from abi.proxy_wasm.extensions import extensions_of
 from abi.proxy_wasm.filter_state import WASM, FilterState, LifeSpan
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.stream_info import StreamInfo
@@ -443,4 +444,8 @@ def proxy_set_property(vm: Vm, path: Bytes, value: Bytes) -> Status:
         if declared.read_only and info.filter_state.get(name) is not None:
             return Status.BAD_ARGUMENT
         span = declared.span
+    for extension in extensions_of(vm.version):
+        command = extension.commands.get(path)
+        if command is not None:
+            command(context, value)
     return Status.OK if info.filter_state.put(name, value, span) else Status.INTERNAL_FAILURE

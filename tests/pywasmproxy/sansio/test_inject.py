@@ -1,14 +1,15 @@
-"""Body that a filter sends out of turn, and the host that it prefers."""
+"""What few filters ask for: body out of turn, a host of the cluster, the route as it is, longer waits."""
 
 from __future__ import annotations
 
 import pytest
 
 from abi.proxy_wasm.header_map import HeaderMap
-from abi.proxy_wasm.types import Action
+from abi.proxy_wasm.types import Action, StreamType
+from pywasmproxy.config.model import Route, RouteAction, RouteMatch
 from pywasmproxy.sansio import commands as do
 from pywasmproxy.sansio import events as ev
-from tests.pywasmproxy.sansio.driver import Exchange, Scene, Scripted
+from tests.pywasmproxy.sansio.driver import Exchange, Scene, Scripted, manager
 
 DROP, HOLD, WAIT = Action.STOP_NO_BUFFER, Action.STOP_AND_BUFFER, Action.STOP_ALL_AND_WATERMARK
 
@@ -165,3 +166,66 @@ def test_too_late_a_preference_changes_nothing() -> None:
     exchange = asked(scene)
     scene.filters[0].callbacks.override_host("10.0.0.1:80")
     assert exchange.only(do.SendUpstreamHeaders).host == ""
+
+
+# --- the route ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("waits", [WAIT, None])
+def test_a_route_that_is_kept(waits: Action | None) -> None:
+    """What the headers were counts, for the route and for what filters can ask; the first call does."""
+
+    def keep(filter: Scripted) -> Action | None:
+        kept = HeaderMap(filter.headers.lines)
+        filter.headers.set("x-to", "other")
+        filter.callbacks.keep_route(kept)
+        filter.callbacks.keep_route(filter.headers)
+        filter.callbacks.clear_route_cache()
+        return waits
+
+    route = Route(RouteMatch(prefix="/"), RouteAction("", cluster_header="x-to"))
+    scene = Scene({"reqh": keep}, http=manager(route))
+    exchange = scene.open()
+    exchange.get("/", ("x-to", "first"))
+    assert exchange.info.cluster_name == "first"
+    if waits:
+        scene.filters[0].continue_request()
+        exchange.wake()
+    sent = exchange.only(do.SendUpstreamHeaders)
+    assert (sent.cluster, sent.headers.first(b"x-to")) == ("first", b"other")
+
+
+# --- limits ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("limit", "status"), [(9, "413"), (10, "200"), (None, "413")])
+def test_a_filter_lets_more_of_the_request_wait(limit: int | None, status: str) -> None:
+    def change(filter: Scripted) -> None:
+        filter.callbacks.limit_buffer(StreamType.HTTP_RESPONSE, 100)
+        if limit is not None:
+            filter.callbacks.limit_buffer(StreamType.HTTP_REQUEST, limit)
+
+    scene = Scene({"reqh": change, "reqb": HOLD}, limit=5)
+    exchange = scene.open()
+    exchange.post(b"x" * 10)
+    if status == "200":
+        scene.filters[0].continue_request()
+        exchange.wake()
+        exchange.respond(b"fine")
+    assert exchange.status == status
+
+
+@pytest.mark.parametrize(("limit", "status"), [(9, "500"), (10, "200"), (None, "500")])
+def test_a_filter_lets_more_of_the_response_wait(limit: int | None, status: str) -> None:
+    def change(filter: Scripted) -> Action:
+        if limit is not None:
+            filter.callbacks.limit_buffer(StreamType.HTTP_RESPONSE, limit)
+        return Action.STOP_ITERATION
+
+    scene = Scene({"resph": change, "respb": HOLD}, limit=5)
+    exchange = asked(scene)
+    exchange.respond(b"x" * 10)
+    if status == "200":
+        scene.filters[0].continue_response()
+        exchange.wake()
+    assert exchange.status == status

@@ -546,6 +546,29 @@ async def test_the_host_that_a_guest_prefers(monkeypatch: pytest.MonkeyPatch) ->
         assert b"127.0.0.1:%d" % two.port in seen[0]
 
 
+@pytest.mark.parametrize(("limit", "status"), [(b"3000000", 200), (b"", 413)])
+async def test_a_guest_lets_a_large_body_wait(
+    monkeypatch: pytest.MonkeyPatch, limit: bytes, status: int
+) -> None:
+    """More than the listener's limit, if the guest says so; its headers stop, and the body comes."""
+    made = Scripted(monkeypatch, VERSION)
+
+    def request(*_: int) -> None:
+        if limit:
+            assert made.ask("proxy_set_property", b"set_decoder_buffer_limit", limit) == 0
+        made.returns(REQUEST, 1)
+
+    made.on(REQUEST, request)
+    made.on("proxy_on_request_body", lambda *call: made.returns("proxy_on_request_body", 1 - call[2]))
+    async with upstream() as up:
+        text = bootstrap(listener(filters=made.config()), clusters=cluster(up.port))
+        async with proxy(text, log=made.log()) as server:
+            client = await Client.open(port_of(server))
+            got = await client.post("/", bytes(2_000_000))
+            client.close()
+    assert (got.status, [len(body) for body in up.bodies]) == (status, [2_000_000] if limit else [])
+
+
 async def test_a_guest_cannot_fill_memory_for_a_client_that_does_not_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
