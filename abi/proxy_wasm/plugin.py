@@ -170,8 +170,11 @@ class Plugin:
         vm = self.vm
         self._enter()
         try:
-            # A trap here does not stop the sequence: Envoy calls the next function all the same.
+            # A trap here does not stop the sequence: Envoy calls the next function all the same. The plugin's
+            # configuration can be read in it, and then not before it is configured, as in Envoy.
+            self.root.configuration = self.config
             self._succeeds("proxy_on_context_create", 0)
+            self.root.configuration = None
             if not self._succeeds("proxy_on_vm_start", len(vm.configuration)):
                 raise vm.refused(failures.START_FAILED)
             self.root.configuration = self.config

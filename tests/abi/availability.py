@@ -72,6 +72,10 @@ FAILED_CALL = (OK, 14, b"gone")
 """What `proxy_get_status` says of the gRPC stream that is closed in its phase; it is kept afterwards."""
 
 
+CONFIGURED = ("plugin created", "configure")
+"""Where the plugin's configuration can be read; in between, as the VM starts, it cannot."""
+
+
 def _contexts() -> Iterator[Row]:
     yield _always("proxy_log", (2, b"line"), OK)
     yield _always("proxy_log", (6, b"line"), BAD, "unknown level")
@@ -88,7 +92,7 @@ def _contexts() -> Iterator[Row]:
         "",
         (BYTES,),
         (OK, b"vm config"),
-        {"configure": (OK, b"plugin config")},
+        dict.fromkeys(CONFIGURED, (OK, b"plugin config")),
         versions=(V010,),
     )
 
@@ -145,10 +149,10 @@ BODIES = {
 """Buffers that can be changed in these phases, and are empty in all others."""
 
 READ_ONLY_BUFFERS = {
-    BufferType.HTTP_CALL_RESPONSE_BODY: ("HTTP call response", b"answer"),
-    BufferType.GRPC_CALL_MESSAGE: ("gRPC message", b"message"),
-    BufferType.PLUGIN_CONFIGURATION: ("configure", b"plugin config"),
-    BufferType.FOREIGN_FUNCTION_ARGUMENTS: ("foreign function", b"args"),
+    BufferType.HTTP_CALL_RESPONSE_BODY: (("HTTP call response",), b"answer"),
+    BufferType.GRPC_CALL_MESSAGE: (("gRPC message",), b"message"),
+    BufferType.PLUGIN_CONFIGURATION: (CONFIGURED, b"plugin config"),
+    BufferType.FOREIGN_FUNCTION_ARGUMENTS: (("foreign function",), b"args"),
 }
 MISSING_ELSEWHERE = (BufferType.HTTP_CALL_RESPONSE_BODY, BufferType.PLUGIN_CONFIGURATION)
 REDIS_REPLY = 9
@@ -174,8 +178,8 @@ def _buffers() -> Iterator[Row]:
     names = {kind: kind.name for kind in BufferType}
     for kind, phases in BODIES.items():
         yield from rows(kind, names[kind], dict.fromkeys(phases, b"body"), writable=True)
-    for kind, (phase, data) in READ_ONLY_BUFFERS.items():
-        yield from rows(kind, names[kind], {phase: data}, writable=False)
+    for kind, (phases, data) in READ_ONLY_BUFFERS.items():
+        yield from rows(kind, names[kind], dict.fromkeys(phases, data), writable=False)
     everywhere = dict.fromkeys((phase.name for phase in PHASES), b"vm config")
     yield from rows(BufferType.VM_CONFIGURATION, "VM_CONFIGURATION", everywhere, writable=False)
     yield from rows(

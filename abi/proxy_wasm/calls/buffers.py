@@ -73,6 +73,6 @@ def proxy_set_buffer_bytes(vm: Vm, buffer_type: U32, start: U32, size: U32, data
 
 @proxy_call
 def proxy_get_configuration(vm: Vm) -> Status | OutBytes:
-    """0.1.0: the plugin's configuration inside `proxy_on_configure`, the VM's everywhere else."""
+    """0.1.0: the plugin's configuration as it is created and configured, the VM's everywhere else."""
     own = vm.active.buffer(BufferType.PLUGIN_CONFIGURATION)
     return vm.configuration if own is None else bytes(own)
