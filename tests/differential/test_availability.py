@@ -1,14 +1,16 @@
 """The ABI's availability table beside the real Envoy: a guest that makes its calls in every callback.
 
 `tests/abi/availability.py` says what every host function answers in every phase, and our host is asked for
-all of it; here Envoy is asked, too, wherever an exchange over HTTP/1 comes and the call leaves the exchange
-as it is. The guest is written from the table: it makes the calls of all rows in each callback and logs a
-letter or two for each.
+all of it; here Envoy is asked, too, wherever an exchange over HTTP/1 or a TCP connection comes and the call
+leaves it as it is. The guest is written from the table: it makes the calls of all rows in each callback and
+logs a letter or two for each.
 """
 
 from __future__ import annotations
 
 import asyncio
+import tempfile
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,19 @@ from tests.abi.availability import ROWS, Row
 from tests.abi.rig import BYTES, Out
 from tests.differential import observe
 from tests.differential.scenes import STRING, Exchange, Scene
-from tests.replay import modules, proxy
+from tests.replay import modules, proxy, render, tcp
 from tests.replay.cases import Case
 from tests.support.wat import wat
+
+Noted = list[tuple[str, str]]
+How = Callable[..., Coroutine[Any, Any, dict[str, Noted]]]
+
+STEPS = ["client send body", "upstream send body", "upstream eof", "client eof"]
 
 POISON = 0xDEADBEEF
 HEX, SLOTS, DATA, AREAS, AREA, HEAP = 64, 128, 0x1000, 0x10000, 0x800, 0x40000
 
-CALLBACKS = (
+OF_HTTP = (
     "proxy_on_context_create",
     "proxy_on_vm_start",
     "proxy_on_configure",
@@ -41,6 +48,14 @@ CALLBACKS = (
     "proxy_on_done",
     "proxy_on_delete",
 )
+OF_TCP = (
+    "proxy_on_new_connection",
+    "proxy_on_downstream_data",
+    "proxy_on_upstream_data",
+    "proxy_on_upstream_connection_close",
+    "proxy_on_downstream_connection_close",
+)
+CALLBACKS = (*OF_HTTP, *OF_TCP)
 ONES = {"proxy_on_vm_start", "proxy_on_configure", "proxy_on_done"}
 
 NOT_ASKED = {
@@ -180,55 +195,92 @@ class Guest:
         return found
 
 
-def scene(guest: Guest, folder: Path) -> Scene:
-    """A request and a response with bodies and trailers, and a field `x` in every map."""
+def data(guest: Guest, folder: Path) -> dict[str, Any]:
+    """What is configured in either case."""
     (folder / "guest.wasm").write_bytes(wat(guest.text()))
     plugin: dict[str, Any] = {"wasm": str(folder / "guest"), "name": "plugin", "root_id": "r", "vm_id": "v"}
     plugin["configuration"] = {"@type": STRING, "value": "plugin config"}
     plugin["vm_configuration"] = {"@type": STRING, "value": "vm config"}
-    data = {
-        "name": "availability",
-        "filters": [plugin],
-        "node": {"id": "node-1", "cluster": "c"},
-        "downstream_http1_trailers": True,
-        "upstream_http1_trailers": True,
-        "requests": [],
-    }
+    node = {"id": "node-1", "cluster": "c"}
+    return {"name": "availability", "filters": [plugin], "node": node, "requests": []}
+
+
+async def exchange(guest: Guest, folder: Path, filters: Path, command: proxy.Command) -> dict[str, Noted]:
+    """A request and a response with bodies and trailers, and a field `x` in every map."""
+    trailers = {"downstream_http1_trailers": True, "upstream_http1_trailers": True}
     answer = {"headers": [["x", "v"]], "chunks": ["body"], "trailers": [["x", "v"]]}
     request = {"method": "POST", "headers": [["x", "v"]], "chunks": ["body"], "trailers": [["x", "v"]]}
-    return Scene("availability", Case("availability", data), [Exchange("all", request, answer, "on_delete ")])
+    case = Case("availability", {**data(guest, folder), **trailers})
+    one = Scene("availability", case, [Exchange("all", request, answer, "on_delete ")])
+    seen = await observe.observe(one, filters, command)
+    return {where: noted(seen[where].guest) for where in ("start", "all")}
 
 
-async def both(one: Scene, filters: Path) -> list[dict[str, observe.Observed]]:
-    commands = (proxy.Command.parse("envoy"), proxy.Command.parse(None))
-    return await asyncio.gather(*(observe.observe(one, filters, command) for command in commands))
+async def connection(guest: Guest, folder: Path, filters: Path, command: proxy.Command) -> dict[str, Noted]:
+    """Bytes there and back, and both ends' ends."""
+    case = Case("availability", {**data(guest, folder), "listener": "tcp"})
+    with tempfile.TemporaryDirectory() as own:
+        async with tcp.Upstream() as upstream:
+            ports = {"listener": proxy.free_port(), "upstream": upstream.port, "dead": proxy.free_port()}
+            config = Path(own) / "envoy.yaml"
+            config.write_text(render.render(case, filters, ports), encoding="utf-8")
+            running = await proxy.RunningProxy.start(command, config, "trace", Path(own))
+            upstream.pause = running.pause
+            try:
+                assert await running.wait_until_listening(ports["listener"], probe=False)
+                start = await running.guest_lines(0, None)
+                await tcp.connection(STEPS, {}, ports["listener"], upstream, running)
+                rest = await running.guest_lines(len(start), None)
+            finally:
+                await running.stop()
+    both = {"start": start, "all": rest}
+    return {where: noted([record.message for record in records]) for where, records in both.items()}
 
 
-def lines(seen: observe.Observed) -> list[tuple[str, str]]:
-    """Callback and letters, each start of a VM once (Envoy starts several)."""
-    found = [tuple(line.rpartition(": ")[2].split(" ", 1)) for line in seen.guest if "proxy_on_" in line]
-    return [(name, letters) for name, letters in found]
+def noted(lines: list[str]) -> Noted:
+    """Callbacks and their letters."""
+    found = []
+    for line in lines:
+        name, _, letters = line[line.find("proxy_on_") :].partition(" ")
+        if name in CALLBACKS:
+            found.append((name, letters))
+    return found
 
 
 MEANT = ("proxy_get_buffer_bytes", "proxy_get_buffer_status"), "FOREIGN_FUNCTION_ARGUMENTS"
 """Outside of its callback this buffer shows in Envoy what was read of another one before, here nothing."""
 
 
+def difference(guest: Guest, envoy: Noted, ours: Noted) -> list[tuple[str, ...]]:
+    """Rows that were answered in another way."""
+    assert [name for name, _ in envoy] == [name for name, _ in ours]
+    found = []
+    for (name, theirs), (_, mine) in zip(envoy, ours, strict=True):
+        for row, left, right in zip(guest.rows, guest.read(theirs), guest.read(mine), strict=True):
+            if left != right and not (row.function in MEANT[0] and row.case == MEANT[1]):
+                found.append((name, row.function, row.case, left, right))
+    return found
+
+
+async def both(how: How, *given: Any) -> list[dict[str, Noted]]:
+    commands = (proxy.Command.parse("envoy"), proxy.Command.parse(None))
+    return await asyncio.gather(*(how(*given, command) for command in commands))
+
+
 @pytest.mark.npm
 @pytest.mark.envoy
+@pytest.mark.parametrize(
+    ("how", "reached"),
+    [
+        pytest.param(exchange, set(OF_HTTP), id="http"),
+        pytest.param(connection, {*OF_TCP, *OF_HTTP[:3], *OF_HTTP[-3:]}, id="tcp"),
+    ],
+)
 @pytest.mark.parametrize("version", VERSIONS, ids=str)
-def test_envoy_answers_the_same(version: AbiVersion, tmp_path: Path) -> None:
+def test_envoy_answers_the_same(version: AbiVersion, how: How, reached: set[str], tmp_path: Path) -> None:
     guest = Guest(version)
-    envoy, ours = asyncio.run(both(scene(guest, tmp_path), modules.build()))
-    wrong = []
-    for where in ("start", "all"):
-        left, right = lines(envoy[where]), lines(ours[where])
-        if where == "start":
-            left, right = left[: len(right)], right
-        assert [name for name, _ in left] == [name for name, _ in right]
-        for (name, theirs), (_, mine) in zip(left, right, strict=True):
-            for row, a, b in zip(guest.rows, guest.read(theirs), guest.read(mine), strict=True):
-                if a != b and not (row.function in MEANT[0] and row.case == MEANT[1]):
-                    wrong.append((where, name, row.function, row.case, a, b))
-    assert wrong == []
-    assert {name for name, _ in lines(ours["start"]) + lines(ours["all"])} == set(CALLBACKS)
+    envoy, ours = asyncio.run(both(how, guest, tmp_path, modules.build()))
+    start = len(ours["start"])  # Envoy starts several VMs
+    assert difference(guest, envoy["start"][:start], ours["start"]) == []
+    assert difference(guest, envoy["all"], ours["all"]) == []
+    assert {name for name, _ in ours["start"] + ours["all"]} == reached
