@@ -254,7 +254,7 @@ MEANT = ("proxy_get_buffer_bytes", "proxy_get_buffer_status"), "FOREIGN_FUNCTION
 def difference(guest: Guest, envoy: Noted, ours: Noted) -> list[tuple[str, ...]]:
     """Rows that were answered in another way."""
     assert [name for name, _ in envoy] == [name for name, _ in ours]
-    found = []
+    found: list[tuple[str, ...]] = []
     for (name, theirs), (_, mine) in zip(envoy, ours, strict=True):
         for row, left, right in zip(guest.rows, guest.read(theirs), guest.read(mine), strict=True):
             if left != right and not (row.function in MEANT[0] and row.case == MEANT[1]):
