@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pywasmproxy.config.model import Bootstrap
+    from pywasmproxy.server.proxy import Proxy
+
+MOST_WORKERS = 256
 
 HELP = "run the reverse proxy of an Envoy configuration"
 
@@ -59,6 +62,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="load the configuration anew on SIGHUP only, not when one of its files has changed",
     )
+    parser.add_argument(
+        "--concurrency",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="worker processes on the same ports (1, and not one per core as Envoy's threads: each has VMs of "
+        "its own, and what filters share then goes through a store)",
+    )
+    parser.add_argument(
+        "--store",
+        metavar="STORE",
+        help="what keeps shared data, queues and metrics: memory, sqlite:PATH (for the processes of one "
+        "host), redis://HOST:PORT/DB (for many); without: memory, or for several workers a file of their own",
+    )
     parser.add_argument("--no-cache", action="store_true", help="keep nothing, and use nothing kept")
     parser.add_argument(
         "--codec", choices=("auto", "h11", "httptools"), default="auto", help="HTTP/1.1 library (auto)"
@@ -76,6 +93,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         limits.add_argument(f"--{flag}", metavar=placeholder, help=text)
 
 
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= MOST_WORKERS:
+        raise ValueError(text)
+    return number
+
+
+_count.__name__ = f"number (1 to {MOST_WORKERS})"  # what argparse says it is not
+
+
 class _Usage(Exception):
     """Options that make no sense."""
 
@@ -84,6 +111,7 @@ def _load(args: argparse.Namespace) -> Bootstrap:
     """The configuration with the flags' limits. Raises ConfigError, OSError, _Usage."""
     import dataclasses
 
+    from pywasmproxy import stores
     from pywasmproxy.config import load, load_file
     from pywasmproxy.config.limits import LimitError, override
 
@@ -102,7 +130,10 @@ def _load(args: argparse.Namespace) -> Bootstrap:
             except LimitError as error:
                 raise _Usage(f"--{flag}: {error.message}") from None
     snapshots = bootstrap.snapshots if args.snapshots is None else args.snapshots
-    return dataclasses.replace(bootstrap, limits=limits, snapshots=snapshots)
+    store = bootstrap.store if args.store is None else args.store
+    if store and not stores.known(store):
+        raise _Usage(f"--store: a store is {stores.FORMS}, not {store!r}")
+    return dataclasses.replace(bootstrap, limits=limits, snapshots=snapshots, store=store)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -132,8 +163,10 @@ def run(args: argparse.Namespace) -> int:
         if args.check:
             proxy.check()
             print(f"configuration '{bootstrap.source_name}' OK")
-        else:
+        elif args.concurrency == 1:
             proxy.run()
+        else:
+            return _run_workers(proxy, args.concurrency)
     except _Usage as error:
         return _complain(str(error), 2)
     except (ConfigError, StartError) as error:
@@ -144,6 +177,17 @@ def run(args: argparse.Namespace) -> int:
         return _complain(f"{error.strerror or error}{where}", 1)
     except ImportError as error:
         return _complain(f"{error}; `pip install 'pywasmvm[proxy]'` brings what `serve` needs", 1)
+    return 0
+
+
+def _run_workers(proxy: Proxy, count: int) -> int:
+    """Serve with several processes where that is possible."""
+    from pywasmproxy.server import workers
+
+    if workers.possible():
+        return workers.Workers(proxy, count).run()
+    proxy.log["main"].warning(f"--concurrency {count}: this system cannot fork, one worker serves")
+    proxy.run()
     return 0
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
@@ -17,7 +16,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pywasmproxy.config.model import Address
 from pywasmproxy.config.model import Listener as ListenerConfig
+from pywasmproxy.server.accept import Acceptor
 from pywasmproxy.server.log import Logger
+from pywasmproxy.server.seat import Seat, copies
 from pywasmproxy.server.upstream import Cluster
 
 BACKLOG = 1024
@@ -66,7 +67,7 @@ class Port(ABC, Generic[_Connection]):
         self.connections: set[_Connection] = set()
         self.address: Address | None = None
         self.draining = False
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | Acceptor | None = None
         self._next_id = 0  # as Envoy counts; filters read it
         self._empty: asyncio.Event = asyncio.Event()
 
@@ -94,14 +95,23 @@ class Port(ABC, Generic[_Connection]):
         mine = self.config
         return mine.address == config.address and (config.address.port != 0 or mine.name == config.name)
 
-    async def bind(self, taken_over: Port[Any] | None = None) -> Address:
-        """Take the port, or the one another listener has; nothing is accepted before `accept`. OSError."""
+    async def bind(self, taken_over: Port[Any] | None = None, seat: Seat | None = None) -> Address:
+        """Take the port, or the one another listener has; nothing is accepted before `accept`. OSError.
+
+        With a `seat` in a worker it is the port that the workers share.
+        """
         loop = asyncio.get_running_loop()
         where = self.config.address
+        shared = seat.take(self.config) if seat is not None and taken_over is None else []
         if taken_over is not None and taken_over._server is not None:
-            listening = socket.socket(fileno=os.dup(taken_over._server.sockets[0].fileno()))
+            shared = copies(taken_over._server.sockets)
+        if shared and seat is not None:
+            self._server = Acceptor(
+                shared, self._accepted, seat.balance, backlog=BACKLOG, report=self.logger.error
+            )
+        elif shared:
             self._server = await loop.create_server(
-                self._accepted, sock=listening, backlog=BACKLOG, start_serving=False
+                self._accepted, sock=shared[0], backlog=BACKLOG, start_serving=False
             )
         else:
             self._server = await loop.create_server(
@@ -111,6 +121,8 @@ class Port(ABC, Generic[_Connection]):
                 backlog=BACKLOG,
                 start_serving=False,
                 reuse_address=True,
+                # A listener that came with a later configuration: each worker binds its port.
+                reuse_port=True if seat is not None and hasattr(socket, "SO_REUSEPORT") else None,
             )
         name = self._server.sockets[0].getsockname()
         self.address = Address(name[0], name[1])
@@ -120,6 +132,12 @@ class Port(ABC, Generic[_Connection]):
         """Begin to accept connections."""
         if self._server is not None:
             await self._server.start_serving()
+
+    def detach(self) -> list[socket.socket]:
+        """Give up a port on which nothing was accepted; its sockets, still bound, for others."""
+        sockets = copies(self._server.sockets) if self._server is not None else []
+        self.release()
+        return sockets
 
     def release(self) -> None:
         """Give up a port on which nothing was accepted."""
@@ -136,6 +154,8 @@ class Port(ABC, Generic[_Connection]):
     def closed(self, connection: _Connection) -> None:
         """A client's connection is gone."""
         self.connections.discard(connection)
+        if isinstance(self._server, Acceptor):
+            self._server.balance.change(-1)
         self.logger.debug(f"[C{connection.id}] connection closed")
         if not self.connections:
             self._empty.set()

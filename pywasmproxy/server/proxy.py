@@ -12,9 +12,12 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from abi.proxy_wasm.foreign import ForeignFunction
+from abi.proxy_wasm.services import Services
+from abi.proxy_wasm.store import Store, StoreError
+from pywasmproxy import stores
 from pywasmproxy.config import ConfigError, load, load_file
 from pywasmproxy.config.model import Address, Bootstrap, WasmCode
 from pywasmproxy.config.model import Listener as ListenerConfig
@@ -26,6 +29,7 @@ from pywasmproxy.server.log import Log
 from pywasmproxy.server.port import Port, Serving
 from pywasmproxy.server.reload import Change
 from pywasmproxy.server.reloader import Reloader, Source
+from pywasmproxy.server.seat import Seat
 from pywasmproxy.server.tcp import TcpListener
 from pywasmproxy.server.upstream import Cluster
 
@@ -33,6 +37,8 @@ __all__ = ["ConfigError", "Proxy", "Server", "StartError"]
 
 DRAIN_TIME = 3.0
 """Seconds that requests in flight get to finish after SIGTERM."""
+
+_T = TypeVar("_T")
 
 FETCH_AGAIN = 10.0
 """Seconds between attempts to fetch code that could not be fetched when the proxy started."""
@@ -56,14 +62,20 @@ class Server:
         log: Log,
         parser: HeadParser,
         foreign_functions: Mapping[str, ForeignFunction] | None = None,
+        store: Store | None = None,
+        seat: Seat | None = None,
     ) -> None:
         self.bootstrap = bootstrap
+        self.seat = seat
+        """This process's place among several workers; None if it is the only one."""
+        self.services = Services(store, note=log["wasm"].warning)
+        """What plugins share, also with those of other processes if the store is theirs, too."""
         self.log = log
         self.parser = parser
         self.clusters: dict[str, Cluster] = {
             config.name: Cluster(config, parser, log["upstream"]) for config in bootstrap.clusters
         }
-        self.filters = Filters(bootstrap, log, self.clusters, foreign_functions)
+        self.filters = Filters(bootstrap, log, self.clusters, foreign_functions, self.services)
         self.generation = 0
         """Counts the configurations that were loaded after the first one."""
         self.listeners: list[Port[Any]] = []
@@ -107,7 +119,10 @@ class Server:
             self.filters.call_outs.open()
             for listener in self.listeners:
                 await listener.accept()
-                self.log["main"].info(f"listener {listener.config.name}: listening on {listener.address}")
+                if self.seat is None:
+                    said_where(self.log, listener.config, listener.address)
+            if self.services.store.shared:
+                self.later(self.filters.poll())
         except BaseException:
             await self.stop(0)
             raise
@@ -130,6 +145,18 @@ class Server:
                     await self.reload(self.bootstrap)
                 return
 
+    async def rehearse(self) -> None:
+        """Try out what `start` would start; no port is taken, and guests are not heard. What was found out
+        is for others to `inherit`. StartError.
+        """
+        try:
+            for cluster in self.clusters.values():
+                await cluster.start()
+            await self.filters.codes.fetch(plugin.code for plugin in plugins_of(self.bootstrap))
+            self.filters.rehearse(self.bootstrap)
+        finally:
+            await self.stop(0)
+
     async def check(self) -> None:
         """Start every plugin and end it again; no port is taken. StartError."""
         try:
@@ -143,7 +170,7 @@ class Server:
         """A listener that has its port, perhaps one that another has, and accepts nothing yet. StartError."""
         listener = self._listener(config)
         try:
-            await listener.bind(taken_over)
+            await listener.bind(taken_over, self.seat)
         except OSError as error:
             raise StartError(
                 f"listener {config.name}: cannot listen on {config.address}: "
@@ -191,6 +218,7 @@ class Server:
         for cluster in self.clusters.values():
             await cluster.close()
         self.filters.close()
+        self.services.close()
 
     def status(self) -> str:
         """One line about memory, connections and streams."""
@@ -207,7 +235,8 @@ class Proxy:
 
     `codec` is `h11`, `httptools` or None for the faster one that is installed; `loop` is `asyncio`, `uvloop`
     or `auto` (only `run` uses it). `source` reads the configuration again when it is to be loaded anew; with
-    `watch` that is as soon as one of its files has changed. `foreign_functions` are functions of yours that
+    `watch` that is as soon as one of its files has changed. `store` keeps what plugins share, in the place of
+    the one that the configuration names. `foreign_functions` are functions of yours that
     plugins may call by name (`abi.proxy_wasm.foreign`); packages can bring theirs under an entry point.
     """
 
@@ -220,8 +249,10 @@ class Proxy:
         loop: str = "auto",
         source: Source | None = None,
         watch: bool = False,
+        store: Store | None = None,
         foreign_functions: Mapping[str, ForeignFunction] | None = None,
     ) -> None:
+        self.store = store
         self.foreign_functions = foreign_functions
         self.source, self.watch = source, watch
         self.bootstrap = bootstrap
@@ -244,11 +275,28 @@ class Proxy:
         """From the text of an Envoy configuration. ConfigError."""
         return cls(load(text), **options)
 
+    def opened_store(self) -> Store:
+        """The store, after a look whether it can be used. StartError."""
+        name = self.bootstrap.store or stores.MEMORY
+        store = self.store
+        try:
+            if store is None:
+                store = stores.open_store(name)
+            store.check()
+        except (ValueError, ImportError, StoreError) as error:
+            raise StartError(f"store {name if store is None else store.name}: {error}") from error
+        return store
+
+    def server(self, store: Store | None = None, seat: Seat | None = None) -> Server:
+        """One that has not been started."""
+        return Server(self.bootstrap, self.log, self.parser, self.foreign_functions, store, seat)
+
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Server]:
-        """A started server; stopped when the block ends. OSError, StartError."""
-        self._warn()
-        server = Server(self.bootstrap, self.log, self.parser, self.foreign_functions)
+    async def running(self, server: Server | None = None) -> AsyncIterator[Server]:
+        """A started server (the one given, or its own); stopped when the block ends. OSError, StartError."""
+        if server is None:
+            self.warn()
+            server = self.server(self.opened_store())
         await server.start()
         if self.source is not None:
             server.reloader = Reloader(server, self.source)
@@ -259,24 +307,28 @@ class Proxy:
         finally:
             await server.stop()
 
-    def _warn(self) -> None:
+    def warn(self) -> None:
+        """Log what the configuration has that is ignored."""
         for warning in self.bootstrap.warnings:
             self.log["config"].warning(str(warning))
 
     def check(self) -> None:
         """Start every plugin and end it again. StartError."""
-        self._warn()
+        self.warn()
 
         async def check() -> None:
-            await Server(self.bootstrap, self.log, self.parser, self.foreign_functions).check()
+            await self.server().check()
 
-        with asyncio.Runner(loop_factory=self._loop_factory()) as runner:
-            runner.run(check())
+        self.run_in_loop(check)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. OSError, StartError, ImportError (uvloop is not installed)."""
+        self.run_in_loop(self.serve)
+
+    def run_in_loop(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """Do something in an event loop of its own."""
         with asyncio.Runner(loop_factory=self._loop_factory()) as runner:
-            runner.run(self._serve())
+            return runner.run(work())
 
     def _loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
         if self._loop == "asyncio":
@@ -290,26 +342,44 @@ class Proxy:
         factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
         return factory
 
-    async def _serve(self) -> None:
+    async def serve(self, server: Server | None = None) -> None:
+        """Serve until told to stop; a worker also until its parent has gone."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         main = self.log["main"]
+        seat = None if server is None else server.seat
 
         def asked_to_stop(name: str) -> None:
             main.warning(f"caught {name}")
-            if stop.is_set():  # the second time: at once
+            if stop.is_set() and seat is None:  # the second time: at once
                 raise KeyboardInterrupt
             stop.set()
 
-        for name in ("SIGTERM", "SIGINT"):
+        # Workers are told by their parent, and often by the system, too; it is the parent that ends patience.
+        for name in ("SIGTERM", "SIGINT") if seat is None else ("SIGTERM",):
             _on_signal(loop, name, functools.partial(asked_to_stop, name))
-        async with self.running() as server:
+        if seat is not None:
+            alive = seat.alive
+
+            def alone() -> None:
+                loop.remove_reader(alive)
+                asked_to_stop("the end of its parent")
+
+            loop.add_reader(alive, alone)
+        async with self.running(server) as server:
             if server.reloader is not None:
                 _on_signal(loop, "SIGHUP", functools.partial(server.reloader.soon, "SIGHUP"))
             _on_signal(loop, "SIGUSR1", lambda: main.info(_collected(server)))
             main.info(f"starting main dispatch loop (HTTP/1.1 by {self.parser.name})")
+            if seat is not None:
+                seat.serving()
             await stop.wait()
         main.info("exiting")
+
+
+def said_where(log: Log, config: ListenerConfig, address: Address | None) -> None:
+    """Log where a listener is."""
+    log["main"].info(f"listener {config.name}: listening on {address}")
 
 
 def _collected(server: Server) -> str:

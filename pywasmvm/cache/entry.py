@@ -125,7 +125,8 @@ class Entry:
 
     def keep_until_the_end(self, owner: object) -> None:
         """Write what is not written when the owner, or the process, ends."""
-        weakref.finalize(owner, self._end, os.getpid())
+        _finalizers[:] = [one for one in _finalizers if one.alive]
+        _finalizers.append(weakref.finalize(owner, self._end, os.getpid()))
 
     def at_exit(self, last: Last) -> None:
         """Have a method called when the process ends, if its object still lives then."""
@@ -133,7 +134,7 @@ class Entry:
 
     def _end(self, process: int) -> None:
         # A forked child must not spend its last moments writing what its parent will write.
-        if os.getpid() != process:
+        if os.getpid() not in (process, _heir):
             return
         try:
             for reference in self._last:
@@ -209,6 +210,24 @@ class Entry:
 
 
 #: When the process began to end, in seconds of its CPU time; and when that was told.
+_finalizers: list[weakref.finalize[Any, Any]] = []
+
+#: A forked process that writes what was found out before the fork, and what it found out itself.
+_heir = 0
+
+
+def inherit() -> None:
+    """This process was forked, and is the one that has found out most when it ends. It must call `end`."""
+    global _heir
+    _heir = os.getpid()
+
+
+def end() -> None:
+    """Write everything that waits for the end of the process, for one that ends without ado."""
+    for finalizer in _finalizers:
+        finalizer()
+
+
 _exit_began: list[float] = []
 
 

@@ -460,7 +460,7 @@ async def test_sighup(tmp_path: Path) -> None:
 
         write("one")
         proxy = Proxy.from_file(path, log=lines.log())
-        serving = asyncio.create_task(proxy._serve())
+        serving = asyncio.create_task(proxy.serve())
         async with asyncio.timeout(10):
             while "starting main dispatch loop" not in lines:
                 await asyncio.sleep(0.01)

@@ -1,0 +1,48 @@
+"""`Seat`: what a worker has from the process that forked it: ports, its place among the others, two pipes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pywasmproxy.config.model import Listener as ListenerConfig
+from pywasmproxy.server.accept import Balance
+
+PortKey = tuple[str, int, str]
+
+
+def port_key(config: ListenerConfig) -> PortKey:
+    """What a listener's port is known by; one that the system chooses is that of the listener of a name."""
+    where = config.address
+    return where.host, where.port, "" if where.port else config.name
+
+
+@dataclass
+class Seat:
+    """The place of one worker.
+
+    `alive` is the end of a pipe that comes to its end with the parent, in whatever way; `ready` is where the
+    parent reads that the worker serves.
+    """
+
+    index: int
+    balance: Balance
+    alive: int
+    ready: int
+    sockets: dict[PortKey, list[socket.socket]] = field(default_factory=dict)
+
+    def take(self, config: ListenerConfig) -> list[socket.socket]:
+        """The sockets that the parent bound for a listener; none for one that it does not know."""
+        return self.sockets.pop(port_key(config), [])
+
+    def serving(self) -> None:
+        """The worker serves: tell the parent."""
+        os.write(self.ready, b"R")
+        os.close(self.ready)
+
+
+def copies(sockets: Iterable[socket.socket]) -> list[socket.socket]:
+    """The same sockets once more; whoever closes one closes his own."""
+    return [socket.socket(fileno=os.dup(one.fileno())) for one in sockets]
