@@ -28,6 +28,7 @@ from pywasmproxy.server.log import Logger
 from pywasmproxy.server.patience import PatientTimer
 from pywasmproxy.server.resolver import HostSet
 from pywasmproxy.server.wire import BodyWriter
+from pywasmproxy.stats.counts import ClusterCounts
 
 MAX_CONNECTIONS = 1024
 """Connections of one cluster (Envoy's default circuit breaker); further requests wait."""
@@ -69,6 +70,7 @@ class UpstreamRequest:
         "_attempts",
         "_blocked",
         "_kept",
+        "_opening",
         "_out",
         "_out_size",
         "_task",
@@ -99,6 +101,7 @@ class UpstreamRequest:
         self._out_size = len(head)
         self._kept: bytes | None = None  # the whole request, while it may be sent again
         self._task: asyncio.Task[None] | None = None
+        self._opening = False  # the task has begun
         self._attempts = 0
         self._blocked = False
 
@@ -139,6 +142,8 @@ class UpstreamRequest:
         """A connection was found for this request."""
         self.connection = connection
         self._task = None
+        self.cluster.counts.upstream_rq_total += 1
+        connection.host_counts.rq_total += 1
         self.handler.upstream_connected(connection.remote, connection.local)
         self.flush()
         if self._blocked:
@@ -147,11 +152,15 @@ class UpstreamRequest:
 
     def connect(self, pool: Cluster, host: Address) -> None:
         """Open a connection to a host; called by the cluster."""
+        self._opening = False
         self._task = asyncio.get_running_loop().create_task(self._connect(pool, host))
 
     async def _connect(self, cluster: Cluster, host: Address) -> None:
+        self._opening = True
         failure, detail = UpstreamFailure.CONNECT_FAILURE, "remote connection failure"
         connection = UpstreamConnection(cluster, host)
+        counts = cluster.counts
+        counts.upstream_rq_pending_total += 1
         opening = asyncio.ensure_future(
             asyncio.get_running_loop().create_connection(lambda: connection, host.host, host.port)
         )
@@ -164,6 +173,7 @@ class UpstreamRequest:
             if self.done:  # it was us who are cancelled: nobody wants the connection any more
                 raise
             failure, detail = UpstreamFailure.CONNECT_TIMEOUT, "connection timeout"
+            counts.upstream_cx_connect_timeout += 1
         except OSError as error:
             cluster.logger.debug(f"cluster {cluster.name}: cannot connect to {host}: {error}")
         finally:
@@ -174,6 +184,9 @@ class UpstreamRequest:
                 connection.abort()
                 cluster.dropped(connection)
         self._task = None
+        counts.upstream_cx_connect_fail += 1
+        counts.upstream_rq_pending_failure_eject += 1
+        connection.host_counts.cx_connect_fail += 1
         self.fail(failure, detail)
 
     def fail(self, failure: UpstreamFailure, detail: str) -> None:
@@ -217,10 +230,15 @@ class UpstreamRequest:
             return
         self.done = True
         if self._task is not None:
+            self.cluster.counts.upstream_rq_cancelled += 1
             self._task.cancel()
+            if not self._opening:  # a task that is cancelled before it begins never does
+                self.cluster.not_connecting()
         elif self.connection is not None:
+            self.cluster.counts.upstream_rq_tx_reset += 1
             self.connection.abandon()
         else:
+            self.cluster.counts.upstream_rq_cancelled += 1
             self.cluster.forget(self)
         self.connection = None
 
@@ -233,6 +251,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.host = host
         self.remote = str(host)
         self.local = ""
+        self.counts = cluster.counts
+        self.host_counts = cluster.counts.host(self.remote)
+        self._begin = asyncio.get_running_loop().time()
         self.reused = False
         self.untouched = True  # no byte of the current response has come
         self.idle_since = 0.0
@@ -251,8 +272,14 @@ class UpstreamConnection(asyncio.Protocol):
         if name:
             self.local = str(Address(name[0], name[1]))
         self.cluster.connections.add(self)
+        self.counts.upstream_cx_total += 1
+        self.host_counts.cx_total += 1
+        now = asyncio.get_running_loop().time()
+        self.counts.cx_connect.record(int((now - self._begin) * 1000))
+        self._begin = now
 
     def data_received(self, data: bytes) -> None:
+        self.counts.upstream_cx_rx_bytes_total += len(data)
         if self._request is None:  # nobody asked: the connection cannot be trusted any more
             self.close()
             return
@@ -264,6 +291,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._ended()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.counts.connection_ended(
+            remote=self._eof or exc is not None,
+            active=self._request is not None,
+            milliseconds=int((asyncio.get_running_loop().time() - self._begin) * 1000),
+        )
         self.cluster.dropped(self)
         self._lost = exc
         self._ended()
@@ -295,14 +327,17 @@ class UpstreamConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
+            self.counts.upstream_cx_tx_bytes_total += len(data)
             self._transport.write(data)
 
     def pause_reading(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
+            self.counts.upstream_flow_control_paused_reading_total += 1
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
+            self.counts.upstream_flow_control_resumed_reading_total += 1
             self._transport.resume_reading()
         # What is buffered is delivered from the loop: the caller is in the middle of something.
         asyncio.get_running_loop().call_soon(self._resumed)
@@ -339,6 +374,7 @@ class UpstreamConnection(asyncio.Protocol):
             try:
                 event = self._reader.next_event()
             except ProtocolError as error:
+                self.counts.upstream_cx_protocol_error += 1
                 self._request = None
                 self.abort()
                 request.lost(self, UpstreamFailure.PROTOCOL_ERROR, error.detail)
@@ -352,6 +388,11 @@ class UpstreamConnection(asyncio.Protocol):
                     request.handler.upstream_data(data, ends)
                 case ResponseHead():
                     if event.status >= 200:
+                        self.counts.status[event.status] += 1
+                        if event.status < 500:
+                            self.host_counts.rq_success += 1
+                        else:
+                            self.host_counts.rq_error += 1
                         self._keep_alive = event.keep_alive
                         if event.bodiless:  # the end is known with the head: be free before it is acted upon
                             self._reader.next_event()
@@ -390,6 +431,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._pump()
         if self._request is not None and not (request.paused and self._lost is None):
             self._request = None
+            self.counts.upstream_rq_rx_reset += 1
             self.abort()
             request.lost(self, UpstreamFailure.RESET, "connection termination")
 
@@ -402,6 +444,7 @@ class Cluster:
         self.name = config.name
         self.parser = parser
         self.logger = logger
+        self.counts = ClusterCounts()
         self.hosts = HostSet(config, logger)
         self.connections: set[UpstreamConnection] = set()
         self.connecting = 0
@@ -434,6 +477,11 @@ class Cluster:
         return sum(map(len, self._idle.values()))
 
     @property
+    def pending(self) -> int:
+        """Requests that have no connection yet."""
+        return len(self._waiting) + self.connecting
+
+    @property
     def full(self) -> bool:
         """Whether there are as many connections as there may be."""
         return len(self.connections) + self.connecting + self.tcp_connections >= MAX_CONNECTIONS
@@ -442,6 +490,7 @@ class Cluster:
         """Find a connection for a request; `fresh` forbids a pooled one."""
         host = (self.hosts.find(request.host) if request.host else None) or self.hosts.pick()
         if host is None:
+            self.counts.upstream_cx_none_healthy += 1
             self._fail_soon(request, UpstreamFailure.NO_HEALTHY_UPSTREAM, "no healthy upstream")
             return
         pool = self._idle.get(host)
@@ -452,9 +501,12 @@ class Cluster:
                 connection.attach(request)
                 return
         if self.full:
+            self.counts.upstream_cx_overflow += 1
             if len(self._waiting) >= MAX_PENDING:
+                self.counts.upstream_rq_pending_overflow += 1
                 self._fail_soon(request, UpstreamFailure.OVERFLOW, "overflow")
             else:
+                self.counts.upstream_rq_pending_total += 1
                 self._waiting.append((request, fresh))
             return
         self.connecting += 1
@@ -492,6 +544,11 @@ class Cluster:
         if self._sweeper is None and self.config.idle_timeout is not None:
             self._sweeper = loop.call_later(self.config.idle_timeout, self._sweep)
 
+    def not_connecting(self) -> None:
+        """A connection that was going to be opened will not be."""
+        self.connecting -= 1
+        self.serve_waiting()
+
     def dropped(self, connection: UpstreamConnection) -> None:
         """A connection is gone."""
         self.connections.discard(connection)
@@ -512,6 +569,7 @@ class Cluster:
             for connection in list(pool):
                 if loop.time() - connection.idle_since >= timeout:
                     pool.remove(connection)
+                    self.counts.upstream_cx_idle_timeout += 1
                     connection.close()
                 elif oldest is None or connection.idle_since < oldest:
                     oldest = connection.idle_since

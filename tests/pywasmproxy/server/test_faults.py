@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from pywasmproxy.server import downstream
+from pywasmproxy.server import upstream as upstreams
 from pywasmproxy.server.listener import Listener
+from pywasmproxy.server.wire import BodyWriter
 from tests.pywasmproxy.server.support import (
     Client,
     Lines,
@@ -99,6 +101,24 @@ async def test_client_leaves_while_the_connection_is_half_made(monkeypatch: pyte
             await asyncio.sleep(0.05)
         assert transport.aborted
         assert not server.clusters["up"].connections
+
+
+async def test_a_request_that_is_given_up_in_the_moment_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attempt to connect is cancelled before its first step; its place is free all the same."""
+    monkeypatch.setattr(upstreams, "MAX_CONNECTIONS", 1)
+    async with upstream(hello) as up, proxy(bootstrap(listener(), clusters=cluster(up.port))) as server:
+        to = server.clusters["up"]
+        for _ in range(3):
+            nobody: Any = None  # is told nothing
+            writer = BodyWriter(chunked=False, length=0)
+            request = upstreams.UpstreamRequest(to, nobody, b"GET", b"GET / HTTP/1.1\r\n\r\n", writer)
+            request.start()
+            assert to.connecting == 1
+            request.reset()
+            assert to.connecting == 0
+        client = await Client.open(port_of(server))
+        assert (await client.get()).status == 200
+        client.close()
 
 
 @pytest.mark.parametrize("reset", [False, True])
