@@ -11,7 +11,9 @@ from typing import Any
 from pywasmproxy.config.anyvalue import base64_bytes
 from pywasmproxy.config.extension import resolve
 from pywasmproxy.config.model import Address, Http1Options, Node
+from pywasmproxy.config.model_manager import Underscores
 from pywasmproxy.config.schema import (
+    UINT32,
     Cursor,
     Message,
     anything,
@@ -161,23 +163,27 @@ def http1_upstream(cursor: Cursor) -> Http1Options:
     return Http1Options(enable_trailers=HTTP1_UPSTREAM.read(cursor).get("enable_trailers", False))
 
 
-_HTTP_IGNORED = (
-    "max_connection_duration max_response_headers_kb max_stream_duration "
-    "headers_with_underscores_action max_requests_per_connection"
+_UNDERSCORES = enum(
+    "action on underscores in names of headers", " ".join(choice.value for choice in Underscores)
 )
 
 HTTP_DOWNSTREAM = Message(
     "envoy.config.core.v3.HttpProtocolOptions",
-    {"idle_timeout": timeout, "max_headers_count": integer(1, (1 << 32) - 1)},
-    ignored=_HTTP_IGNORED,
-    harmless={"headers_with_underscores_action": ("ALLOW", "allow")},
+    {
+        "idle_timeout": timeout,
+        "max_headers_count": integer(1, (1 << 32) - 1),
+        "headers_with_underscores_action": _UNDERSCORES,
+        "max_requests_per_connection": UINT32,
+        "max_connection_duration": timeout,
+    },
+    ignored="max_response_headers_kb max_stream_duration",
 )
 
 HTTP_UPSTREAM = Message(
     "envoy.config.core.v3.HttpProtocolOptions",
-    {"idle_timeout": timeout},
-    ignored=_HTTP_IGNORED + " max_headers_count",
-    harmless={"headers_with_underscores_action": ("ALLOW", "allow")},
+    {"idle_timeout": timeout, "headers_with_underscores_action": anything},  # that is about requests
+    ignored="max_connection_duration max_response_headers_kb max_stream_duration "
+    "max_requests_per_connection max_headers_count",
 )
 
 TRANSPORT_SOCKET = Message(

@@ -5,11 +5,15 @@ Field table after envoy.extensions.filters.network.http_connection_manager.v3.
 
 from __future__ import annotations
 
+import ipaddress
+from typing import Any
+
 from pywasmproxy.config.access_log import access_logs
 from pywasmproxy.config.common import HTTP_DOWNSTREAM, http1_downstream
 from pywasmproxy.config.http_filters import http_filters
 from pywasmproxy.config.model import (
     CONNECTION_IDLE_TIMEOUT,
+    DELAYED_CLOSE_TIMEOUT,
     HEADERS_COUNT_LIMIT,
     HEADERS_LIMIT,
     STREAM_IDLE_TIMEOUT,
@@ -19,9 +23,28 @@ from pywasmproxy.config.model import (
     RouteConfig,
     ServerHeaderTransformation,
 )
+from pywasmproxy.config.model_manager import (
+    EscapedSlashes,
+    Forwarding,
+    StripPort,
+    TargetRules,
+    Underscores,
+)
 from pywasmproxy.config.routes import route_config
-from pywasmproxy.config.schema import Cursor, Message, boolean, enum, integer, text, timeout
+from pywasmproxy.config.schema import (
+    UINT32,
+    Cursor,
+    Message,
+    anything,
+    boolean,
+    enum,
+    integer,
+    repeated,
+    text,
+    timeout,
+)
 
+_NAME = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _DYNAMIC_ROUTES = "not supported yet: there are no routes, every request is answered with 404"
 
 
@@ -38,8 +61,47 @@ def _server_header(cursor: Cursor) -> ServerHeaderTransformation:
     return ServerHeaderTransformation(enum("server header transformation", names)(cursor))
 
 
+def _escaped_slashes(cursor: Cursor) -> EscapedSlashes:
+    names = "IMPLEMENTATION_SPECIFIC_DEFAULT " + " ".join(choice.value for choice in EscapedSlashes)
+    name = enum("action on escaped slashes", names)(cursor)
+    return EscapedSlashes.KEEP_UNCHANGED if name.startswith("IMPLEMENTATION") else EscapedSlashes(name)
+
+
+SCHEME = Message(
+    "envoy.config.core.v3.SchemeHeaderTransformation",
+    {
+        "scheme_to_overwrite": enum("scheme", "HTTP HTTPS"),
+        "match_upstream": anything,  # to upstreams we speak HTTP/1.1, which has no place for a scheme
+    },
+    one_of=("scheme_to_overwrite match_upstream",),
+)
+
+CIDR = Message(
+    "envoy.config.core.v3.CidrRange",
+    {"address_prefix": text, "prefix_len": integer(0, 128)},
+    required="address_prefix",
+)
+
+
+def _cidr(cursor: Cursor) -> str:
+    values = CIDR.read(cursor)
+    written = f"{values['address_prefix']}/{values.get('prefix_len', 0)}"
+    try:
+        ipaddress.ip_network(written, strict=False)
+    except ValueError as error:
+        cursor.fail(f"no network: {error}")
+    return written
+
+
+INTERNAL_ADDRESSES = Message(
+    f"{_NAME}.InternalAddressConfig",
+    {"cidr_ranges": repeated(_cidr), "unix_sockets": anything},  # there are none
+)
+
+NORMALISATION = "use normalize_path instead: ignored"
+
 CONNECTION_MANAGER = Message(
-    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+    _NAME,
     {
         "stat_prefix": text,
         "codec_type": _codec,
@@ -51,35 +113,86 @@ CONNECTION_MANAGER = Message(
         "server_header_transformation": _server_header,
         "max_request_headers_kb": integer(1, 8192),
         "stream_idle_timeout": timeout,
+        "request_timeout": timeout,
         "request_headers_timeout": timeout,
+        "delayed_close_timeout": timeout,
         "generate_request_id": boolean,
+        "preserve_external_request_id": boolean,
+        "always_set_request_id_in_response": boolean,
         "access_log": access_logs,
+        "use_remote_address": boolean,
+        "xff_num_trusted_hops": UINT32,
+        "skip_xff_append": boolean,
+        "internal_address_config": INTERNAL_ADDRESSES.read,
+        "append_x_forwarded_port": boolean,
+        "via": text,
+        "add_user_agent": boolean,
+        "scheme_header_transformation": SCHEME.read,
+        "normalize_path": boolean,
+        "merge_slashes": boolean,
+        "path_with_escaped_slashes_action": _escaped_slashes,
+        "strip_matching_host_port": boolean,
+        "strip_any_host_port": boolean,
+        "strip_trailing_host_dot": boolean,
+        # concern protocols, certificates and tools that no request here comes with
+        "http2_protocol_options": anything,
+        "http3_protocol_options": anything,
+        "forward_client_cert_details": anything,
+        "set_current_client_cert_details": anything,
+        "forward_client_cert_matcher": anything,
+        "append_local_overload": anything,
+        "add_proxy_protocol_connection_state": anything,
     },
-    ignored="access_log_flush_interval flush_access_log_on_new_request access_log_options "
-    "request_timeout add_user_agent tracing http1_safe_max_connection_duration "
-    "http2_protocol_options "
-    "http3_protocol_options scheme_header_transformation stream_flush_timeout drain_timeout "
-    "delayed_close_timeout use_remote_address xff_num_trusted_hops original_ip_detection_extensions "
-    "early_header_mutation_extensions internal_address_config skip_xff_append via "
-    "always_set_request_id_in_response preserve_external_request_id "
-    "forward_client_cert_details set_current_client_cert_details "
-    "forward_client_cert_matcher proxy_100_continue represent_ipv4_remote_address_as_ipv4_mapped_ipv6 "
-    "upgrade_configs normalize_path merge_slashes path_with_escaped_slashes_action request_id_extension "
-    "local_reply_config strip_matching_host_port strip_any_host_port "
-    "stream_error_on_invalid_http_message path_normalization_options strip_trailing_host_dot "
-    "proxy_status_config typed_header_validation_config append_x_forwarded_port append_local_overload "
-    "add_proxy_protocol_connection_state idle_timeout max_stream_duration",
-    notes={"rds": _DYNAMIC_ROUTES, "scoped_routes": _DYNAMIC_ROUTES},
+    ignored="tracing access_log_flush_interval flush_access_log_on_new_request access_log_options "
+    "http1_safe_max_connection_duration stream_flush_timeout drain_timeout "
+    "original_ip_detection_extensions early_header_mutation_extensions "
+    "proxy_100_continue represent_ipv4_remote_address_as_ipv4_mapped_ipv6 "
+    "upgrade_configs request_id_extension local_reply_config stream_error_on_invalid_http_message "
+    "proxy_status_config typed_header_validation_config idle_timeout max_stream_duration",
+    notes={
+        "rds": _DYNAMIC_ROUTES,
+        "scoped_routes": _DYNAMIC_ROUTES,
+        "path_normalization_options": NORMALISATION,
+    },
     harmless={
-        "request_timeout": ("0s",),
-        "use_remote_address": (False,),
-        "skip_xff_append": (True,),
-        "normalize_path": (False,),
+        "proxy_100_continue": (False,),
+        "represent_ipv4_remote_address_as_ipv4_mapped_ipv6": (False,),
+        "http1_safe_max_connection_duration": (False,),
+        "upgrade_configs": ([],),
+        "stream_error_on_invalid_http_message": (False,),
     },
-    one_of=("rds route_config scoped_routes",),
+    one_of=("rds route_config scoped_routes", "strip_matching_host_port strip_any_host_port"),
     required="stat_prefix",
     legacy="idle_timeout max_stream_duration",
 )
+
+
+def _forwarding(values: dict[str, Any]) -> Forwarding:
+    """Who is believed about the client."""
+    scheme: str | None = values.get("scheme_header_transformation", {}).get("scheme_to_overwrite")
+    return Forwarding(
+        use_remote_address=values.get("use_remote_address", False),
+        trusted_hops=values.get("xff_num_trusted_hops", 0),
+        skip_append=values.get("skip_xff_append", False),
+        internal_ranges=values.get("internal_address_config", {}).get("cidr_ranges", ()),
+        append_port=values.get("append_x_forwarded_port", False),
+        via=values.get("via", ""),
+        add_user_agent=values.get("add_user_agent", False),
+        preserve_external_request_id=values.get("preserve_external_request_id", False),
+        scheme=None if scheme is None else scheme.lower(),
+    )
+
+
+def _target(values: dict[str, Any]) -> TargetRules:
+    """How host and path are tidied up."""
+    strip = StripPort.MATCHING if values.get("strip_matching_host_port") else StripPort.NONE
+    return TargetRules(
+        normalize=values.get("normalize_path", False),
+        merge_slashes=values.get("merge_slashes", False),
+        escaped_slashes=values.get("path_with_escaped_slashes_action", EscapedSlashes.KEEP_UNCHANGED),
+        strip_port=StripPort.ANY if values.get("strip_any_host_port") else strip,
+        strip_trailing_dot=values.get("strip_trailing_host_dot", False),
+    )
 
 
 def connection_manager(cursor: Cursor) -> HttpConnectionManager:
@@ -101,10 +214,18 @@ def connection_manager(cursor: Cursor) -> HttpConnectionManager:
         ),
         http1=values.get("http_protocol_options", Http1Options()),
         stream_idle_timeout=values.get("stream_idle_timeout", STREAM_IDLE_TIMEOUT),
+        request_timeout=values.get("request_timeout"),
         request_headers_timeout=values.get("request_headers_timeout"),
+        delayed_close_timeout=values.get("delayed_close_timeout", DELAYED_CLOSE_TIMEOUT),
         idle_timeout=common.get("idle_timeout", CONNECTION_IDLE_TIMEOUT),
         max_request_headers_bytes=values.get("max_request_headers_kb", HEADERS_LIMIT // 1024) * 1024,
         max_headers_count=common.get("max_headers_count", HEADERS_COUNT_LIMIT),
+        max_requests_per_connection=common.get("max_requests_per_connection") or None,
+        max_connection_duration=common.get("max_connection_duration"),
+        underscores=Underscores(common.get("headers_with_underscores_action", "ALLOW")),
         generate_request_id=values.get("generate_request_id", True),
+        always_set_request_id_in_response=values.get("always_set_request_id_in_response", False),
         access_logs=values.get("access_log", ()),
+        forwarding=_forwarding(values),
+        target=_target(values),
     )

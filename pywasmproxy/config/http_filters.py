@@ -101,7 +101,7 @@ def http_filters(cursor: Cursor) -> tuple[HttpFilter, ...]:
 
 
 def _filter(cursor: Cursor) -> HttpFilter | None:
-    """One entry; None for a filter that is left out (and has warned about it, or is disabled)."""
+    """One entry; None for a filter that is left out (and has warned about it)."""
     values = HTTP_FILTER.read(cursor)
     name: str = values["name"]
     if cursor.get("config_discovery", "configDiscovery") is not None:
@@ -113,10 +113,11 @@ def _filter(cursor: Cursor) -> HttpFilter | None:
             known = [f"envoy.extensions.filters.http.{short}.v3.{short.capitalize()}" for short in _OURS]
             cursor.fail(f"unknown HTTP filter type {message!r}", suggest(message, known))
         cursor.fail(f"unknown HTTP filter {name!r}, and no '@type' says what it is", suggest(name, _NAMED))
-    if values.get("disabled"):
-        return None
+    off: bool = values.get("disabled", False)
     if kind == "wasm":
-        return WasmFilter(name, wasm_filter(fields, cursor))
+        return WasmFilter(name, wasm_filter(fields, cursor), off)
+    if off and kind != "router":
+        return None
     if kind == "router":
         options = ROUTER.read(fields) if fields is not None else {}
         return RouterFilter(name, options.get("suppress_envoy_headers", False))

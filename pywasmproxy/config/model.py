@@ -16,9 +16,21 @@ from enum import Enum, IntEnum
 
 from pywasmproxy.config.limits import Limits
 from pywasmproxy.config.model_log import AccessLog
-
-ROUTE_TIMEOUT = 15.0
-"""Seconds a route waits for the whole response unless its `timeout` says otherwise."""
+from pywasmproxy.config.model_manager import (
+    PLAIN_FORWARDING,
+    PLAIN_TARGET,
+    Forwarding,
+    TargetRules,
+    Underscores,
+)
+from pywasmproxy.config.model_routes import ROUTE_TIMEOUT as ROUTE_TIMEOUT
+from pywasmproxy.config.model_routes import DirectResponse as DirectResponse
+from pywasmproxy.config.model_routes import Redirect as Redirect
+from pywasmproxy.config.model_routes import Route as Route
+from pywasmproxy.config.model_routes import RouteAction as RouteAction
+from pywasmproxy.config.model_routes import RouteConfig as RouteConfig
+from pywasmproxy.config.model_routes import RouteMatch as RouteMatch
+from pywasmproxy.config.model_routes import VirtualHost as VirtualHost
 
 CONNECT_TIMEOUT = 5.0
 """Seconds to wait for a connection to an upstream host unless the cluster says otherwise."""
@@ -28,6 +40,9 @@ STREAM_IDLE_TIMEOUT = 300.0
 
 CONNECTION_IDLE_TIMEOUT = 3600.0
 """Seconds an unused keep-alive connection stays open, on either side."""
+
+DELAYED_CLOSE_TIMEOUT = 1.0
+"""Seconds between the last byte of a response and the close, while the client is still sending."""
 
 BUFFER_LIMIT = 1024 * 1024
 """Bytes of a body that may wait in memory (413 for a request, 500 for a response beyond it)."""
@@ -161,6 +176,8 @@ class WasmFilter:
 
     name: str
     plugin: WasmPlugin
+    disabled: bool = False
+    """HTTP only: left out, except on routes that switch it on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,95 +190,6 @@ class RouterFilter:
 
 
 HttpFilter = WasmFilter | RouterFilter
-
-
-# --- routes ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class RouteMatch:
-    """Which requests a route takes. Exactly one of the four path specifiers is set (all others None).
-
-    All but `safe_regex` look at the path without its query; `safe_regex` must match that path completely.
-    """
-
-    prefix: str | None = None
-    path: str | None = None
-    safe_regex: str | None = None
-    path_separated_prefix: str | None = None
-    """Matches the path itself or it followed by `/...`."""
-    case_sensitive: bool = True
-    """For prefix, path and path_separated_prefix."""
-
-
-@dataclass(frozen=True, slots=True)
-class RouteAction:
-    """Send the request to a cluster. An empty `cluster` names none: answer 503."""
-
-    cluster: str
-    """Empty in the configuration of a route whose requests name it themselves, in `cluster_header`."""
-    timeout: float | None = ROUTE_TIMEOUT
-    """Seconds from the end of the request to the end of the response; 504 beyond it."""
-    idle_timeout: float | None = None
-    """Overrides the connection manager's `stream_idle_timeout` when set (0.0 switches it off)."""
-    prefix_rewrite: str | None = None
-    """Replaces the matched prefix (or path) of `:path`."""
-    host_rewrite_literal: str | None = None
-    """Replaces `:authority`."""
-    cluster_header: str | None = None
-    """The request's field whose first value names the cluster, for each request anew."""
-
-
-@dataclass(frozen=True, slots=True)
-class DirectResponse:
-    """Answer without an upstream."""
-
-    status: int
-    body: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Redirect:
-    """Answer with a `location`. Unset parts are those of the request."""
-
-    status: int = 301
-    https_redirect: bool = False
-    scheme_redirect: str | None = None
-    host_redirect: str | None = None
-    port_redirect: int | None = None
-    path_redirect: str | None = None
-    """Replaces the path; keeps the query unless it has one itself or `strip_query` is set."""
-    prefix_rewrite: str | None = None
-    strip_query: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One entry of a virtual host; the first whose `match` fits is taken."""
-
-    match: RouteMatch
-    action: RouteAction | DirectResponse | Redirect
-    name: str = ""
-    metadata: Mapping[str, object] = field(default_factory=dict)
-    """`metadata.filter_metadata`, as filters read it under `xds.route_metadata`."""
-
-
-@dataclass(frozen=True, slots=True)
-class VirtualHost:
-    """Routes for some domains: exact (`a.b`), suffix (`*.b`), prefix (`a.*`) or `*`; case does not count."""
-
-    name: str
-    domains: tuple[str, ...]
-    routes: tuple[Route, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RouteConfig:
-    """A route table. No virtual host matches, or no route: 404."""
-
-    name: str = ""
-    virtual_hosts: tuple[VirtualHost, ...] = ()
-    ignore_port_in_host_matching: bool = False
 
 
 # --- listeners ------------------------------------------------------------------------------------------
@@ -307,7 +235,7 @@ class HttpConnectionManager:
     """How a listener speaks HTTP, and what it does with requests."""
 
     stat_prefix: str
-    route_config: RouteConfig = RouteConfig()
+    route_config: RouteConfig = field(default_factory=RouteConfig)
     http_filters: tuple[HttpFilter, ...] = ()
     """In request order; the last one is the router."""
     codec_type: CodecType = CodecType.AUTO
@@ -322,6 +250,17 @@ class HttpConnectionManager:
     max_headers_count: int = HEADERS_COUNT_LIMIT
     generate_request_id: bool = True
     access_logs: tuple[AccessLog, ...] = ()
+    forwarding: Forwarding = PLAIN_FORWARDING
+    target: TargetRules = PLAIN_TARGET
+    underscores: Underscores = Underscores.ALLOW
+    always_set_request_id_in_response: bool = False
+    request_timeout: float | None = None
+    """Seconds for the whole request to arrive; 408 beyond it."""
+    delayed_close_timeout: float | None = DELAYED_CLOSE_TIMEOUT
+    """Seconds that a connection with unread input stays after the last response. None: not at all."""
+    max_requests_per_connection: int | None = None
+    max_connection_duration: float | None = None
+    """Seconds after which a connection takes no further request."""
 
 
 @dataclass(frozen=True, slots=True)

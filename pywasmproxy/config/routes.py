@@ -1,4 +1,4 @@
-"""Route tables: virtual hosts, routes, matches, actions.
+"""Route tables: virtual hosts, routes, matches.
 
 Field tables after envoy.config.route.v3 (route.proto, route_components.proto). A route whose match has a
 condition we cannot check is left out: taking it for every request could expose what it was meant to protect.
@@ -9,45 +9,40 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pywasmproxy.config.common import data_source, metadata
-from pywasmproxy.config.document import Node, plain
-from pywasmproxy.config.matchers import regex
-from pywasmproxy.config.model import (
-    ROUTE_TIMEOUT,
+from pywasmproxy.config.actions import direct_response, redirect, route_action
+from pywasmproxy.config.common import metadata
+from pywasmproxy.config.matchers import check_pattern, header_match, query_match, regex, runtime_fraction
+from pywasmproxy.config.model_routes import (
     DirectResponse,
     Redirect,
+    RequireTls,
     Route,
     RouteAction,
     RouteConfig,
     RouteMatch,
     VirtualHost,
 )
+from pywasmproxy.config.mutations import MUTATION_FIELDS, field_name, mutations
+from pywasmproxy.config.per_filter import per_filter
+from pywasmproxy.config.retries import retry_policy
 from pywasmproxy.config.schema import (
     UINT32,
     Cursor,
     Message,
+    anything,
     boolean,
-    duration,
     enum,
     integer,
     later,
     repeated,
     text,
-    timeout,
 )
 
 DIRECT_RESPONSE_LIMIT = 4096
 """Bytes of a direct response's body unless `max_direct_response_body_size_bytes` says otherwise."""
 
-_HEADER_MUTATIONS = (
-    "request_headers_to_add request_headers_to_remove response_headers_to_add response_headers_to_remove"
-)
 _LEFT_OUT = "not supported yet: this whole route is left out"
-
-_CONDITIONS = (
-    "connect_matcher path_match_policy runtime_fraction headers query_parameters grpc tls_context "
-    "dynamic_metadata filter_state regex runtime cookies"
-)
+_CONDITIONS = "connect_matcher path_match_policy tls_context dynamic_metadata filter_state runtime cookies"
 
 MATCH = Message(
     "envoy.config.route.v3.RouteMatch",
@@ -55,81 +50,24 @@ MATCH = Message(
         "prefix": text,
         "path": text,
         "safe_regex": regex,
+        "regex": later,
         "path_separated_prefix": text,
         "case_sensitive": boolean,
+        "headers": repeated(header_match),
+        "query_parameters": repeated(query_match),
+        "runtime_fraction": runtime_fraction,
+        "grpc": anything,
     },
     notes=dict.fromkeys(_CONDITIONS.split(), _LEFT_OUT),
-    harmless={"headers": ([],), "query_parameters": ([],)},
     one_of=("prefix path safe_regex path_separated_prefix connect_matcher path_match_policy regex",),
     legacy="regex runtime cookies",
 )
 
-_CLUSTER_CHOICES = (
-    "cluster cluster_header weighted_clusters cluster_specifier_plugin inline_cluster_specifier_plugin"
-)
-_NO_CLUSTER = "not supported yet: requests on this route are answered with 503"
-
-ACTION = Message(
-    "envoy.config.route.v3.RouteAction",
-    {
-        "cluster": later,
-        "cluster_header": later,
-        "weighted_clusters": later,
-        "timeout": timeout,
-        "idle_timeout": duration,
-        "prefix_rewrite": text,
-        "host_rewrite_literal": text,
-        "host_rewrite": text,
-    },
-    ignored="cluster_not_found_response_code metadata_match regex_rewrite path_rewrite_policy path_rewrite "
-    "auto_host_rewrite host_rewrite_header host_rewrite_path_regex append_x_forwarded_host flush_timeout "
-    "early_data_policy retry_policy retry_policy_typed_config request_mirror_policies priority rate_limits "
-    "include_vh_rate_limits hash_policy cors max_grpc_timeout grpc_timeout_offset upgrade_configs "
-    "internal_redirect_policy internal_redirect_action max_internal_redirects hedge_policy "
-    "max_stream_duration request_mirror_policy use_websocket auto_host_rewrite_header",
-    notes={
-        "cluster_specifier_plugin": _NO_CLUSTER,
-        "inline_cluster_specifier_plugin": _NO_CLUSTER,
-    },
-    harmless={"auto_host_rewrite": (False,), "priority": ("DEFAULT", "default")},
-    one_of=(
-        _CLUSTER_CHOICES,
-        "host_rewrite_literal host_rewrite auto_host_rewrite host_rewrite_header host_rewrite_path_regex",
-        "prefix_rewrite regex_rewrite path_rewrite_policy path_rewrite",
-    ),
-    legacy="request_mirror_policy use_websocket auto_host_rewrite_header",
-)
-
-DIRECT = Message(
-    "envoy.config.route.v3.DirectResponseAction",
-    {"status": integer(200, 599), "body": data_source},
-    ignored="body_format",
-    required="status",
-)
-
-_REDIRECT_CODES = {
-    "MOVED_PERMANENTLY": 301,
-    "FOUND": 302,
-    "SEE_OTHER": 303,
-    "TEMPORARY_REDIRECT": 307,
-    "PERMANENT_REDIRECT": 308,
+_OF_ANY_LEVEL = {"typed_per_filter_config": per_filter, **MUTATION_FIELDS}
+_BUFFER_LIMITS = {
+    "per_request_buffer_limit_bytes": UINT32,
+    "request_body_buffer_limit": integer(0, (1 << 64) - 1),
 }
-
-REDIRECT = Message(
-    "envoy.config.route.v3.RedirectAction",
-    {
-        "https_redirect": boolean,
-        "scheme_redirect": text,
-        "host_redirect": text,
-        "port_redirect": integer(0, 65535),
-        "path_redirect": text,
-        "prefix_rewrite": text,
-        "response_code": enum("redirect code", " ".join(_REDIRECT_CODES)),
-        "strip_query": boolean,
-    },
-    ignored="regex_rewrite",
-    one_of=("https_redirect scheme_redirect", "path_redirect prefix_rewrite regex_rewrite"),
-)
 
 ROUTE = Message(
     "envoy.config.route.v3.Route",
@@ -140,9 +78,13 @@ ROUTE = Message(
         "redirect": later,
         "direct_response": later,
         "metadata": metadata,
+        "decorator": anything,  # about traces, of which there are none
+        "tracing": anything,
+        "stat_prefix": text,
+        "per_filter_config": anything,
+        **_BUFFER_LIMITS,
+        **_OF_ANY_LEVEL,
     },
-    ignored="decorator typed_per_filter_config tracing per_request_buffer_limit_bytes stat_prefix "
-    "request_body_buffer_limit per_filter_config " + _HEADER_MUTATIONS,
     notes={"filter_action": _LEFT_OUT, "non_forwarding_action": _LEFT_OUT},
     one_of=("route redirect direct_response filter_action non_forwarding_action",),
     legacy="per_filter_config",
@@ -150,12 +92,22 @@ ROUTE = Message(
 
 VIRTUAL_HOST = Message(
     "envoy.config.route.v3.VirtualHost",
-    {"name": text, "domains": repeated(later), "routes": repeated(later)},
-    ignored="matcher virtual_clusters rate_limits cors typed_per_filter_config include_request_attempt_count "
-    "include_attempt_count_in_response retry_policy retry_policy_typed_config hedge_policy "
-    "include_is_timeout_retry_header per_request_buffer_limit_bytes request_body_buffer_limit "
-    "request_mirror_policies metadata per_filter_config require_tls " + _HEADER_MUTATIONS,
-    harmless={"require_tls": ("NONE", "none")},
+    {
+        "name": text,
+        "domains": repeated(later),
+        "routes": repeated(later),
+        "require_tls": enum("TLS requirement", " ".join(choice.value for choice in RequireTls)),
+        "retry_policy": retry_policy,
+        "include_request_attempt_count": boolean,
+        "include_attempt_count_in_response": boolean,
+        "include_is_timeout_retry_header": boolean,
+        "metadata": anything,  # nothing can read it
+        "per_filter_config": anything,
+        **_BUFFER_LIMITS,
+        **_OF_ANY_LEVEL,
+    },
+    ignored="matcher virtual_clusters rate_limits cors retry_policy_typed_config hedge_policy "
+    "request_mirror_policies",
     required="name domains",
     legacy="per_filter_config",
 )
@@ -168,11 +120,19 @@ ROUTE_CONFIG = Message(
         "validate_clusters": boolean,
         "max_direct_response_body_size_bytes": UINT32,
         "ignore_port_in_host_matching": boolean,
+        "most_specific_header_mutations_wins": boolean,
+        "internal_only_headers": repeated(field_name),
+        "metadata": anything,
+        **_OF_ANY_LEVEL,
     },
-    ignored="vhds internal_only_headers most_specific_header_mutations_wins cluster_specifier_plugins "
-    "request_mirror_policies vhost_header ignore_path_parameters_in_path_matching typed_per_filter_config "
-    "metadata " + _HEADER_MUTATIONS,
+    ignored="vhds cluster_specifier_plugins request_mirror_policies vhost_header "
+    "ignore_path_parameters_in_path_matching",
 )
+
+
+def _buffer_limit(values: dict[str, Any]) -> int | None:
+    found: int | None = values.get("request_body_buffer_limit", values.get("per_request_buffer_limit_bytes"))
+    return found
 
 
 def route_config(cursor: Cursor) -> RouteConfig:
@@ -190,11 +150,31 @@ def route_config(cursor: Cursor) -> RouteConfig:
         names.add(found["name"])
         domains = tuple(_domain(domain, found["name"], taken) for domain in found["domains"])
         routes = [_route(route, limit, validate) for route in found.get("routes", ())]
-        hosts.append(
-            VirtualHost(found["name"], domains, tuple(route for route in routes if route is not None))
-        )
+        hosts.append(_virtual_host(found, domains, tuple(route for route in routes if route is not None)))
     return RouteConfig(
-        values.get("name", ""), tuple(hosts), values.get("ignore_port_in_host_matching", False)
+        name=values.get("name", ""),
+        virtual_hosts=tuple(hosts),
+        ignore_port_in_host_matching=values.get("ignore_port_in_host_matching", False),
+        mutations=mutations(values),
+        disabled_filters=values.get("typed_per_filter_config", {}),
+        most_specific_wins=values.get("most_specific_header_mutations_wins", False),
+        internal_only_headers=values.get("internal_only_headers", ()),
+    )
+
+
+def _virtual_host(values: dict[str, Any], domains: tuple[str, ...], routes: tuple[Route, ...]) -> VirtualHost:
+    return VirtualHost(
+        name=values["name"],
+        domains=domains,
+        routes=routes,
+        mutations=mutations(values),
+        disabled_filters=values.get("typed_per_filter_config", {}),
+        require_tls=RequireTls(values.get("require_tls", "NONE")),
+        retry_policy=values.get("retry_policy"),
+        request_attempt_count=values.get("include_request_attempt_count", False),
+        response_attempt_count=values.get("include_attempt_count_in_response", False),
+        is_timeout_retry_header=values.get("include_is_timeout_retry_header", False),
+        buffer_limit=_buffer_limit(values),
     )
 
 
@@ -208,19 +188,19 @@ def _domain(cursor: Cursor, host: str, taken: dict[str, str]) -> str:
     return name
 
 
-def _route(cursor: Cursor, body_limit: int, validate_clusters: bool) -> Route | None:
-    """One route, or None for one that is left out (and has warned about it)."""
+def _route(cursor: Cursor, body_limit: int, validate: bool) -> Route | None:
+    """A route, or None for one that is left out (and has warned about it)."""
     values = ROUTE.read(cursor)
     if "match" not in values:
         cursor.fail("a route needs 'match'")
     match = _match(values["match"])
     action: RouteAction | DirectResponse | Redirect
     if "route" in values:
-        action = _action(values["route"], validate_clusters)
+        action = route_action(values["route"], validate)
     elif "direct_response" in values:
-        action = _direct(values["direct_response"], body_limit)
+        action = direct_response(values["direct_response"], body_limit)
     elif "redirect" in values:
-        action = _redirect(values["redirect"])
+        action = redirect(values["redirect"])
     elif (
         cursor.get("filter_action", "filterAction", "non_forwarding_action", "nonForwardingAction")
         is not None
@@ -230,87 +210,45 @@ def _route(cursor: Cursor, body_limit: int, validate_clusters: bool) -> Route | 
         cursor.fail("a route needs one of route, direct_response, redirect")
     if match is None:
         return None
-    return Route(match, action, values.get("name", ""), values.get("metadata", {}))
+    return Route(
+        match,
+        action,
+        name=values.get("name", ""),
+        metadata=values.get("metadata", {}),
+        mutations=mutations(values),
+        disabled_filters=values.get("typed_per_filter_config", {}),
+        buffer_limit=_buffer_limit(values),
+    )
+
+
+_PATHS = ("prefix", "path", "safe_regex", "path_separated_prefix")
 
 
 def _match(cursor: Cursor) -> RouteMatch | None:
-    before = len(cursor.context.warnings)
+    """A match; None when it has a condition that cannot be checked."""
     values = MATCH.read(cursor)
-    if len(cursor.context.warnings) > before:
+    if "regex" in values:  # API v2's; `regex` of v3 is a message of its own
+        place: Cursor = values.pop("regex")
+        check_pattern(text(place), place)
+        values["safe_regex"] = text(place)
+    if any(name in MATCH.notes for name in keys_of(cursor, MATCH)):
         return None
-    if not values.keys() & {"prefix", "path", "safe_regex", "path_separated_prefix"}:
-        cursor.fail("a match needs one of prefix, path, safe_regex, path_separated_prefix")
+    if not values.keys() & set(_PATHS):
+        cursor.fail(f"a match needs one of {', '.join(_PATHS)}")
     separated = values.get("path_separated_prefix")
     if separated is not None and (not separated.startswith("/") or re.search(r"[?#]|/$", separated)):
         cursor.fail("path_separated_prefix begins with / and has neither ? nor # nor a / at the end")
-    return RouteMatch(**values)
-
-
-def _action(cursor: Cursor, validate: bool) -> RouteAction:
-    values = ACTION.read(cursor)
-    place: Cursor | None = values.get("cluster")
-    name = "" if place is None else text(place)
-    if "weighted_clusters" in values:
-        place = values["weighted_clusters"]
-        name = _heaviest(place.node)
-        place.warn(f"not supported yet: all requests go to {name!r}" if name else _NO_CLUSTER)
-    elif place is not None and not name:
-        place.fail("the name of a cluster is needed")
-    elif place is None and not any(cursor.get(choice) for choice in _choices()):
-        cursor.fail("a route needs 'cluster'")
-    if name and validate and place is not None:
-        cursor.context.cluster_references.append((name, place))
-    return RouteAction(
-        cluster=name,
-        cluster_header=_field_name(values["cluster_header"]) if "cluster_header" in values else None,
-        timeout=values.get("timeout", ROUTE_TIMEOUT),
-        idle_timeout=values.get("idle_timeout"),
-        prefix_rewrite=values.get("prefix_rewrite") or None,
-        host_rewrite_literal=values.get("host_rewrite_literal") or values.get("host_rewrite") or None,
+    paths = {name: values[name] for name in _PATHS if name in values}
+    return RouteMatch(
+        **paths,
+        case_sensitive=values.get("case_sensitive", True),
+        headers=values.get("headers", ()),
+        query_parameters=values.get("query_parameters", ()),
+        fraction=values.get("runtime_fraction"),
+        grpc="grpc" in values,
     )
 
 
-def _field_name(cursor: Cursor) -> str:
-    name = text(cursor)
-    if not re.fullmatch(r":?[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-        cursor.fail(f"{name!r} is no name of a header")
-    return name.lower()
-
-
-def _choices() -> list[str]:
-    return [spelling for spelling, name in ACTION.spellings.items() if name in _CLUSTER_CHOICES.split()]
-
-
-def _heaviest(node: Node) -> str:
-    """The cluster with the largest weight in a `WeightedCluster`, "" if that cannot be told."""
-    value: Any = plain(node)
-    entries = value.get("clusters") if isinstance(value, dict) else None
-    best, name = -1, ""
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
-            weight = entry.get("weight", 0)
-            if isinstance(weight, int) and weight > best:
-                best, name = weight, entry["name"]
-    return name
-
-
-def _direct(cursor: Cursor, limit: int) -> DirectResponse:
-    values = DIRECT.read(cursor)
-    body, _ = values.get("body", (b"", None))
-    if len(body) > limit:
-        cursor.fail(f"response body size is {len(body)} bytes; maximum is {limit}")
-    return DirectResponse(values["status"], body)
-
-
-def _redirect(cursor: Cursor) -> Redirect:
-    values = REDIRECT.read(cursor)
-    return Redirect(
-        status=_REDIRECT_CODES[values.get("response_code", "MOVED_PERMANENTLY")],
-        https_redirect=values.get("https_redirect", False),
-        scheme_redirect=values.get("scheme_redirect"),
-        host_redirect=values.get("host_redirect") or None,
-        port_redirect=values.get("port_redirect") or None,
-        path_redirect=values.get("path_redirect") or None,
-        prefix_rewrite=values.get("prefix_rewrite"),
-        strip_query=values.get("strip_query", False),
-    )
+def keys_of(cursor: Cursor, table: Message) -> set[str]:
+    """Names of the fields of a message that are set."""
+    return {table.spellings[key] for key, child in cursor.entries() if not child.is_null}

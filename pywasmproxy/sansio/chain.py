@@ -7,7 +7,7 @@ for command in stream.feed(RequestHeaders(headers, end_of_stream=True)): ...
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from abi.proxy_wasm.host import MemoryHost
@@ -22,9 +22,12 @@ from pywasmproxy.config.model import (
     RouteMatch,
     RouterFilter,
     VirtualHost,
+    WasmFilter,
 )
+from pywasmproxy.sansio.arrival import Arrival, Self
 from pywasmproxy.sansio.dispatcher import Dispatcher
 from pywasmproxy.sansio.filter import FilterFactory
+from pywasmproxy.sansio.format import Origin
 from pywasmproxy.sansio.router import Router
 from pywasmproxy.sansio.stream import HttpStream
 from pywasmproxy.sansio.wasm import WasmFilterFactory
@@ -55,7 +58,8 @@ class FilterChain:
 
     A filter is a factory as `filter.py` describes it: a `NativeFilter` class, a `WasmFilterFactory`, any such
     function; or simply a `Plugin`, which then fails closed. `buffer_limit` is the number of bytes of each
-    message that may wait in filters.
+    message that may wait in filters. `origin` is what format strings know about the process, `own` how the
+    proxy calls itself.
     """
 
     def __init__(
@@ -65,19 +69,33 @@ class FilterChain:
         http: HttpConnectionManager | None = None,
         buffer_limit: int = BUFFER_LIMIT,
         surroundings: Surroundings | None = None,
+        origin: Origin | None = None,
+        own: Self | None = None,
     ) -> None:
         self.dispatcher = Dispatcher()
         self.factories: list[FilterFactory] = [
             WasmFilterFactory(one, self.dispatcher) if isinstance(one, Plugin) else one for one in filters
         ]
         self.http = http or HttpConnectionManager("", route_config=EVERYTHING_UPSTREAM)
-        self.router = Router(self.http.route_config)
+        filters_of_file = (one for one in self.http.http_filters if isinstance(one, WasmFilter))
+        self._known = [(one.name, one.disabled) for one in filters_of_file]
+        self.router = Router(self.http.route_config, origin)
+        self.arrival = Arrival(self.http.forwarding, own)
+        names = self.http.route_config.internal_only_headers
+        self.internal_only = frozenset(name.encode() for name in names)
         self.buffer_limit = buffer_limit
         self.surroundings: Surroundings = surroundings or MemoryHost()
         self.request_ids = self.http.generate_request_id
         self.envoy_headers = not any(
             isinstance(one, RouterFilter) and one.suppress_envoy_headers for one in self.http.http_filters
         )
+
+    def members(self) -> Iterator[tuple[str, FilterFactory, bool]]:
+        """The filters with the names they have in the configuration, and whether they are off by default."""
+        known = self._known if len(self._known) == len(self.factories) else None  # else made without one
+        for place, factory in enumerate(self.factories):
+            name, off = ("", False) if known is None else known[place]
+            yield name, factory, off
 
     def open(
         self,

@@ -54,6 +54,20 @@ class StartRouteTimeout:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class StartTryTimeout:
+    """This attempt has the whole request: feed TryTimeout in so many seconds unless it is over before."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForRetry:
+    """Feed RetryDue in so many seconds: the request is then sent once more."""
+
+    seconds: float
+
+
 # --- to the client --------------------------------------------------------------------------------------
 
 
@@ -134,6 +148,8 @@ Command: TypeAlias = (
     | SendUpstreamTrailers
     | ResetUpstream
     | StartRouteTimeout
+    | StartTryTimeout
+    | WaitForRetry
     | SendInformational
     | SendDownstreamHeaders
     | SendDownstreamBody

@@ -135,6 +135,21 @@ class RouteTimeout:
 
 
 @dataclass(frozen=True, slots=True)
+class TryTimeout:
+    """The time asked for with `StartTryTimeout` is over and there is no response yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDue:
+    """The time asked for with `WaitForRetry` is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTimeout:
+    """The client took longer for its request than it may."""
+
+
+@dataclass(frozen=True, slots=True)
 class IdleTimeout:
     """Nothing moved in this exchange for the idle time."""
 
@@ -158,6 +173,9 @@ Event: TypeAlias = (
     | ResponseTrailers
     | UpstreamFailed
     | RouteTimeout
+    | TryTimeout
+    | RetryDue
+    | RequestTimeout
     | IdleTimeout
     | Resumed
 )

@@ -11,8 +11,9 @@ from typing import TypeAlias
 
 from abi.proxy_wasm.deferred import GrpcCall, GrpcStream
 from abi.proxy_wasm.header_map import HeaderMap
+from pywasmproxy.sansio.arrival import INTERNAL
 from pywasmproxy.sansio.events import UpstreamFailure
-from pywasmproxy.sansio.headers import EXPECTED_TIMEOUT, HOP_BY_HOP, INTERNAL
+from pywasmproxy.sansio.headers import EXPECTED_TIMEOUT, HOP_BY_HOP
 from pywasmproxy.sansio.local_reply import (
     GRPC_STATUS,
     ROUTE_TIMEOUT,

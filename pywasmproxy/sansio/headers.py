@@ -13,8 +13,10 @@ from functools import lru_cache
 
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.single_value import SINGLE_VALUE
+from abi.proxy_wasm.stream_info import StreamInfo
 from abi.proxy_wasm.types import MapType
-from pywasmproxy.config.model import RouteAction, ServerHeaderTransformation
+from pywasmproxy.config.model import ServerHeaderTransformation
+from pywasmproxy.sansio.arrival import FORWARDED_FOR, FORWARDED_PROTO, INTERNAL, Arrival
 
 REQUEST_PSEUDO = (b":authority", b":path", b":method", b":scheme")
 """The order in which filters see them."""
@@ -39,19 +41,9 @@ _FOR_ENVOYS = frozenset(
 )
 """Fields with which one Envoy tells another what to do; a client from outside must not."""
 
-_FOR_THE_ROUTER = frozenset(
-    b"""
-    x-envoy-hedge-on-per-try-timeout x-envoy-max-retries x-envoy-retriable-header-names
-    x-envoy-retriable-status-codes x-envoy-retry-grpc-on x-envoy-retry-on
-    x-envoy-upstream-rq-per-try-timeout-ms x-envoy-upstream-rq-timeout-ms
-    """.split()
-)
-"""Those of them that end at the router. There are no retries here; the timeout counts."""
-
 SERVICE_TIME = b"x-envoy-upstream-service-time"
 UPSTREAM_TIMEOUT = b"x-envoy-upstream-rq-timeout-ms"
 EXPECTED_TIMEOUT = b"x-envoy-expected-rq-timeout-ms"
-INTERNAL = b"x-envoy-internal"
 ORIGINAL_HOST = b"x-envoy-original-host"
 ORIGINAL_PATH = b"x-envoy-original-path"
 
@@ -105,8 +97,18 @@ def is_referer(value: bytes) -> bool:
 # --- requests -------------------------------------------------------------------------------------------
 
 
-def prepare_request(headers: HeaderMap, *, tls: bool, request_id: Callable[[], bytes] | None) -> None:
-    """Make a request's head what the first filter sees. `request_id` makes an id where there is none."""
+def prepare_request(
+    headers: HeaderMap,
+    info: StreamInfo,
+    *,
+    arrival: Arrival,
+    request_id: Callable[[], bytes] | None,
+    internal_only: frozenset[bytes] = frozenset(),
+) -> None:
+    """Make a request's head what the first filter sees, and `info` say who the client is.
+
+    `request_id` makes an id where there is none; clients outside must not have `internal_only` fields.
+    """
     pseudo: dict[bytes, bytes] = {}
     fields: list[Line] = []
     for name, value in join_single(headers.lines, SINGLE_VALUE[MapType.HTTP_REQUEST_HEADERS]):
@@ -120,44 +122,31 @@ def prepare_request(headers: HeaderMap, *, tls: bool, request_id: Callable[[], b
         elif name == b"referer":
             if is_referer(value):
                 fields.append((name, value))
-        elif name == b"x-request-id" and not value and request_id is not None:
-            fields.append((name, request_id()))
-        elif name not in HOP_BY_HOP and name not in _FOR_ENVOYS:
+        elif name not in HOP_BY_HOP and name != INTERNAL:
             fields.append((name, value))
-    given = dict(reversed(fields))  # the first line of each name
-    transport = b"https" if tls else b"http"
-    forwarded = given.get(b"x-forwarded-proto")
-    if forwarded is None:
-        fields.append((b"x-forwarded-proto", transport))
+    transport = b"https" if info.tls else b"http"
+    rest = HeaderMap.adopt(fields)
+    internal, edge = False, False
+    if arrival.config.is_plain and rest.first(FORWARDED_FOR) is None:
+        if rest.first(FORWARDED_PROTO) is None:
+            rest.add(FORWARDED_PROTO, transport)
+    else:
+        internal, edge = arrival.apply(rest, info, transport)
+    if not internal:
+        hidden = _FOR_ENVOYS | internal_only
+        if not hidden.isdisjoint(name for name, _ in rest.lines):
+            rest.replace_all([line for line in rest.lines if line[0] not in hidden])
+    scheme = arrival.config.scheme
+    if scheme is not None:
+        rest.set_in_place(FORWARDED_PROTO, scheme)
     order = ABSOLUTE_PSEUDO if b":scheme" in pseudo else REQUEST_PSEUDO
+    forwarded = rest.first(FORWARDED_PROTO)
     pseudo[b":scheme"] = forwarded if forwarded in (b"http", b"https") else transport
-    if request_id is not None and b"x-request-id" not in given:
-        fields.append((b"x-request-id", request_id()))
-    headers.replace_all([(name, pseudo[name]) for name in order if name in pseudo] + fields)
-
-
-def finish_request(
-    headers: HeaderMap, action: RouteAction, matched: bytes | None, *, envoy_headers: bool
-) -> float | None:
-    """What the route does to a request on its way out. `matched`: the part of the path the route named.
-
-    The seconds the upstream has: the route's, or what a filter has written into the request.
-    """
-    timeout = action.timeout
-    asked = headers.first(UPSTREAM_TIMEOUT)
-    if asked is not None and asked.isdigit() and len(asked) <= 18:
-        timeout = int(asked) / 1000 or None
-    if not _FOR_THE_ROUTER.isdisjoint(name for name, _ in headers.lines):
-        headers.replace_all([line for line in headers.lines if line[0] not in _FOR_THE_ROUTER])
-    if timeout is not None and envoy_headers:
-        headers.set_in_place(EXPECTED_TIMEOUT, b"%d" % round(timeout * 1000))
-    if action.host_rewrite_literal is not None:
-        if envoy_headers:
-            headers.set(ORIGINAL_HOST, headers.first(b":authority") or b"")
-        headers.set_in_place(b":authority", action.host_rewrite_literal)
-    if action.prefix_rewrite is not None and matched is not None:
-        rewrite_path(headers, action.prefix_rewrite, matched, envoy_headers=envoy_headers)
-    return timeout
+    if request_id is not None:
+        forced = edge and not arrival.config.preserve_external_request_id
+        if forced or not rest.first(b"x-request-id"):
+            rest.set_in_place(b"x-request-id", request_id())
+    headers.replace_all([(name, pseudo[name]) for name in order if name in pseudo] + rest.lines)
 
 
 def rewrite_path(headers: HeaderMap, prefix: str, matched: bytes, *, envoy_headers: bool) -> None:

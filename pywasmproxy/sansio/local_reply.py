@@ -42,7 +42,10 @@ class Details:
     CLUSTER_NOT_FOUND = "cluster_not_found"
     NO_HEALTHY_UPSTREAM = "no_healthy_upstream"
     UPSTREAM_TIMEOUT = "response_timeout"
+    PER_TRY_TIMEOUT = "upstream_per_try_timeout"
+    REQUEST_TIMEOUT = "request_overall_timeout"
     IDLE_TIMEOUT = "stream_idle_timeout"
+    PATH_REFUSED = "path_normalization_failed"
     REQUEST_TOO_LARGE = "request_payload_too_large"
     RESPONSE_TOO_LARGE = "response_payload_too_large"
     DOWNSTREAM_CLOSED = "downstream_remote_disconnect"
@@ -86,6 +89,10 @@ RESPONSE_TOO_LARGE = LocalReply(500, b"Internal Server Error", Details.RESPONSE_
 ROUTE_TIMEOUT = LocalReply(
     504, b"upstream request timeout", Details.UPSTREAM_TIMEOUT, Flags.UPSTREAM_REQUEST_TIMEOUT
 )
+PER_TRY_TIMEOUT = LocalReply(
+    504, b"upstream request timeout", Details.PER_TRY_TIMEOUT, Flags.UPSTREAM_REQUEST_TIMEOUT
+)
+REQUEST_TIMEOUT = LocalReply(408, b"request timeout", Details.REQUEST_TIMEOUT)
 WASM_FAILED = LocalReply(503, details=Details.WASM_FAILED)
 
 

@@ -1,85 +1,219 @@
-"""The route table: host and path of a request to a cluster, a direct response or a redirect. Pure.
+"""The route table: a request's head to a cluster, a direct response or a redirect. Pure.
 
 Source: Envoy's RouteConfiguration as measured and documented: the most specific domain wins (exact, longest
-suffix wildcard, longest prefix wildcard, `*`), then the first matching route of that virtual host.
-
-More kinds of match (headers, query) come as further predicates in `_matcher`.
+suffix wildcard, longest prefix wildcard, `*`), then the first route of that virtual host whose conditions the
+request meets.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from abi.proxy_wasm.header_map import HeaderMap
-from pywasmproxy.config.model import Redirect, Route, RouteAction, RouteConfig, RouteMatch, VirtualHost
+from pywasmproxy.config.model_routes import (
+    HeaderMutations,
+    Redirect,
+    RegexRewrite,
+    RequireTls,
+    RetryPolicy,
+    Route,
+    RouteAction,
+    RouteConfig,
+    RouteMatch,
+    VirtualHost,
+    WeightedCluster,
+)
+from pywasmproxy.sansio.format import Origin
+from pywasmproxy.sansio.local_reply import is_grpc
+from pywasmproxy.sansio.matching import happens, header_test, query_of, query_test
+from pywasmproxy.sansio.mutations import Mutations
+
+Random = Callable[[], int]
+"""Gives a non-negative random number, the same one each time within a request."""
 
 Matcher = Callable[[bytes], "bytes | None"]
 """Takes a path without its query; gives the part of it that the route names, None when it does not match."""
 
+Condition = Callable[[HeaderMap, bytes, Random], bool]
+"""Whether a head meets a further condition; the bytes are the whole path."""
+
+INTERNAL = b"x-envoy-internal"
+
+
+def _no_random() -> int:
+    return 0
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The route taken for a request. `matched` is what a `prefix_rewrite` replaces."""
+    """The route taken for a request. `matched` is what a `prefix_rewrite` replaces.
+
+    `cluster` is the one of the route that this request goes to ("": none); `disabled` says of HTTP filters,
+    by name, that they are switched off (True) or on for it.
+    """
 
     virtual_host: VirtualHost
     route: Route
     matched: bytes
+    cluster: str
+    mutations: Mutations
+    disabled: Mapping[str, bool]
+    host_rewrite: str | None = None
+
+    @property
+    def retry_policy(self) -> RetryPolicy | None:
+        """The route's policy, or that of its virtual host."""
+        action = self.route.action
+        own = action.retry_policy if isinstance(action, RouteAction) else None
+        return own if own is not None else self.virtual_host.retry_policy
+
+    @property
+    def changes_responses(self) -> bool:
+        """Whether something is done to responses."""
+        return self.mutations.of_responses or self.virtual_host.response_attempt_count
+
+    @property
+    def buffer_limit(self) -> int | None:
+        """Bytes of the request's body that may wait, where the route says so."""
+        own = self.route.buffer_limit
+        return own if own is not None else self.virtual_host.buffer_limit
 
 
-@dataclass(frozen=True, slots=True)
+class _Target:
+    """A cluster of a route, with what is special about going there."""
+
+    __slots__ = ("cluster", "cluster_header", "disabled", "host_rewrite", "mutations")
+
+    def __init__(
+        self, mutations: Mutations, disabled: Mapping[str, bool], one: WeightedCluster | None
+    ) -> None:
+        self.mutations, self.disabled = mutations, disabled
+        self.cluster = one.name if one is not None else ""
+        self.cluster_header = one.cluster_header if one is not None else None
+        self.host_rewrite = one.host_rewrite if one is not None else None
+
+
 class _Entry:
-    matches: Matcher
-    route: Route
+    """A route made ready."""
+
+    __slots__ = ("_conditions", "_host", "_matches", "_plain", "_targets", "_total", "route")
+
+    def __init__(self, table: RouteConfig, host: VirtualHost, route: Route, origin: Origin | None) -> None:
+        self.route = route
+        self._host = host
+        self._matches = _matcher(route.match)
+        self._conditions = _conditions(route.match)
+        levels = [route.mutations, host.mutations, table.mutations]
+        disabled = {**table.disabled_filters, **host.disabled_filters, **route.disabled_filters}
+
+        def mutations(*own: HeaderMutations) -> Mutations:
+            ordered = [*own, *levels]
+            return Mutations(reversed(ordered) if table.most_specific_wins else ordered, origin)
+
+        self._plain = _Target(mutations(), disabled, None)
+        action = route.action
+        self._targets: list[tuple[int, _Target]] = []
+        self._total = 0
+        if isinstance(action, RouteAction):
+            self._plain.cluster, self._plain.cluster_header = action.cluster, action.cluster_header
+            for one in action.weighted_clusters:
+                self._total += one.weight
+                target = _Target(mutations(one.mutations), {**disabled, **one.disabled_filters}, one)
+                self._targets.append((self._total, target))
+
+    def choose(self, headers: HeaderMap, path: bytes, bare: bytes, random: Random) -> Choice | None:
+        """This route for a request that it takes."""
+        matched = self._matches(bare)
+        if matched is None or not all(meets(headers, path, random) for meets in self._conditions):
+            return None
+        target = self._plain
+        if self._targets:
+            place = random() % self._total
+            target = next(one for end, one in self._targets if place < end)
+        cluster = target.cluster
+        if target.cluster_header is not None:
+            cluster = (headers.first(target.cluster_header.encode()) or b"").decode("latin-1")
+        return Choice(
+            self._host, self.route, matched, cluster, target.mutations, target.disabled, target.host_rewrite
+        )
+
+
+class _Host:
+    """A virtual host made ready."""
+
+    __slots__ = ("config", "entries", "to_tls")
+
+    def __init__(self, table: RouteConfig, config: VirtualHost, origin: Origin | None) -> None:
+        self.config = config
+        self.entries = [_Entry(table, config, route, origin) for route in config.routes]
+        self.to_tls: _Entry | None = None
+        if config.require_tls is not RequireTls.NONE:
+            redirect = Route(RouteMatch(prefix=""), Redirect(https_redirect=True))
+            bare = VirtualHost(config.name, config.domains)
+            self.to_tls = _Entry(RouteConfig(), bare, redirect, origin)
+
+    def choose(self, headers: HeaderMap, path: bytes, random: Random) -> Choice | None:
+        bare = path.partition(b"?")[0]
+        if self.to_tls is not None and headers.first(b"x-forwarded-proto") != b"https":
+            inside = headers.first(INTERNAL) is not None
+            if self.config.require_tls is RequireTls.ALL or not inside:
+                return self.to_tls.choose(headers, path, bare, random)
+        for entry in self.entries:
+            choice = entry.choose(headers, path, bare, random)
+            if choice is not None:
+                return choice
+        return None
 
 
 class Router:
-    """A route table made ready: domains sorted into kinds, path rules into functions."""
+    """A route table made ready: domains sorted into kinds, conditions into functions."""
 
-    def __init__(self, config: RouteConfig) -> None:
+    def __init__(self, config: RouteConfig, origin: Origin | None = None) -> None:
         self.config = config
-        self._exact: dict[bytes, VirtualHost] = {}
-        self._suffixes: list[tuple[bytes, VirtualHost]] = []
-        self._prefixes: list[tuple[bytes, VirtualHost]] = []
-        self._any: VirtualHost | None = None
-        self._routes: dict[str, list[_Entry]] = {}
+        self._exact: dict[bytes, _Host] = {}
+        self._suffixes: list[tuple[bytes, _Host]] = []
+        self._prefixes: list[tuple[bytes, _Host]] = []
+        self._any: _Host | None = None
         for virtual_host in config.virtual_hosts:
-            self._routes[virtual_host.name] = [
-                _Entry(_matcher(route.match), route) for route in virtual_host.routes
-            ]
+            host = _Host(config, virtual_host, origin)
             for domain in virtual_host.domains:
-                self._add_domain(domain.lower().encode(), virtual_host)
+                self._add_domain(domain.lower().encode(), host)
         self._suffixes.sort(key=_longest_first)
         self._prefixes.sort(key=_longest_first)
 
-    def _add_domain(self, domain: bytes, virtual_host: VirtualHost) -> None:
+    def _add_domain(self, domain: bytes, host: _Host) -> None:
         if domain == b"*":
-            self._any = self._any or virtual_host
+            self._any = self._any or host
         elif domain.startswith(b"*"):
-            self._suffixes.append((domain[1:], virtual_host))
+            self._suffixes.append((domain[1:], host))
         elif domain.endswith(b"*"):
-            self._prefixes.append((domain[:-1], virtual_host))
+            self._prefixes.append((domain[:-1], host))
         else:
-            self._exact.setdefault(domain, virtual_host)
+            self._exact.setdefault(domain, host)
 
     def virtual_host(self, authority: bytes) -> VirtualHost | None:
         """The virtual host for an `:authority`."""
+        found = self._find(authority)
+        return found.config if found is not None else None
+
+    def _find(self, authority: bytes) -> _Host | None:
         host = authority.lower()
         if self.config.ignore_port_in_host_matching:
             host = re.sub(rb":\d+$", b"", host)
         if (exact := self._exact.get(host)) is not None:
             return exact
         # A wildcard stands for at least one character.
-        for suffix, virtual_host in self._suffixes:
+        for suffix, found in self._suffixes:
             if len(host) > len(suffix) and host.endswith(suffix):
-                return virtual_host
-        for prefix, virtual_host in self._prefixes:
+                return found
+        for prefix, found in self._prefixes:
             if len(host) > len(prefix) and host.startswith(prefix):
-                return virtual_host
+                return found
         return self._any
 
-    def choose(self, headers: HeaderMap) -> Choice | None:
+    def choose(self, headers: HeaderMap, random: Random = _no_random) -> Choice | None:
         """The route for a request as its headers are now; None when there is none (404).
 
         As in Envoy, a request whose `:path` or `x-forwarded-proto` a filter has removed has no route.
@@ -89,31 +223,15 @@ class Router:
             return None  # a tunnel needs a route of its own kind
         if not path or not headers.first(b"x-forwarded-proto"):
             return None
-        virtual_host = self.virtual_host(headers.first(b":authority") or b"")
-        if virtual_host is None:
-            return None
-        bare = path.partition(b"?")[0]
-        for entry in self._routes[virtual_host.name]:
-            matched = entry.matches(bare)
-            if matched is not None:
-                return Choice(virtual_host, _named_by(headers, entry.route), matched)
-        return None
+        host = self._find(headers.first(b":authority") or b"")
+        return None if host is None else host.choose(headers, path, random)
 
 
-def _named_by(headers: HeaderMap, route: Route) -> Route:
-    """The route with the cluster that the request names, where that is left to the request."""
-    action = route.action
-    if not isinstance(action, RouteAction) or action.cluster_header is None:
-        return route
-    name = headers.first(action.cluster_header.encode()) or b""
-    return replace(route, action=replace(action, cluster=name.decode("latin-1")))
-
-
-def _longest_first(entry: tuple[bytes, VirtualHost]) -> int:
+def _longest_first(entry: tuple[bytes, _Host]) -> int:
     return -len(entry[0])
 
 
-# --- path rules -----------------------------------------------------------------------------------------
+# --- conditions -----------------------------------------------------------------------------------------
 
 
 def _matcher(match: RouteMatch) -> Matcher:
@@ -148,7 +266,49 @@ def _is_below(path: bytes, prefix: bytes) -> bool:
     return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in (b"", b"/")
 
 
-# --- redirects ------------------------------------------------------------------------------------------
+def _conditions(match: RouteMatch) -> list[Condition]:
+    """What a request must meet beside the path rule."""
+    conditions: list[Condition] = []
+    if match.fraction is not None:
+        share = match.fraction
+        conditions.append(lambda headers, path, random: happens(share, random()))
+    if match.grpc:
+        conditions.append(lambda headers, path, random: is_grpc(headers))
+    if match.headers:
+        of_headers = [header_test(one) for one in match.headers]
+        conditions.append(lambda headers, path, random: all(test(headers) for test in of_headers))
+    if match.query_parameters:
+        of_query = [query_test(one) for one in match.query_parameters]
+
+        def query(headers: HeaderMap, path: bytes, random: Random) -> bool:
+            parameters = query_of(path)
+            return all(test(parameters) for test in of_query)
+
+        conditions.append(query)
+    return conditions
+
+
+# --- rewrites and redirects -----------------------------------------------------------------------------
+
+
+def substitute(rewrite: RegexRewrite, text: bytes) -> bytes:
+    """A text with every match of the pattern replaced."""
+    substitution = rewrite.substitution.encode()
+
+    def replacement(found: re.Match[bytes]) -> bytes:
+        return re.sub(
+            rb"\\(.)",
+            lambda escaped: b"\\" if escaped[1] == b"\\" else found[int(escaped[1])] or b"",
+            substitution,
+        )
+
+    return re.sub(rewrite.pattern.encode(), replacement, text)
+
+
+def substitute_path(rewrite: RegexRewrite, path: bytes) -> bytes:
+    """A path whose part before the query is rewritten."""
+    bare, mark, query = path.partition(b"?")
+    return substitute(rewrite, bare) + mark + query
 
 
 def location(redirect: Redirect, headers: HeaderMap, matched: bytes) -> bytes:
@@ -159,7 +319,7 @@ def location(redirect: Redirect, headers: HeaderMap, matched: bytes) -> bytes:
         scheme = b"https"
     elif redirect.scheme_redirect is not None:
         scheme = redirect.scheme_redirect.encode()
-    host, port = _split_port(headers.first(b":authority") or b"")
+    host, port = split_port(headers.first(b":authority") or b"")
     if redirect.host_redirect is not None:
         host, port = redirect.host_redirect.encode(), b""
     if redirect.port_redirect is not None:
@@ -177,10 +337,12 @@ def _redirect_path(redirect: Redirect, path: bytes, matched: bytes) -> bytes:
             return bare
     elif redirect.prefix_rewrite is not None:
         bare = redirect.prefix_rewrite.encode() + bare[len(matched) :]
+    elif redirect.regex_rewrite is not None:
+        bare = substitute(redirect.regex_rewrite, bare)
     return bare if redirect.strip_query else bare + mark + query
 
 
-def _split_port(authority: bytes) -> tuple[bytes, bytes]:
+def split_port(authority: bytes) -> tuple[bytes, bytes]:
     """Host and `:port` (or nothing) of an authority."""
     found = re.fullmatch(rb"(.*?)(:\d+)?", authority, re.DOTALL)
     return (found[1], found[2] or b"") if found is not None else (authority, b"")

@@ -33,6 +33,7 @@ class Upstream(Enum):
     AWAITED = "response awaited"
     OPEN = "response not complete"
     COMPLETE = "response complete"
+    BACK_OFF = "another attempt waits"
     RELEASED = "upstream given up"
 
 
@@ -69,7 +70,24 @@ UPSTREAM: dict[tuple[Upstream, Kind, bool], Upstream] = {
     # on their way when the response was complete
     (Upstream.COMPLETE, ev.UpstreamFailed, True): Upstream.COMPLETE,
     (Upstream.COMPLETE, ev.RouteTimeout, False): Upstream.COMPLETE,
+    (Upstream.AWAITED, ev.TryTimeout, False): Upstream.AWAITED,
+    (Upstream.OPEN, ev.TryTimeout, False): Upstream.OPEN,
+    (Upstream.COMPLETE, ev.TryTimeout, False): Upstream.COMPLETE,
+    (Upstream.BACK_OFF, ev.RetryDue, False): Upstream.AWAITED,
+    (Upstream.BACK_OFF, ev.RouteTimeout, False): Upstream.BACK_OFF,
+    # of the attempt before, on their way when it was given up
+    (Upstream.BACK_OFF, ev.UpstreamConnected, False): Upstream.BACK_OFF,
+    (Upstream.BACK_OFF, ev.ResponseInformational, False): Upstream.BACK_OFF,
+    (Upstream.BACK_OFF, ev.ResponseHeaders, False): Upstream.BACK_OFF,
+    (Upstream.BACK_OFF, ev.ResponseHeaders, True): Upstream.BACK_OFF,
+    (Upstream.BACK_OFF, ev.ResponseBody, False): Upstream.BACK_OFF,
+    (Upstream.BACK_OFF, ev.ResponseBody, True): Upstream.BACK_OFF,
+    (Upstream.BACK_OFF, ev.ResponseTrailers, True): Upstream.BACK_OFF,
+    (Upstream.BACK_OFF, ev.UpstreamFailed, True): Upstream.BACK_OFF,
+    (Upstream.BACK_OFF, ev.TryTimeout, False): Upstream.BACK_OFF,
     # on their way when the upstream exchange was given up
+    (Upstream.RELEASED, ev.TryTimeout, False): Upstream.RELEASED,
+    (Upstream.RELEASED, ev.RetryDue, False): Upstream.RELEASED,
     (Upstream.RELEASED, ev.UpstreamConnected, False): Upstream.RELEASED,
     (Upstream.RELEASED, ev.ResponseInformational, False): Upstream.RELEASED,
     (Upstream.RELEASED, ev.ResponseHeaders, False): Upstream.RELEASED,
@@ -81,7 +99,7 @@ UPSTREAM: dict[tuple[Upstream, Kind, bool], Upstream] = {
     (Upstream.RELEASED, ev.RouteTimeout, False): Upstream.RELEASED,
 }
 
-ANY_TIME: frozenset[Kind] = frozenset((ev.DownstreamClosed, ev.IdleTimeout, ev.Resumed))
+ANY_TIME: frozenset[Kind] = frozenset((ev.DownstreamClosed, ev.IdleTimeout, ev.RequestTimeout, ev.Resumed))
 """Events that may come whenever there is a request, and after its end."""
 
 _ENDS: frozenset[Kind] = frozenset((ev.RequestTrailers, ev.ResponseTrailers, ev.UpstreamFailed))

@@ -8,20 +8,27 @@ Source: Envoy 1.40's connection manager and router as measured (golden cases).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.stream_info import StreamInfo
 from abi.proxy_wasm.types import StreamType
-from pywasmproxy.config.model import DirectResponse, Redirect, Route, RouteAction
+from pywasmproxy.config.model import DirectResponse, Redirect, RouteAction
 from pywasmproxy.sansio import commands as do
 from pywasmproxy.sansio import events as ev
 from pywasmproxy.sansio import headers as head
 from pywasmproxy.sansio import local_reply as local
+from pywasmproxy.sansio.arrival import add_via
 from pywasmproxy.sansio.asks import Asks, Close, Continue, Inject, LimitBuffer, Reroute, StreamCallbacks
+from pywasmproxy.sansio.attempts import Attempts
+from pywasmproxy.sansio.departure import ATTEMPT_COUNT, depart
+from pywasmproxy.sansio.events import UpstreamFailure
 from pywasmproxy.sansio.filter import HttpFilter
+from pywasmproxy.sansio.format import Moment
 from pywasmproxy.sansio.local_reply import Details, Flags, LocalReply
 from pywasmproxy.sansio.passage import RequestPassage, ResponsePassage
+from pywasmproxy.sansio.paths import BadPath, Redirected, tidy_host, tidy_path
 from pywasmproxy.sansio.router import Choice, location
 from pywasmproxy.sansio.states import Request, StreamStateError, Upstream, after
 
@@ -49,7 +56,11 @@ class HttpStream:
         self._request_state = Request.IDLE
         self._upstream_state = Upstream.IDLE
         self._upload_complete = False
-        self._route_timeout: float | None = None
+        self._attempts: Attempts | None = None
+        self._choice: Choice | None = None  # that the request was sent, or is answered, by
+        self._timed_out = False  # the last attempt
+        self._last_on_connection = False
+        self._random_number: int | None = None
         self._to_head = False
         self._grpc = False
         self._began = False  # filters have seen the request
@@ -62,21 +73,31 @@ class HttpStream:
         self._uploaded_at: int | None = None
 
         self._callbacks: list[StreamCallbacks] = []
-        self._filters = self._make_filters()
-        limit = chain.buffer_limit
+        self._filters: list[HttpFilter] = []
+        self._lay_passages()
+
+    def _lay_passages(self) -> None:
+        """The ways of request and response through the filters there are."""
+        limit, info = self._chain.buffer_limit, self.info
         self._request = RequestPassage(self._filters, _ToUpstream(self), limit, info)
         self._response = ResponsePassage(self._filters, _ToClient(self), limit, info)
 
-    def _make_filters(self) -> list[HttpFilter]:
-        filters: list[HttpFilter] = []
-        for factory in self._chain.factories:
+    def _make_filters(self, choice: Choice | None) -> None:
+        """The filters of the exchange, but those that its route switches off."""
+        chain, disabled = self._chain, choice.disabled if choice is not None else {}
+        for name, factory, off in chain.members():
+            if disabled.get(name, off):
+                continue
             callbacks = StreamCallbacks(self.asks, self._waits_at)
             made = factory(callbacks, self.info)
             if made is not None:
                 callbacks.filter = made
                 self._callbacks.append(callbacks)
-                filters.append(made)
-        return filters
+                self._filters.append(made)
+        if self._filters:
+            self._lay_passages()
+        if choice is not None and choice.buffer_limit is not None:
+            self._request.limit = choice.buffer_limit
 
     # --- the driver's side --------------------------------------------------------------------------------
 
@@ -124,11 +145,18 @@ class HttpStream:
             case ev.DownstreamClosed():
                 self._note(Details.DOWNSTREAM_CLOSED, Flags.DOWNSTREAM_CONNECTION_TERMINATION)
                 self._ended = True
+            case ev.RequestTimeout():
+                if self._request_state is Request.OPEN:
+                    self.asks.put(local.REQUEST_TIMEOUT)
             case ev.IdleTimeout():
                 self.asks.put(local.idle_timeout(self._request_state is Request.COMPLETE))
             case ev.Resumed():
                 pass  # the asks are waiting already
-            case _ if upstream_before in (Upstream.COMPLETE, Upstream.RELEASED):
+            case ev.RetryDue() if upstream_before is Upstream.BACK_OFF:
+                self._try_again()
+            case ev.RouteTimeout() if upstream_before is Upstream.BACK_OFF:
+                self._give_up(local.ROUTE_TIMEOUT)
+            case _ if upstream_before in (Upstream.COMPLETE, Upstream.BACK_OFF, Upstream.RELEASED):
                 pass
             case _:
                 self._on_upstream_event(event)
@@ -139,11 +167,15 @@ class HttpStream:
             self.info.backend_latency = self._now() - self._sent_at
         match event:
             case ev.UpstreamConnected():
+                if self._attempts is not None:
+                    self._attempts.connected = True
                 self.info.upstream_address = event.address
                 self.info.upstream_local_address = event.local_address
                 self.info.upstream_transport_failure_reason = ""
                 self.info.upstream_pool_ready_duration = self._now() - self._sent_at
             case ev.ResponseHeaders():
+                if self._tries_again_after_response(event.headers):
+                    return
                 self.info.upstream_response_began_after = self._elapsed()
                 self._on_response_headers(event)
             case ev.ResponseBody():
@@ -152,7 +184,9 @@ class HttpStream:
                 self.info.response_trailers = event.trailers
                 self._response.put_trailers(event.trailers)
             case ev.UpstreamFailed():
-                self._give_up(local.upstream_failed(event.reason, self._response_started))
+                self._on_upstream_failure(event.reason)
+            case ev.TryTimeout():
+                self._on_try_timeout()
             case ev.RouteTimeout():
                 self._give_up(local.ROUTE_TIMEOUT)
             case _:
@@ -209,21 +243,32 @@ class HttpStream:
 
     def _on_request_headers(self, event: ev.RequestHeaders) -> None:
         headers, info, chain = event.headers, self.info, self._chain
-        self._began = True
         self._started_at = self._now()
         if info.start_time is None:
             info.start_time = chain.surroundings.wall_clock_ns()
+        info.request_headers = headers
+        self._to_head = headers.first(b":method") == b"HEAD"
+        refusal = self._tidy_target(headers)
+        if refusal is not None:
+            self._make_filters(None)
+            self._refuse(refusal)
+            return
+        self._began = True
         if (headers.first(b"expect") or b"").lower() == b"100-continue" and info.protocol != "HTTP/1.0":
             # The proxy answers for the upstream, so that filters and upstream see an ordinary request.
             headers.remove(b"expect")
             self._commands.append(do.SendInformational(HeaderMap([(b":status", b"100")])))
         head.prepare_request(
-            headers, tls=info.tls, request_id=self._request_id if chain.request_ids else None
+            headers,
+            info,
+            arrival=chain.arrival,
+            request_id=self._request_id if chain.request_ids else None,
+            internal_only=chain.internal_only,
         )
-        info.request_headers = headers
-        self._to_head = headers.first(b":method") == b"HEAD"
         self._grpc = local.is_grpc(headers)
-        self._note_route(chain.router.choose(headers))
+        choice = self._choose_route(headers)
+        self._note_route(choice)
+        self._make_filters(choice)
         self._request.put_headers(headers, event.end_of_stream)
 
     def _on_request_refused(self, event: ev.RequestRefused) -> None:
@@ -234,8 +279,35 @@ class HttpStream:
             return
         self._started_at = self._now()
         self.info.request_headers = event.headers
+        self._make_filters(None)
+        self._refuse(reply)
+
+    def _tidy_target(self, headers: HeaderMap) -> LocalReply | None:
+        """Host and path as they are wanted here; the answer to a request that is refused for its path."""
+        rules, path = self._chain.http.target, headers.first(b":path")
+        if rules.is_plain:
+            return None
+        host = headers.first(b":authority")
+        if host:
+            port = (self.info.destination_address or "").rpartition(":")[2]
+            headers.set_in_place(b":authority", tidy_host(host, rules, int(port) if port else None))
+        if not path:
+            return None
+        try:
+            headers.set_in_place(b":path", tidy_path(path, rules))
+        except BadPath:
+            self._last_on_connection = True
+            return LocalReply(400, details=Details.PATH_REFUSED)
+        except Redirected as redirected:
+            target = HeaderMap([(b"location", redirected.path)])
+            return LocalReply(307, details=Details.PATH_REFUSED, headers=target)
+        return None
+
+    def _refuse(self, reply: LocalReply) -> None:
+        """Answer a request that no filter has seen."""
         self._note(reply.details, reply.flags)
-        headers, body = local.render(reply, grpc=False, to_head=False)
+        self._give_up_request()
+        headers, body = local.render(reply, grpc=False, to_head=self._to_head)
         self._response_started = True
         self.send_response(headers, not body)
         if body:
@@ -250,15 +322,26 @@ class HttpStream:
         if choice is None:
             info.route_name = info.virtual_host_name = info.cluster_name = info.route_metadata = None
             return
-        action = choice.route.action
         info.route_name = choice.route.name
         info.virtual_host_name = choice.virtual_host.name
-        info.cluster_name = action.cluster if isinstance(action, RouteAction) else None
+        info.cluster_name = choice.cluster if isinstance(choice.route.action, RouteAction) else None
         info.route_metadata = dict(choice.route.metadata)
 
     def _choose_route(self, headers: HeaderMap) -> Choice | None:
         kept = self.asks.route_headers
-        return self._chain.router.choose(headers if kept is None else kept)
+        return self._chain.router.choose(headers if kept is None else kept, self._random)
+
+    def _random(self) -> int:
+        """A number that is the same all through the exchange: who was sent one way once stays on it."""
+        if self._random_number is None:
+            self._random_number = self._new_random()
+        return self._random_number
+
+    def _new_random(self) -> int:
+        return int.from_bytes(self._chain.surroundings.random_bytes(8), "big")
+
+    def _moment(self) -> Moment:
+        return Moment(now=self._chain.surroundings.wall_clock_ns())
 
     def route_request(self, headers: HeaderMap, end_of_stream: bool) -> None:
         """The request's head has come through the filters: send it where its route says."""
@@ -267,36 +350,57 @@ class HttpStream:
         if choice is None:
             self.asks.put(local.NO_ROUTE)
             return
+        self._choice = choice
         match choice.route.action:
             case DirectResponse(status, body):
-                self.asks.put(LocalReply(status, body, Details.DIRECT_RESPONSE))
+                self.asks.put(self._routed(LocalReply(status, body, Details.DIRECT_RESPONSE)))
             case Redirect() as redirect:
                 target = HeaderMap([(b"location", location(redirect, headers, choice.matched))])
                 if redirect.prefix_rewrite is not None:
                     prefix, named = redirect.prefix_rewrite, self._chain.envoy_headers
                     head.rewrite_path(headers, prefix, choice.matched, envoy_headers=named)
-                self.asks.put(LocalReply(redirect.status, details=Details.DIRECT_RESPONSE, headers=target))
-            case RouteAction(cluster=""):
-                self.asks.put(local.NO_CLUSTER)
-            case RouteAction() as action:
-                self._send_upstream(choice.route, action, choice.matched, headers, end_of_stream)
+                reply = LocalReply(redirect.status, details=Details.DIRECT_RESPONSE, headers=target)
+                self.asks.put(self._routed(reply))
+            case RouteAction() if not choice.cluster:
+                self._give_up(local.NO_CLUSTER)
+            case RouteAction():
+                self._send_upstream(choice, headers, end_of_stream)
 
-    def _send_upstream(
-        self, route: Route, action: RouteAction, matched: bytes, headers: HeaderMap, end_of_stream: bool
-    ) -> None:
+    def _routed(self, reply: LocalReply) -> LocalReply:
+        """The router's own answer, with what the route does to responses."""
+        choice = self._choice
+        if choice is None:
+            return reply
+        action = choice.route.action
+        if reply is local.NO_CLUSTER and isinstance(action, RouteAction):
+            reply = replace(reply, status=action.cluster_not_found_status)
+        if not choice.changes_responses:
+            return reply
+        headers = reply.headers.copy()
+        self._change_response(choice, headers)
+        return replace(reply, headers=headers)
+
+    def _change_response(self, choice: Choice, headers: HeaderMap) -> None:
+        """What the route does to a response."""
+        if choice.virtual_host.response_attempt_count and self._attempts is not None:
+            headers.set_in_place(ATTEMPT_COUNT, b"%d" % self._attempts.count)
+        if choice.mutations.of_responses:
+            choice.mutations.change_response(headers, self.info, self._moment())
+
+    def _send_upstream(self, choice: Choice, headers: HeaderMap, end_of_stream: bool) -> None:
         missing = head.missing_from_request(headers)
         if missing is not None:
             self.asks.put(local.request_lacks(missing))
             return
-        timeout = head.finish_request(headers, action, matched, envoy_headers=self._chain.envoy_headers)
+        departure = depart(
+            headers, choice, self.info, self._moment(), envoy_headers=self._chain.envoy_headers
+        )
+        self._attempts = Attempts(choice, departure, headers, self.asks.host, self._request.limit)
         self.info.upstream_attempt_count = 1
         self._upstream_state = Upstream.AWAITED
         self._sent_at = self._now()
         self.info.upstream_request_began_after = self._elapsed()
-        self._commands.append(
-            do.SendUpstreamHeaders(action.cluster, route, headers, end_of_stream, self.asks.host)
-        )
-        self._route_timeout = timeout
+        self._commands.append(self._attempts.head(end_of_stream))
         if end_of_stream:
             self._uploaded()
 
@@ -308,6 +412,8 @@ class HttpStream:
         """A piece of the request's body has come through the filters."""
         if self._uploading and (data or end_of_stream):
             self._commands.append(do.SendUpstreamBody(data, end_of_stream))
+            if self._attempts is not None:
+                self._attempts.keep(data)
             if end_of_stream:
                 self._uploaded()
 
@@ -315,15 +421,62 @@ class HttpStream:
         """The request's trailers have come through the filters."""
         if self._uploading:
             self._commands.append(do.SendUpstreamTrailers(trailers))
-            self._uploaded()
+            self._uploaded(trailers)
 
-    def _uploaded(self) -> None:
+    def _uploaded(self, trailers: HeaderMap | None = None) -> None:
         """The upstream has the whole request: the route's time runs."""
         self._upload_complete = True
         self._uploaded_at = self._now()
         self.info.upstream_request_sent_after = self._elapsed()
-        if self._route_timeout is not None:
-            self._commands.append(do.StartRouteTimeout(self._route_timeout))
+        attempts = self._attempts
+        if attempts is None:
+            return
+        attempts.completed(trailers)
+        if attempts.departure.timeout is not None:
+            self._commands.append(do.StartRouteTimeout(attempts.departure.timeout))
+        self._commands += attempts.in_time()
+
+    # --- further attempts ---------------------------------------------------------------------------------
+
+    def _tries_again_after_response(self, headers: HeaderMap) -> bool:
+        """Whether this response is not the last word."""
+        attempts, status = self._attempts, head.status_of(headers) or 0
+        if attempts is None or not attempts.after_response(status, headers):
+            if attempts is not None and attempts.exhausted:
+                self.info.response_flags |= Flags.UPSTREAM_RETRY_LIMIT_EXCEEDED
+            return False
+        self._back_off(attempts, timed_out=False)
+        return True
+
+    def _on_upstream_failure(self, failure: UpstreamFailure) -> None:
+        attempts = self._attempts
+        if not self._response_started and attempts is not None and attempts.after_failure(failure):
+            self._back_off(attempts, timed_out=False)
+        else:
+            self._give_up(local.upstream_failed(failure, self._response_started))
+
+    def _on_try_timeout(self) -> None:
+        """This attempt has taken too long; that no longer counts once there is a response."""
+        attempts = self._attempts
+        if self._response_started or attempts is None:
+            return
+        if attempts.after_timeout():
+            self._back_off(attempts, timed_out=True)
+        else:
+            self._give_up(local.PER_TRY_TIMEOUT)
+
+    def _back_off(self, attempts: Attempts, *, timed_out: bool) -> None:
+        """Drop this attempt, and wait for the next one."""
+        self._release_upstream()
+        self._upstream_state = Upstream.BACK_OFF
+        self._timed_out = timed_out
+        self._commands.append(attempts.wait(self._new_random()))
+
+    def _try_again(self) -> None:
+        if self._attempts is None:
+            return
+        self._commands += self._attempts.again(timed_out=self._timed_out)
+        self.info.upstream_attempt_count = self._attempts.count
 
     # --- response -----------------------------------------------------------------------------------------
 
@@ -333,6 +486,10 @@ class HttpStream:
         if self._uploaded_at is not None and self._chain.envoy_headers:
             headers.set_in_place(head.SERVICE_TIME, b"%d" % ((self._now() - self._uploaded_at) // 1_000_000))
         self.info.response_code_details = Details.VIA_UPSTREAM
+        if self._choice is not None and self._choice.changes_responses:
+            self.info.response_headers = headers
+            self.info.response_code = head.status_of(headers)
+            self._change_response(self._choice, headers)
         self._start_response(headers, event.end_of_stream)
 
     def _start_response(self, headers: HeaderMap, end_of_stream: bool) -> None:
@@ -354,12 +511,18 @@ class HttpStream:
             transformation=chain.http.server_header_transformation,
             date=head.http_date(chain.surroundings.wall_clock_ns() // 1_000_000_000),
         )
+        if chain.http.forwarding.via:
+            add_via(headers, chain.http.forwarding.via)
+        if chain.http.always_set_request_id_in_response and self.info.request_headers is not None:
+            request_id = self.info.request_headers.first(b"x-request-id")
+            if request_id is not None:
+                headers.set_in_place(b"x-request-id", request_id)
         self._head_sent = True
         self.info.response_began_after = self._elapsed()
         self.info.response_headers = headers
         self.info.response_code = status
         # The rest of an unfinished request cannot be told from the next one, so this response is the last.
-        close = self._request_state is not Request.COMPLETE
+        close = self._last_on_connection or self._request_state is not Request.COMPLETE
         if close:
             headers.add(b"connection", b"close")
         self._commands.append(do.SendDownstreamHeaders(headers, end_of_stream, close))
@@ -403,11 +566,13 @@ class HttpStream:
 
     def _give_up(self, reply: LocalReply) -> None:
         """The upstream's response will not be complete: say so, unless the client already got part of it."""
+        if self._attempts is not None and self._attempts.exhausted:
+            reply = replace(reply, flags=reply.flags | Flags.UPSTREAM_RETRY_LIMIT_EXCEEDED)
         if self._response_started:
             self._note(reply.details, reply.flags)
             self._cut_off()
         else:
-            self.asks.put(reply)
+            self.asks.put(self._routed(reply))
 
     # --- the end ------------------------------------------------------------------------------------------
 

@@ -65,9 +65,9 @@ class Exchange:
         "_request_held",
         "_response_ended",
         "_response_held",
-        "_route_timer",
         "_running",
         "_stream",
+        "_timers",
         "_upstream",
         "_upstream_trailers",
         "batch",
@@ -101,7 +101,7 @@ class Exchange:
         self._response_ended = False
         self._request_held = 0  # bits of _CORE and _SOCKET
         self._response_held = 0
-        self._route_timer: PatientTimer | None = None
+        self._timers: dict[type[ev.Event], PatientTimer] = {}
 
     # --- events ---------------------------------------------------------------------------------------------
 
@@ -121,6 +121,9 @@ class Exchange:
             details = "absolute_path_rejected"
             self.feed(ev.RequestRefused(404, b"", details, False, headers, head.bodiless))
         else:
+            seconds = self.listener.http.request_timeout
+            if seconds is not None and not head.bodiless:
+                self._feed_later(seconds, ev.RequestTimeout())
             self.feed(ev.RequestHeaders(headers, head.bodiless))
 
     def refuse(self, error: ProtocolError) -> None:
@@ -236,10 +239,6 @@ class Exchange:
     def upstream_writable(self, writable: bool) -> None:
         self._hold_request(_SOCKET, not writable)
 
-    def _route_timed_out(self) -> None:
-        self._route_timer = None
-        self.feed(ev.RouteTimeout())
-
     # --- commands -------------------------------------------------------------------------------------------
 
     def _send_upstream_headers(self, command: do.SendUpstreamHeaders) -> None:
@@ -257,6 +256,7 @@ class Exchange:
         except UnsafeHeader as error:
             self.feed(ev.UpstreamFailed(UpstreamFailure.PROTOCOL_ERROR, f"not sent: {error}"))
             return
+        self._cancel(ev.TryTimeout)
         self._upstream = UpstreamRequest(cluster, self, method, head, writer)
         self._upstream.host = command.host
         if self._response_held:
@@ -281,17 +281,32 @@ class Exchange:
 
     def _reset_upstream(self, command: do.ResetUpstream) -> None:
         upstream, self._upstream = self._upstream, None
+        self._cancel(ev.TryTimeout)
         if upstream is not None:
             upstream.reset()
 
     def _start_route_timeout(self, command: do.StartRouteTimeout) -> None:
-        self._cancel_route_timeout()
-        self._route_timer = PatientTimer(command.seconds, self._route_timed_out)
+        self._feed_later(command.seconds, ev.RouteTimeout())
 
-    def _cancel_route_timeout(self) -> None:
-        if self._route_timer is not None:
-            self._route_timer.cancel()
-            self._route_timer = None
+    def _start_try_timeout(self, command: do.StartTryTimeout) -> None:
+        self._feed_later(command.seconds, ev.TryTimeout())
+
+    def _wait_for_retry(self, command: do.WaitForRetry) -> None:
+        self._feed_later(command.seconds, ev.RetryDue())
+
+    def _feed_later(self, seconds: float, event: ev.Event) -> None:
+        """Feed an event in so many seconds; one of its kind at a time."""
+        self._cancel(type(event))
+        self._timers[type(event)] = PatientTimer(seconds, lambda: self._feed_due(event))
+
+    def _feed_due(self, event: ev.Event) -> None:
+        self._timers.pop(type(event), None)
+        self.feed(event)
+
+    def _cancel(self, kind: type[ev.Event]) -> None:
+        timer = self._timers.pop(kind, None)
+        if timer is not None:
+            timer.cancel()
 
     def _send_informational(self, command: do.SendInformational) -> None:
         status, lines = response_lines(command.headers)
@@ -377,7 +392,9 @@ class Exchange:
         self._over = True
         self._stream = None  # it refers back to us
         self._events.clear()
-        self._cancel_route_timeout()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.reset()
@@ -410,6 +427,8 @@ _PERFORM: dict[type, Callable[[Exchange, Any], None]] = {
     do.SendUpstreamTrailers: Exchange._send_upstream_trailers,
     do.ResetUpstream: Exchange._reset_upstream,
     do.StartRouteTimeout: Exchange._start_route_timeout,
+    do.StartTryTimeout: Exchange._start_try_timeout,
+    do.WaitForRetry: Exchange._wait_for_retry,
     do.SendInformational: Exchange._send_informational,
     do.SendDownstreamHeaders: Exchange._send_downstream_headers,
     do.SendDownstreamBody: Exchange._send_downstream_body,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
@@ -17,6 +18,7 @@ from pywasmproxy.config.model import (
     RouterFilter,
     ServerHeaderTransformation,
     TrafficDirection,
+    WasmFilter,
 )
 from tests.support.bootstrap import (
     HTTP,
@@ -320,11 +322,9 @@ def test_other_protocols_warn(version: str) -> None:
     "field",
     [
         "tracing: {}",
-        "use_remote_address: true",
-        "http2_protocol_options: {}",
-        "upgradeConfigs: []",
-        "scheme_header_transformation: {}",
-        "merge_slashes: true",
+        "local_reply_config: {}",
+        "drain_timeout: 3s",
+        "upgradeConfigs: [{upgrade_type: websocket}]",
     ],
 )
 def test_unsupported_manager_fields_warn(field: str) -> None:
@@ -466,10 +466,19 @@ def test_other_known_filters_are_left_out_with_a_warning() -> None:
     ]
 
 
-def test_disabled_and_discovered_filters_are_left_out() -> None:
+def test_disabled_filters_wait_for_a_route_that_wants_them() -> None:
     disabled = wasm().replace("name: w,", "name: w, disabled: true,")
-    assert len(manager(filters=disabled).http_filters) == 1
+    [found, _] = manager(filters=disabled).http_filters
+    assert isinstance(found, WasmFilter)
+    assert found.disabled
     assert warnings(filters=disabled) == []
+    other = wasm().replace("name: w,", "name: envoy.filters.http.lua, disabled: true,")
+    other = re.sub(r'typed_config: {"@type": [^ ]*Wasm, config: {.*}}}, ', "}, ", other, count=1)
+    assert len(manager(filters=other).http_filters) == 1
+    assert warnings(filters=other) == []
+
+
+def test_discovered_filters_are_left_out() -> None:
     discovered = f"[{{name: w, config_discovery: {{}}}}, {ROUTER_ENTRY}]"
     assert len(manager(filters=discovered).http_filters) == 1
     assert warnings(filters=discovered) == [
@@ -488,9 +497,3 @@ def test_known_filters_are_known_by_name_and_by_type(name: str) -> None:
     assert kind_of(None, f"envoy.filters.http.{name}") == name
     assert kind_of(f"envoy.extensions.filters.http.{name}.v3.Config", "") == name
     assert kind_of(f"envoy.extensions.filters.http.{name}x.v3.Config", "") is None
-
-
-def test_a_timeout_that_nobody_keeps_warns() -> None:
-    [warning] = read(manager="request_timeout: 3s").warnings
-    assert warning.path.endswith("typed_config.request_timeout")
-    assert read(manager="request_timeout: 0s").warnings == ()

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from abi.proxy_wasm.header_map import HeaderMap
-from pywasmproxy.config.model import RouteAction, ServerHeaderTransformation
+from abi.proxy_wasm.stream_info import StreamInfo
+from pywasmproxy.config.model import ServerHeaderTransformation
+from pywasmproxy.config.model_manager import Forwarding
+from pywasmproxy.sansio.arrival import Arrival
 from pywasmproxy.sansio.headers import (
-    finish_request,
     finish_response,
     http_date,
     missing_from_request,
@@ -21,12 +23,13 @@ from pywasmproxy.sansio.headers import (
     uuid4,
 )
 
+PLAIN = Arrival(Forwarding())
 PSEUDO = [(":authority", "a.test"), (":path", "/"), (":method", "GET")]
 
 
 def prepared(*lines: tuple[str, str], tls: bool = False) -> list[tuple[str, str]]:
     headers = HeaderMap(lines)
-    prepare_request(headers, tls=tls, request_id=lambda: b"id")
+    prepare_request(headers, StreamInfo(tls=tls), arrival=PLAIN, request_id=lambda: b"id")
     return [(name.decode(), value.decode()) for name, value in headers.lines]
 
 
@@ -90,26 +93,6 @@ def test_te(value: str, kept: str | None) -> None:
     assert dict(prepared(*PSEUDO, ("te", value))).get("te") == kept
 
 
-@pytest.mark.parametrize(("timeout", "header"), [(5.0, "5000"), (0.25, "250"), (0.0015, "2"), (None, None)])
-def test_expected_timeout(timeout: float | None, header: str | None) -> None:
-    headers = HeaderMap([*PSEUDO, ("x-envoy-expected-rq-timeout-ms", "1")] if timeout else PSEUDO)
-    finish_request(headers, RouteAction("c", timeout=timeout), b"/", envoy_headers=True)
-    assert headers.get("x-envoy-expected-rq-timeout-ms") == header
-
-
-def test_a_filter_says_how_long_the_upstream_has() -> None:
-    fields = [("x-envoy-upstream-rq-timeout-ms", "700"), ("x-envoy-retry-on", "5xx"), ("x-envoy-other", "1")]
-    headers = HeaderMap([*PSEUDO, *fields])
-    assert finish_request(headers, RouteAction("c", timeout=5.0), b"/", envoy_headers=True) == 0.7
-    assert headers.get("x-envoy-expected-rq-timeout-ms") == "700"
-    assert [name for name in headers if name.startswith("x-envoy")] == [
-        "x-envoy-other",
-        "x-envoy-expected-rq-timeout-ms",
-    ]
-    odd = HeaderMap([*PSEUDO, ("x-envoy-upstream-rq-timeout-ms", "soon")])
-    assert finish_request(odd, RouteAction("c", timeout=5.0), b"/", envoy_headers=True) == 5.0
-
-
 def test_what_only_an_envoy_may_say_is_taken_out() -> None:
     assert prepared(*PSEUDO, ("x-envoy-internal", "true"), ("x-envoy-upstream-rq-timeout-ms", "1")) == (
         prepared(*PSEUDO)
@@ -152,19 +135,6 @@ def test_an_empty_request_id_is_none() -> None:
 def test_a_target_with_a_scheme_has_another_order() -> None:
     names = [name for name, _ in prepared(*PSEUDO, (":scheme", "http"))]
     assert names[:4] == [":authority", ":scheme", ":path", ":method"]
-
-
-def test_a_host_rewrite_keeps_the_old_one() -> None:
-    headers = HeaderMap(PSEUDO)
-    action = RouteAction("c", timeout=None, host_rewrite_literal="new.test")
-    finish_request(headers, action, b"/", envoy_headers=True)
-    assert (headers[":authority"], headers["x-envoy-original-host"]) == ("new.test", "a.test")
-
-
-def test_a_rewrite_without_envoy_headers() -> None:
-    headers = HeaderMap(PSEUDO)
-    finish_request(headers, RouteAction("c", timeout=1.0, prefix_rewrite="/x/"), b"/", envoy_headers=False)
-    assert headers == HeaderMap([(":authority", "a.test"), (":path", "/x/"), (":method", "GET")])
 
 
 @pytest.mark.parametrize(

@@ -109,12 +109,11 @@ def test_a_request_that_names_its_cluster() -> None:
     route = Route(RouteMatch(prefix="/"), RouteAction("", timeout=3.0, cluster_header="x-to"))
     router = Router(RouteConfig(virtual_hosts=(VirtualHost("v", ("*",), (route,)),)))
     named = {
-        lines: choice.route.action
+        lines: choice.cluster
         for lines in ((), (("x-to", "a|b"),), (("x-to", "one"), ("x-to", "two")))
         if (choice := router.choose(routed("/", *lines))) is not None
     }
-    for action, cluster in zip(named.values(), ("", "a|b", "one"), strict=True):
-        assert action == RouteAction(cluster, timeout=3.0, cluster_header="x-to")
+    assert list(named.values()) == ["", "a|b", "one"]
 
 
 @pytest.mark.parametrize("name", [":path", "x-forwarded-proto"])

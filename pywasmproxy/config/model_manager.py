@@ -1,0 +1,87 @@
+"""Parts of the connection manager's settings: what becomes of a request before any filter sees it.
+
+After envoy.extensions.filters.network.http_connection_manager.v3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarding:
+    """Who is believed about the client, and what the upstream is told about it."""
+
+    use_remote_address: bool = False
+    """The peer is the client (or, behind `trusted_hops` proxies, one of those); it goes into
+    `x-forwarded-for`. False: who is in front of us has done all that."""
+    trusted_hops: int = 0
+    """So many proxies before us are believed in what they say in `x-forwarded-for`."""
+    skip_append: bool = False
+    """`x-forwarded-for` is left as it is."""
+    internal_ranges: tuple[str, ...] = ()
+    """Networks (CIDR) whose clients are inside: they may tell Envoys what to do."""
+    append_port: bool = False
+    """The listener's port goes into `x-forwarded-port`."""
+    via: str = ""
+    """What is added to `via`, of requests and responses."""
+    add_user_agent: bool = False
+    """`user-agent` and the `x-envoy-downstream-service-*` fields are filled in with our own names."""
+    preserve_external_request_id: bool = False
+    """`x-request-id` of clients outside stays, although `use_remote_address`."""
+    scheme: str | None = None
+    """`:scheme` (and `x-forwarded-proto`) of all requests."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is asked for."""
+        return self == PLAIN_FORWARDING
+
+
+PLAIN_FORWARDING = Forwarding()
+
+
+class EscapedSlashes(Enum):
+    """What becomes of `%2F`, `%5C` in paths."""
+
+    KEEP_UNCHANGED = "KEEP_UNCHANGED"
+    REJECT_REQUEST = "REJECT_REQUEST"
+    UNESCAPE_AND_REDIRECT = "UNESCAPE_AND_REDIRECT"
+    UNESCAPE_AND_FORWARD = "UNESCAPE_AND_FORWARD"
+
+
+class StripPort(Enum):
+    """Which port is taken off the request's host."""
+
+    NONE = "NONE"
+    MATCHING = "MATCHING"  # the listener's own
+    ANY = "ANY"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRules:
+    """How the host and the path of a request are tidied up."""
+
+    normalize: bool = False
+    """RFC 3986: dot segments are resolved, unreserved characters are not escaped; a backslash is a slash."""
+    merge_slashes: bool = False
+    escaped_slashes: EscapedSlashes = EscapedSlashes.KEEP_UNCHANGED
+    strip_port: StripPort = StripPort.NONE
+    strip_trailing_dot: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is asked for."""
+        return self == PLAIN_TARGET
+
+
+PLAIN_TARGET = TargetRules()
+
+
+class Underscores(Enum):
+    """What becomes of headers with an underscore in their names."""
+
+    ALLOW = "ALLOW"
+    REJECT_REQUEST = "REJECT_REQUEST"
+    DROP_HEADER = "DROP_HEADER"
