@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from abi.guest import GuestMemory
@@ -24,6 +25,7 @@ from abi.proxy_wasm.services import MetricIds, Services
 from abi.proxy_wasm.snapshots import Snapshots, key_of
 from abi.proxy_wasm.started import Started
 from abi.proxy_wasm.types import LogLevel
+from abi.proxy_wasm.usage import Usage
 from abi.proxy_wasm.versions import callbacks, further_buffers
 from pywasmvm import (
     Func,
@@ -68,7 +70,8 @@ class Vm:
     the VM begins after it, and `started` is what is left to be done.
 
     `failure` is None while the VM lives and the exception that ended it afterwards. `deferred` holds what
-    the guest asked for, for whoever entered it.
+    the guest asked for, for whoever entered it. `usage` is what its callbacks cost; another VM's may take its
+    place.
 
     Raises `PluginStartError` when the module is not one this host can run, `SnapshotError` when it is not the
     one of `snapshot`, or the environment or the capabilities are not.
@@ -103,6 +106,7 @@ class Vm:
             self.trace = getattr(self.host, "trace", None)
 
         self.failure: PluginFailure | None = None
+        self.usage = Usage()
         self._start_lines: list[str] | None = []  # the host's lines since a start began; None outside of one
         self.deferred: deque[Deferred] = deque()
         self.calls = Calls()
@@ -330,11 +334,17 @@ class Vm:
         if self._depth == 0:
             self._refuel()
         self._depth += 1
+        begin = perf_counter_ns()
         try:
             result = function(*arguments)
         except Exception as error:
             raise self.fail(name, error) from error
         finally:
+            use = self.usage.callback(name)
+            use.calls += 1
+            use.nanoseconds += perf_counter_ns() - begin
+            if self.store.limits.fuel is not None and self._depth == 1:
+                use.instructions += self.store.limits.fuel - (self.store.fuel_left or 0)
             self._depth -= 1
             self.current, self.active = outer
         if self.trace is not None:
@@ -396,7 +406,9 @@ class Vm:
         line = failures.function_failed(function, error)
         from pywasmvm.debug.lines import lines_of  # only now: most guests never fail
 
-        self.host_error(line, failures.backtrace(error, lines_of(self.module).place))
+        trace = failures.backtrace(error, lines_of(self.module).place)
+        self.host_error(line, trace)
+        self.usage.failure(function, line + trace, error)
         failure = PluginFailure(line, function, error if isinstance(error, Trap) else None)
         failure.__cause__ = error
         if self.failure is None:
