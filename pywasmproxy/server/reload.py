@@ -41,6 +41,9 @@ class Change:
             for config in bootstrap.clusters
             if (old := server.clusters.get(config.name)) is None or old.config != config
         }
+        for name, cluster in self.clusters.items():
+            if (old := server.clusters.get(name)) is not None:
+                cluster.counts = old.counts  # they go on, as in Envoy
         #: For every listener that is wanted, the port that will serve it.
         self.ports: list[tuple[ListenerConfig, Port[Any]]] = []
         self.fresh: list[Port[Any]] = []
