@@ -7,10 +7,12 @@ events and writes the response through the methods here. Exchanges follow each o
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from abi.proxy_wasm.filter_state import Values
 from pywasmproxy.config.model import Address
+from pywasmproxy.config.model_manager import Underscores
 from pywasmproxy.server.codec import Data, EndOfMessage, ProtocolError, RequestHead, RequestReader
 from pywasmproxy.server.patience import PatientTimer
 
@@ -25,13 +27,6 @@ HALF_CLOSE_GRACE = 0.2
 """Seconds that an exchange may still take after the client has shut down its sending side.
 
 A client that went away looks the same, so an exchange that takes longer is given up (Envoy: at once).
-"""
-
-CLOSE_DELAY = 1.0
-"""Seconds between the last byte of a response and the close, while the client is still sending.
-
-Closing with unread bytes makes the kernel reset the connection, which may destroy the response (Envoy:
-`delayed_close_timeout`).
 """
 
 SHORT_BODY_DELAY = 10.0
@@ -58,6 +53,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         config = listener.http
+        self._counts = listener.serving.counts
         self._reader = RequestReader(
             listener.parser,
             max_bytes=config.max_request_headers_bytes,
@@ -73,8 +69,10 @@ class DownstreamConnection(asyncio.Protocol):
         self._draining = False  # the response is out; input is thrown away until the close
         self._eof = False
         self._pumping = False
-        self._last_activity = self._loop.time()
+        self._last_activity = self._opened_at = self._loop.time()
         self._head_since = 0.0
+        self._opened_at = self._loop.time()
+        self._taken = 0  # requests
         self._timer: asyncio.TimerHandle | None = None
         self._close_timer: PatientTimer | None = None
 
@@ -87,9 +85,11 @@ class DownstreamConnection(asyncio.Protocol):
         self.remote = str(Address(peer[0], peer[1])) if peer else ""
         self.local = str(Address(own[0], own[1])) if own else ""
         self.listener.opened(self)
+        self._counts.downstream_cx_total += 1
         self._arm()
 
     def data_received(self, data: bytes) -> None:
+        self._counts.downstream_cx_rx_bytes_total += len(data)
         if self._draining:
             return
         self._last_activity = self._loop.time()
@@ -117,9 +117,21 @@ class DownstreamConnection(asyncio.Protocol):
                 timer.cancel()
         self._timer = self._close_timer = None
         exchange, self.exchange = self.exchange, None
+        self._count_end(remote=self._eof or exc is not None, active=exchange is not None)
         if exchange is not None:
             exchange.client_gone()
         self.listener.closed(self)
+
+    def _count_end(self, *, remote: bool, active: bool) -> None:
+        counts, milliseconds = self._counts, int((self._loop.time() - self._opened_at) * 1000)
+        counts.downstream_cx_destroy += 1
+        counts.downstream_cx_destroy_active_rq += active
+        if remote:
+            counts.downstream_cx_destroy_remote += 1
+        else:
+            counts.downstream_cx_destroy_local += 1
+        counts.cx_length.record(milliseconds)
+        self.listener.counts.cx_length.record(milliseconds)
 
     def pause_writing(self) -> None:
         if self.exchange is not None:
@@ -186,18 +198,43 @@ class DownstreamConnection(asyncio.Protocol):
                 transport.resume_reading()
 
     def _begin(self, head: RequestHead) -> None:
+        head = self._without_underscores(head)
+        self._taken += 1
         self._receiving = not head.bodiless
         if head.bodiless:
             self._reader.next_event()  # the end, which says nothing new
         if head.upgrade and head.upgrade != b"h2c":
             self._refuse(ProtocolError(403, f"upgrade to {head.upgrade.decode('latin-1')} is not configured"))
             return
-        self.closing = self.closing or not head.keep_alive
+        self.closing = self.closing or not head.keep_alive or self._had_its_time()
         self.listener.begin(self, head)
+
+    def _without_underscores(self, head: RequestHead) -> RequestHead:
+        """The head without the fields that are not wanted here. ProtocolError: with them it is refused."""
+        action = self.listener.http.underscores
+        if action is Underscores.ALLOW or not any(b"_" in name for name, _ in head.headers):
+            return head
+        if action is Underscores.REJECT_REQUEST:
+            raise ProtocolError(400, "underscore in the name of a header", "http1.unexpected_underscore")
+        return replace(head, headers=[line for line in head.headers if b"_" not in line[0]])
+
+    def _had_its_time(self) -> bool:
+        """Whether the current request is the last one that the connection takes."""
+        config = self.listener.http
+        most, longest = config.max_requests_per_connection, config.max_connection_duration
+        if most is not None and self._taken >= most:
+            return True
+        return longest is not None and self._loop.time() - self._opened_at >= longest
 
     def _refuse(self, error: ProtocolError) -> None:
         """Answer a message that is not accepted, and end the connection."""
         self.listener.logger.debug(f"[C{self.id}] refused: {error.detail}")
+        if error.status == 408:
+            self._counts.downstream_rq_header_timeout += 1
+        elif error.status == 403:
+            self._counts.downstream_rq_ws_on_non_ws_route += 1
+        else:
+            self._counts.downstream_cx_protocol_error += 1
         exchange = self.exchange
         if self._eof:
             self.exchange = None
@@ -244,7 +281,9 @@ class DownstreamConnection(asyncio.Protocol):
         transport = self._transport
         if transport is not None and not transport.is_closing():
             self._last_activity = self._loop.time()
-            transport.write(out[0] if len(out) == 1 else b"".join(out))
+            data = out[0] if len(out) == 1 else b"".join(out)
+            self._counts.downstream_cx_tx_bytes_total += len(data)
+            transport.write(data)
             if transport.get_write_buffer_size() > MAX_UNSENT:
                 transport.abort()
         out.clear()
@@ -267,7 +306,8 @@ class DownstreamConnection(asyncio.Protocol):
             if not short and self._transport.can_write_eof():
                 self._transport.write_eof()
             self._steer_socket()
-            self._close_later(SHORT_BODY_DELAY if short else CLOSE_DELAY)
+            delay = self.listener.http.delayed_close_timeout
+            self._close_later(SHORT_BODY_DELAY if short else delay or 0.001)
         elif short:
             self._draining = self.closing = True
             self._close_later(SHORT_BODY_DELAY)
@@ -339,8 +379,10 @@ class DownstreamConnection(asyncio.Protocol):
         if deadline is not None and self._loop.time() >= deadline and not self._draining:
             if self.exchange is not None:
                 self._last_activity = self._loop.time()
+                self._counts.downstream_rq_idle_timeout += 1
                 self.exchange.idle()
             elif self._reader.at_start:
+                self._counts.downstream_cx_idle_timeout += 1
                 self.drain()
             else:
                 self._refuse(ProtocolError(408, "request headers timeout"))

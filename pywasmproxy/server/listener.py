@@ -70,6 +70,7 @@ class Listener(Port[DownstreamConnection]):
         exchange.batch = True  # the connection flushes when it has handed over all it has
         connection.exchange = exchange
         self.exchanges.add(exchange)
+        exchange.serving.counts.downstream_rq_total += 1
         exchange.start(refusal)
 
     def ended(self, exchange: Exchange) -> None:

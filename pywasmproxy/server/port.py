@@ -11,7 +11,7 @@ import contextlib
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from pywasmproxy.config.model import Address
@@ -20,6 +20,7 @@ from pywasmproxy.server.accept import Acceptor
 from pywasmproxy.server.log import Logger
 from pywasmproxy.server.seat import Seat, copies
 from pywasmproxy.server.upstream import Cluster
+from pywasmproxy.stats.counts import DownstreamCounts, ListenerCounts
 
 BACKLOG = 1024
 """Connections the kernel may keep waiting for us."""
@@ -48,13 +49,14 @@ _Chain_co = TypeVar("_Chain_co", covariant=True)
 class Serving(Generic[_Chain_co]):
     """What a port does with an exchange or a connection. That is settled when it begins: one that is under
     way when the configuration is loaded anew goes on as it began. `chain` opens the core's side; `generation`
-    counts the configurations."""
+    counts the configurations. `counts` are those of the HTTP listeners with its `stat_prefix`."""
 
     config: ListenerConfig
     clusters: Mapping[str, Cluster]
     chain: _Chain_co
     node: dict[str, object]
     generation: int = 0
+    counts: DownstreamCounts = field(default_factory=DownstreamCounts)
 
 
 class Port(ABC, Generic[_Connection]):
@@ -67,6 +69,7 @@ class Port(ABC, Generic[_Connection]):
         self.connections: set[_Connection] = set()
         self.address: Address | None = None
         self.draining = False
+        self.counts = ListenerCounts()
         self._server: asyncio.Server | Acceptor | None = None
         self._next_id = 0  # as Envoy counts; filters read it
         self._empty: asyncio.Event = asyncio.Event()
@@ -149,11 +152,13 @@ class Port(ABC, Generic[_Connection]):
         connection.id = self._next_id
         self._next_id += 1
         self.connections.add(connection)
+        self.counts.downstream_cx_total += 1
         self.logger.debug(f"[C{connection.id}] new connection from {connection.remote}")
 
     def closed(self, connection: _Connection) -> None:
         """A client's connection is gone."""
         self.connections.discard(connection)
+        self.counts.downstream_cx_destroy += 1
         if isinstance(self._server, Acceptor):
             self._server.balance.change(-1)
         self.logger.debug(f"[C{connection.id}] connection closed")

@@ -27,6 +27,7 @@ from pywasmproxy.server.log import Logger
 from pywasmproxy.server.patience import PatientTimer
 from pywasmproxy.server.port import Port, Serving
 from pywasmproxy.server.upstream import Cluster
+from pywasmproxy.stats.counts import TcpCounts
 
 FLUSH_LIMIT = 60.0
 """Seconds without progress after which bytes that are left when a connection has ended are given up."""
@@ -42,6 +43,7 @@ class TcpListener(Port["TcpConnection"]):
 
     def __init__(self, serving: Serving[TcpChain], logger: Logger, guest_ran: Callable[[], None]) -> None:
         super().__init__(serving, logger, guest_ran)
+        self.tcp_counts = TcpCounts()
         self.running: set[TcpConnection] = set()  # those whose filters have not ended
 
     @property
@@ -207,6 +209,7 @@ class TcpConnection:
         self.remote, local = side.address
         listener = self.listener
         listener.opened(self)
+        listener.tcp_counts.downstream_cx_total += 1
         listener.running.add(self)
         self._info = listener.stream_info(self, local)
         self._watch_idle()
@@ -220,7 +223,11 @@ class TcpConnection:
     def side_data(self, side: _Side, data: bytes, ends: bool) -> None:
         """Bytes, or the end of them."""
         self._last_activity = self._loop.time()
-        self.feed(ev.DownstreamData(data, ends) if side is self.client else ev.UpstreamData(data, ends))
+        if side is self.client:
+            self.listener.tcp_counts.downstream_cx_rx_bytes_total += len(data)
+            self.feed(ev.DownstreamData(data, ends))
+        else:
+            self.feed(ev.UpstreamData(data, ends))
 
     def side_lost(self, side: _Side) -> None:
         """A socket is gone."""
@@ -275,6 +282,7 @@ class TcpConnection:
                 if upstream is not None:
                     upstream.send(data, ends)
             case do.SendDownstream(data, ends):
+                self.listener.tcp_counts.downstream_cx_tx_bytes_total += len(data)
                 self.client.send(data, ends)
             case do.ConnectUpstream(cluster):
                 self._connect(cluster)
@@ -317,6 +325,7 @@ class TcpConnection:
     def _connect(self, name: str) -> None:
         cluster = self.serving.clusters.get(name)
         if cluster is None:
+            self.listener.tcp_counts.downstream_cx_no_route += 1
             self._fail(UpstreamFailure.NO_HEALTHY_UPSTREAM, f"no cluster {name!r}")
             return
         self._info.cluster_metadata = dict(cluster.config.metadata)
@@ -380,6 +389,7 @@ class TcpConnection:
         if self._idle_limit is None or self._loop.time() < self._last_activity + self._idle_limit:
             self._watch_idle()
         else:
+            self.listener.tcp_counts.idle_timeout += 1
             self.feed(IdleTimeout())
 
     def drain(self) -> None:
