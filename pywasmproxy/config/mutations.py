@@ -9,13 +9,13 @@ import re
 from typing import Any
 
 from pywasmproxy.config.access_log import checked_format
-from pywasmproxy.config.anyvalue import base64_bytes
 from pywasmproxy.config.model_routes import NO_MUTATIONS, AppendAction, HeaderAddition, HeaderMutations
 from pywasmproxy.config.schema import Cursor, Kind, Message, boolean, enum, later, repeated, text
 
 HEADER_VALUE = Message(
     "envoy.config.core.v3.HeaderValue",
-    {"key": later, "value": later, "raw_value": base64_bytes},
+    {"key": later, "value": later},
+    notes={"raw_value": "raw_value means nothing here, in Envoy neither: the value is empty"},
     one_of=("value raw_value",),
     required="key",
 )
@@ -56,10 +56,7 @@ def addition(cursor: Cursor) -> HeaderAddition:
     """A `HeaderValueOption`."""
     values = HEADER_OPTION.read(cursor)
     header: dict[str, Any] = values["header"]
-    if "raw_value" in header:
-        raw: bytes = header["raw_value"]
-        value = raw.decode("utf-8", "surrogateescape").replace("%", "%%")
-    elif "value" in header:
+    if "value" in header:
         value = checked_format(text(header["value"]), header["value"])
     else:
         value = ""

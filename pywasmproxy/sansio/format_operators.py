@@ -250,6 +250,13 @@ def _duration(begin: str, end: str) -> Make:
     return _plain(_between(begin, end, _UNITS["ms"]))
 
 
+def _so_far(info: StreamInfo, moment: Moment) -> Value:
+    """How long the exchange took, or takes already."""
+    if info.request_duration is None and info.start_time is not None and moment.now:
+        return max(0, moment.now - info.start_time) // 1_000_000
+    return _between("DS_RX_BEG", "DS_TX_END", _UNITS["ms"])(info)
+
+
 # --- metadata and state ---------------------------------------------------------------------------------
 
 
@@ -389,7 +396,7 @@ OPERATORS: Mapping[str, Make] = {
     "START_TIME_LOCAL": _time(lambda info, moment: info.start_time, True),
     "EMIT_TIME": _time(lambda info, moment: moment.now, False),
     "EMIT_TIME_LOCAL": _time(lambda info, moment: moment.now, True),
-    "DURATION": _duration("DS_RX_BEG", "DS_TX_END"),
+    "DURATION": lambda argument, origin: _so_far,
     "REQUEST_DURATION": _duration("DS_RX_BEG", "DS_RX_END"),
     "REQUEST_TX_DURATION": _duration("DS_RX_BEG", "US_TX_END"),
     "RESPONSE_DURATION": _duration("DS_RX_BEG", "US_RX_BEG"),

@@ -71,7 +71,6 @@ class DownstreamConnection(asyncio.Protocol):
         self._pumping = False
         self._last_activity = self._opened_at = self._loop.time()
         self._head_since = 0.0
-        self._opened_at = self._loop.time()
         self._taken = 0  # requests
         self._timer: asyncio.TimerHandle | None = None
         self._close_timer: PatientTimer | None = None

@@ -44,6 +44,7 @@ from pywasmproxy.sansio.wasm import GuestFactory, WasmFilterFactory
 from pywasmproxy.server.callouts import CallOuts
 from pywasmproxy.server.exchange import StreamFactory
 from pywasmproxy.server.generation import Generation, HandedOver, plugins_of, unchanged
+from pywasmproxy.server.identity import itself, origin
 from pywasmproxy.server.log import Log, WasmHost
 from pywasmproxy.server.remote_code import CodeStore
 from pywasmproxy.server.slot import PluginSlot
@@ -342,7 +343,12 @@ class Filters:
         """What opens the core's side of a listener's exchanges."""
         factories = self._factories(listener, WasmFilterFactory)
         chain = FilterChain(
-            factories, http=listener.http, buffer_limit=listener.buffer_limit, surroundings=self.host
+            factories,
+            http=listener.http,
+            buffer_limit=listener.buffer_limit,
+            surroundings=self.host,
+            origin=origin(),
+            own=itself(self.bootstrap.node),
         )
 
         def open_stream(info: StreamInfo, wake: Callable[[HttpStream], None]) -> HttpStream:
