@@ -67,7 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=_count,
         default=1,
         metavar="N",
-        help="worker processes on the same ports (1, and not one per core as Envoy's threads: each has VMs of "
+        help="processes on the same ports (1, not one per core as Envoy's threads: each has VMs of "
         "its own, and what filters share then goes through a store)",
     )
     parser.add_argument(

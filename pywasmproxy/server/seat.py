@@ -35,7 +35,12 @@ class Seat:
 
     def take(self, config: ListenerConfig) -> list[socket.socket]:
         """The sockets that the parent bound for a listener; none for one that it does not know."""
-        return self.sockets.pop(port_key(config), [])
+        wanted = port_key(config)
+        for key, sockets in self.sockets.items():
+            # A configuration of now may name the port that the system chose for that of then.
+            if key == wanted or sockets[0].getsockname()[:2] == wanted[:2]:
+                return copies(sockets)
+        return []
 
     def serving(self) -> None:
         """The worker serves: tell the parent."""

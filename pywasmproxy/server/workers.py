@@ -343,22 +343,26 @@ class Workers:
 
     def _serve(self, seat: Seat, *, anew: bool) -> None:
         """Serve; one that replaces another begins with the configuration as it is by now, if it can."""
-        proxy = self.proxy
-        if anew and proxy.source is not None and states(proxy.bootstrap.files) != self._files:
-            begin = proxy.bootstrap
+        proxy, began = self.proxy, self.proxy.bootstrap
+        if anew and proxy.source is not None and states(began.files) != self._files:
             try:
                 proxy.bootstrap = _with_snapshots(proxy.source())
-                server = proxy.server()
-                server.filters.inherit(self._tried.filters)
-                proxy.run_in_loop(server.rehearse)
-                self._tried = server
+                tried = proxy.server()
+                tried.filters.inherit(self._tried.filters)
+                proxy.run_in_loop(tried.rehearse)
+                return self._serve_like(tried, seat)
             except (ConfigError, StartError, OSError) as error:
                 proxy.log["config"].error(f"the configuration has changed and is refused: {error}")
-                proxy.bootstrap = begin
+                proxy.bootstrap = began
+        return self._serve_like(self._tried, seat)
+
+    def _serve_like(self, tried: Server, seat: Seat) -> None:
+        """Serve what was tried out."""
+        proxy = self.proxy
 
         async def serve() -> None:
             server = proxy.server(proxy.store, seat)
-            server.filters.inherit(self._tried.filters)
+            server.filters.inherit(tried.filters)
             await proxy.serve(server)
 
         proxy.run_in_loop(serve)

@@ -209,7 +209,6 @@ class Entry:
         return written
 
 
-#: When the process began to end, in seconds of its CPU time; and when that was told.
 _finalizers: list[weakref.finalize[Any, Any]] = []
 
 #: A forked process that writes what was found out before the fork, and what it found out itself.
@@ -228,6 +227,7 @@ def end() -> None:
         finalizer()
 
 
+#: When the process began to end, in seconds of its CPU time; and when that was told.
 _exit_began: list[float] = []
 
 
