@@ -19,6 +19,7 @@ from pywasmproxy.config.model import Route, RouteAction
 from pywasmproxy.sansio import commands as do
 from pywasmproxy.sansio import events as ev
 from pywasmproxy.sansio.events import UpstreamFailure
+from pywasmproxy.server.account import account
 from pywasmproxy.server.codec import HeaderLines, ProtocolError, RequestHead, ResponseHead
 from pywasmproxy.server.patience import PatientTimer
 from pywasmproxy.server.upstream import UpstreamRequest
@@ -31,6 +32,7 @@ from pywasmproxy.server.wire import (
     request_bytes,
     response_bytes,
 )
+from pywasmproxy.stats.counts import ClusterCounts
 
 if TYPE_CHECKING:
     from pywasmproxy.server.downstream import DownstreamConnection
@@ -78,6 +80,7 @@ class Exchange:
         "response_complete",
         "response_started",
         "serving",
+        "upstream_counts",
     )
 
     def __init__(self, listener: Listener, connection: DownstreamConnection, head: RequestHead) -> None:
@@ -88,6 +91,7 @@ class Exchange:
         self.idle_timeout = self.serving.config.http.stream_idle_timeout
         self.response_started = False
         self.response_complete = False
+        self.upstream_counts: ClusterCounts | None = None  # of the cluster that was asked last
         self.batch = False  # more events follow at once: whoever set this will call `flush`
         self._head = head
         self._events: deque[ev.Event] = deque()
@@ -247,6 +251,7 @@ class Exchange:
             self.feed(ev.UpstreamFailed(UpstreamFailure.NO_CLUSTER, f"no cluster {command.cluster!r}"))
             return
         self.info.cluster_metadata = dict(cluster.config.metadata)
+        self.upstream_counts = cluster.counts
         self._use_route(command.route)
         method, path, lines = upstream_lines(command.headers)
         self._upstream_trailers = cluster.config.http1.enable_trailers
@@ -300,8 +305,23 @@ class Exchange:
         self._timers[type(event)] = PatientTimer(seconds, lambda: self._feed_due(event))
 
     def _feed_due(self, event: ev.Event) -> None:
+        self._count_timeout(event)
         self._timers.pop(type(event), None)
         self.feed(event)
+
+    def _count_timeout(self, event: ev.Event) -> None:
+        counts, upstream = self.upstream_counts, self._upstream
+        if counts is None:
+            return
+        if isinstance(event, ev.RouteTimeout):
+            counts.upstream_rq_timeout += 1
+            counts.status[504] += 1
+            if upstream is not None and upstream.connection is not None:
+                upstream.connection.host_counts.rq_timeout += 1
+        elif isinstance(event, ev.TryTimeout):
+            counts.upstream_rq_per_try_timeout += 1
+        elif isinstance(event, ev.RetryDue):
+            counts.upstream_rq_retry += 1
 
     def _cancel(self, kind: type[ev.Event]) -> None:
         timer = self._timers.pop(kind, None)
@@ -319,6 +339,8 @@ class Exchange:
         unframed = self._head.minor == 0 and not command.end_of_stream and content_length(lines) is None
         if command.close or unframed or self.listener.draining:
             connection.closing = True
+            if self.listener.draining:
+                self.serving.counts.downstream_cx_drain_close += 1
         head, self._body = response_bytes(
             lines,
             status,
@@ -398,6 +420,7 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.reset()
+        account(self)
         self.listener.ended(self)
         connection = self.connection
         if connection.exchange is self:

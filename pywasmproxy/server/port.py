@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from abi.proxy_wasm.stream_info import StreamInfo
 from pywasmproxy.config.model import Address
 from pywasmproxy.config.model import Listener as ListenerConfig
+from pywasmproxy.sansio.format import Moment
 from pywasmproxy.server.accept import Acceptor
 from pywasmproxy.server.log import Logger
 from pywasmproxy.server.seat import Seat, copies
@@ -24,6 +26,13 @@ from pywasmproxy.stats.counts import DownstreamCounts, ListenerCounts
 
 BACKLOG = 1024
 """Connections the kernel may keep waiting for us."""
+
+
+class AccessLogger(Protocol):
+    """Where exchanges are written down (`server.access_log`)."""
+
+    def write(self, info: StreamInfo, moment: Moment, random: int) -> None:
+        """An exchange is over."""
 
 
 class ClientConnection(Protocol):
@@ -49,7 +58,8 @@ _Chain_co = TypeVar("_Chain_co", covariant=True)
 class Serving(Generic[_Chain_co]):
     """What a port does with an exchange or a connection. That is settled when it begins: one that is under
     way when the configuration is loaded anew goes on as it began. `chain` opens the core's side; `generation`
-    counts the configurations. `counts` are those of the HTTP listeners with its `stat_prefix`."""
+    counts the configurations. `counts` are those of the HTTP listeners with its `stat_prefix`; exchanges
+    that are over are told to the `access_logs`."""
 
     config: ListenerConfig
     clusters: Mapping[str, Cluster]
@@ -57,6 +67,7 @@ class Serving(Generic[_Chain_co]):
     node: dict[str, object]
     generation: int = 0
     counts: DownstreamCounts = field(default_factory=DownstreamCounts)
+    access_logs: Sequence[AccessLogger] = ()
 
 
 class Port(ABC, Generic[_Connection]):

@@ -1,0 +1,54 @@
+"""What an exchange leaves behind when it is over: counts, and lines in access logs. Runs once for each."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+from pywasmproxy.sansio.format import Moment
+from pywasmproxy.sansio.local_reply import Details
+
+if TYPE_CHECKING:
+    from pywasmproxy.server.exchange import Exchange
+
+_NOTED = {
+    Details.DIRECT_RESPONSE: ("rq_direct_response", "rq_total"),
+    Details.ROUTE_NOT_FOUND: ("no_route", "rq_total"),
+    Details.CLUSTER_NOT_FOUND: ("no_cluster", "rq_total"),
+    Details.REQUEST_TOO_LARGE: ("downstream_rq_too_large",),
+    Details.RESPONSE_TOO_LARGE: ("rs_too_large",),
+}
+"""Counters of answers that are made here, by `response.code_details`."""
+
+_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+
+
+def account(exchange: Exchange) -> None:
+    """Count an exchange that is over, and write it down."""
+    serving, info = exchange.serving, exchange.info
+    counts = serving.counts
+    if exchange.response_started and (status := info.response_code) is not None and 0 <= status < 1000:
+        counts.status[status] += 1
+        exchange.listener.counts.status[status] += 1
+    if not exchange.response_complete:
+        if exchange.connection.exchange is exchange:
+            counts.downstream_rq_tx_reset += 1
+        else:  # the client's connection is gone
+            counts.downstream_rq_rx_reset += 1
+    if info.request_duration is not None:
+        counts.rq_time.record(info.request_duration // 1_000_000)
+    if info.response_code_details != Details.VIA_UPSTREAM:
+        for name in _NOTED.get(info.response_code_details or "", ()):
+            setattr(counts, name, getattr(counts, name) + 1)
+        if info.response_code_details == Details.DIRECT_RESPONSE and info.response_code in _REDIRECTS:
+            counts.rq_redirect += 1
+            counts.rq_direct_response -= 1
+    upstream = exchange.upstream_counts
+    if upstream is not None:
+        counts.rq_total += 1
+        sent, received = info.upstream_request_sent_after, info.upstream_response_received_after
+        if sent is not None and received is not None:
+            upstream.rq_time.record(max(received - sent, 0) // 1_000_000)
+    for log in serving.access_logs:
+        log.write(info, Moment(time.time_ns(), access_log_type="DownstreamEnd"), random.getrandbits(53))
