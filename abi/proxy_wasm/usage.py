@@ -57,3 +57,14 @@ class Usage:
         self.failed += 1
         self.exhausted += isinstance(error, Exhaustion)
         self.last.append(Failed(time.time(), function, report))
+
+    def take(self, other: Usage) -> None:
+        """Add what another one has counted."""
+        for name, use in other.callbacks.items():
+            mine = self.callback(name)
+            mine.calls += use.calls
+            mine.nanoseconds += use.nanoseconds
+            mine.instructions += use.instructions
+        self.failed += other.failed
+        self.exhausted += other.exhausted
+        self.last.extend(other.last)

@@ -29,6 +29,7 @@ from pywasmproxy.sansio.dispatcher import Dispatcher
 from pywasmproxy.sansio.filter import FilterCallbacks, HttpFilter
 from pywasmproxy.sansio.local_reply import WASM_FAILED, LocalReply, unblanked
 from pywasmproxy.sansio.native import NativeFilter
+from pywasmproxy.stats.counts import PluginCounts
 
 
 class Guest(ABC):
@@ -202,6 +203,7 @@ class GuestFactory:
         fail_open: bool = False,
         restart: Callable[[], object] | None = None,
         reload_after: float = 1.0,
+        counts: PluginCounts | None = None,
     ) -> None:
         self._plugin: Callable[[], Plugin | None] = plugin if callable(plugin) else lambda: plugin
         self._dispatcher = dispatcher
@@ -209,6 +211,7 @@ class GuestFactory:
         self._restart = restart if policy is FailurePolicy.FAIL_RELOAD else None
         self._back_off = round(reload_after * 1e9)
         self._wait = self._back_off
+        self._counts = counts if counts is not None else PluginCounts()
 
     def _current(self) -> Plugin | None:
         """The plugin for a new stream; None when there is none that lives (yet)."""
@@ -222,13 +225,19 @@ class GuestFactory:
 
     def _reload(self, dead: Plugin) -> Plugin | None:
         """A new plugin in place of a dead one, if it is time and it starts."""
-        if self._restart is None or self._dispatcher.dead_for(dead.vm) < self._wait:
+        if self._restart is None:
             return None
+        if self._dispatcher.dead_for(dead.vm) < self._wait:
+            self._counts.vm_reload_backoff += 1
+            return None
+        self._counts.vm_reload += 1
         try:
             self._restart()
         except PluginStartError:
+            self._counts.vm_reload_failure += 1
             self._wait = self._dispatcher.dead_for(dead.vm) + self._back_off
             return None
+        self._counts.vm_reload_success += 1
         self._wait = self._back_off
         made = self._plugin()
         return None if made is None or made.failed else made

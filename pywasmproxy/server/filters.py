@@ -24,6 +24,7 @@ from abi.proxy_wasm.services import POLL, Services
 from abi.proxy_wasm.snapshots import Snapshots
 from abi.proxy_wasm.stream_info import StreamInfo
 from abi.proxy_wasm.types import LogLevel
+from abi.proxy_wasm.usage import Usage
 from abi.proxy_wasm.vm import Vm
 from pywasmproxy.config.limits import Limits
 from pywasmproxy.config.model import (
@@ -49,11 +50,15 @@ from pywasmproxy.server.log import Log, WasmHost
 from pywasmproxy.server.remote_code import CodeStore
 from pywasmproxy.server.slot import PluginSlot
 from pywasmproxy.server.upstream import Cluster
+from pywasmproxy.stats.counts import PluginCounts
 from pywasmvm import InvalidError, MalformedError, Module, StoreLimits
 from pywasmvm.debug.lines import attach
 
 RUNTIMES = frozenset(("", "envoy.wasm.runtime.v8", "envoy.wasm.runtime.wamr", "envoy.wasm.runtime.wasmtime"))
 """Names of Envoy's runtimes that run arbitrary modules; all of them mean our own VM here."""
+
+DEFAULT_RUNTIME = "envoy.wasm.runtime.v8"
+"""The one that is meant when none is named; statistics call it so."""
 
 NULL_RUNTIME = "envoy.wasm.runtime.null"
 """Envoy's plugins compiled into the proxy; there are none here."""
@@ -105,9 +110,10 @@ def _installed_actions() -> Mapping[type[StreamEffect], StreamAction]:
 class _Life:
     """What is kept about a VM to know when it has had its time."""
 
-    __slots__ = ("limit", "streams")
+    __slots__ = ("limit", "runtime", "streams")
 
-    def __init__(self, limit: int | None) -> None:
+    def __init__(self, limit: int | None, runtime: str) -> None:
+        self.runtime = runtime
         self.limit = limit  # bytes of linear memory that bring a successor; None: never
         self.streams = 0
 
@@ -149,6 +155,11 @@ class Filters:
         self.dispatcher = Dispatcher(self.call_outs, _further_actions)
         self._lives: WeakKeyDictionary[Vm, _Life] = WeakKeyDictionary()
         self._timers: dict[Plugin, _Timer] = {}
+        self.created: dict[str, int] = {}
+        """How many VMs there have been, by runtime."""
+        self.plugin_counts: dict[str, PluginCounts] = {}
+        """Fresh VMs after failures, by the plugin's name."""
+        self._usages: dict[tuple[str, str], Usage] = {}  # by vm_id and code
         # Replaced, and not over: since when nothing but its own calls (or its `proxy_done`) is waited for.
         self._retired: dict[Plugin, float | None] = {}
 
@@ -279,9 +290,24 @@ class Filters:
         """The same for a plugin that is to be used."""
         plugin = self._begin(config, registry, limits, self.host)
         if plugin.vm not in self._lives:
-            self._lives[plugin.vm] = _Life(self._burst(plugin.vm))
+            self._made_vm(plugin.vm, config)
         self.dispatcher.drain(plugin.vm)  # guests may have begun calls while they were started
         return plugin
+
+    def _made_vm(self, vm: Vm, config: WasmPlugin) -> None:
+        """A VM begins its life; what it costs is added to what those before it did."""
+        runtime = config.runtime or DEFAULT_RUNTIME
+        self._lives[vm] = _Life(self._burst(vm), runtime)
+        self.created[runtime] = self.created.get(runtime, 0) + 1
+        usage = self._usages.setdefault((vm.vm_id, config.code.sha256), vm.usage)
+        if usage is not vm.usage:
+            usage.take(vm.usage)
+            vm.usage = usage
+
+    def runtime_of(self, vm: Vm) -> str:
+        """The name of the runtime that a VM was asked for."""
+        life = self._lives.get(vm)
+        return DEFAULT_RUNTIME if life is None else life.runtime
 
     def _refuse_runtime(self, config: WasmPlugin) -> None:
         lines: list[str] = []
@@ -386,6 +412,7 @@ class Filters:
             fail_open=config.fail_open,
             restart=restart,
             reload_after=config.reload_base_interval,
+            counts=self.plugin_counts.setdefault(config.name, PluginCounts()),
         )
 
     def guest_ran(self) -> None:
