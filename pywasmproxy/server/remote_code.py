@@ -18,6 +18,7 @@ from pywasmproxy.server.codec import HeaderLines, ResponseHead
 from pywasmproxy.server.log import Logger
 from pywasmproxy.server.upstream import Cluster, UpstreamRequest
 from pywasmproxy.server.wire import UnsafeHeader, request_bytes
+from pywasmproxy.stats.counts import RemoteLoadCounts
 from pywasmvm.cache import folder
 
 MOST_BYTES = 1 << 28
@@ -36,6 +37,7 @@ class CodeStore:
     ) -> None:
         self._clusters, self._logger = clusters, logger
         self._codes: dict[str, bytes] = {} if other is None else dict(other._codes)
+        self.counts = RemoteLoadCounts() if other is None else other.counts
 
     def take(self, other: CodeStore) -> None:
         """Have what another store has."""
@@ -44,6 +46,9 @@ class CodeStore:
     def get(self, code: WasmCode) -> bytes | None:
         """The bytes; None for what has not been fetched."""
         return code.data if code.remote is None else self._codes.get(code.remote.sha256)
+
+    def __len__(self) -> int:
+        return len(self._codes)
 
     def keep_only(self, codes: Iterable[WasmCode]) -> None:
         """Forget all others."""
@@ -61,7 +66,9 @@ class CodeStore:
     async def _fetch(self, remote: RemoteCode) -> bool:
         if (kept := _kept(remote.sha256)) is not None:
             self._codes[remote.sha256] = kept
+            self.counts.remote_load_cache_hits += 1
             return True
+        self.counts.remote_load_cache_misses += 1
         pause = remote.base_interval
         for attempt in range(remote.retries + 1):
             if attempt:
@@ -70,10 +77,12 @@ class CodeStore:
             try:
                 data = await self._asked(remote)
             except FetchError as error:
+                self.counts.remote_load_fetch_failures += 1
                 self._logger.warning(f"{remote.uri}: attempt {attempt + 1} failed: {error}")
                 continue
             self._codes[remote.sha256] = data
             folder.write(_name(remote.sha256), data)
+            self.counts.remote_load_fetch_successes += 1
             self._logger.info(f"{remote.uri}: fetched {len(data)} bytes")
             return True
         self._logger.error(f"Failed to fetch remote code from {remote.uri}")
