@@ -178,6 +178,25 @@ Nanoseconds per instruction of a first call that runs more than 20 million of th
 the same call again.
 
 {_columns(rows, "case, engine", columns)}"""
+    if run.get("workers"):
+        columns = {"per_second": "requests a second", "clients": "processors the clients took"}
+        yield f"""## Workers
+
+`pywasmvm serve --concurrency N` on two processors, which the clients share, through the seed filter: requests
+a second, 16 connections.
+
+{_columns(run["workers"], "workers", columns)}"""
+    if run.get("plugins"):
+        columns = {"cold": "cold", "warm": "warm", "snapshot": "snapshot", "first": "first request, cold"}
+        yield f"""## The filters of a real gateway
+
+CPU milliseconds of the 14 Go filters of `gpustack-higress-plugins` (5.5 to 9.7 MB) in our proxy-wasm host,
+from the bytes to a plugin that is configured, in fresh processes without their imports. Warm: with the cache on
+disk. Snapshot: from the state that an earlier process kept after `_initialize`, or after the whole start where
+that takes longer than half a second; with the cache. `ai-data-masking` with its system words builds tables out
+of them when it is configured, in billions of instructions: that is done once, and kept.
+
+{_columns(run["plugins"], "plugin", columns, 1e3)}"""
     if run.get("pythons"):
         rows = run["pythons"]
         versions = [key for key in rows[0] if key != "kernel"]

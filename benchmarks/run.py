@@ -19,7 +19,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bars, boundary, engines, go, kernels, life, longrun, pythons, seed, timing
+from benchmarks import (
+    bars,
+    boundary,
+    engines,
+    go,
+    kernels,
+    life,
+    longrun,
+    plugins,
+    pythons,
+    seed,
+    timing,
+    workers,
+)
 
 Results = dict[str, Any]
 
@@ -49,6 +62,14 @@ def _longrun(args: argparse.Namespace) -> Results:
     return {"longrun": longrun.measure(args.rounds or 3)}
 
 
+def _workers(args: argparse.Namespace) -> Results:
+    return {"workers": workers.measure(args.rounds or 5)}
+
+
+def _plugins(args: argparse.Namespace) -> Results:
+    return {"plugins": plugins.measure(rounds=args.starts)}
+
+
 def _pythons(args: argparse.Namespace) -> Results:
     return {"pythons": pythons.measure(args.pythons, args.rounds or 3)}
 
@@ -60,6 +81,8 @@ PARTS: dict[str, Callable[[argparse.Namespace], Results]] = {
     "boundary": _boundary,
     "starts": _starts,
     "longrun": _longrun,
+    "plugins": _plugins,
+    "workers": _workers,
     "pythons": _pythons,
 }
 
