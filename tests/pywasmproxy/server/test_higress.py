@@ -8,10 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import json
 import socket
-import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,10 +19,10 @@ from abi.higress import VERSION
 from pywasmproxy.server import downstream, higress, resp
 from pywasmproxy.server.higress import command
 from tests.abi.rig import BYTES, WORD
+from tests.pywasmproxy.server.redis_server import redis
 from tests.pywasmproxy.server.scripted import REQUEST, RESPONSE, Scripted
 from tests.pywasmproxy.server.support import (
     Client,
-    Lines,
     Visit,
     answer,
     bootstrap,
@@ -361,46 +359,6 @@ async def test_a_replaced_plugin_takes_its_connection_with_it(guest: Guest) -> N
 # --- the real one -----------------------------------------------------------------------------------------
 
 
-class Redis:
-    """A running Redis server."""
-
-    def __init__(self, folder: Path, *more: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        where = ["--port", str(self.port), "--bind", "127.0.0.1"]
-        self._command = ["redis-server", *where, "--save", "", "--dir", str(folder), *more]
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-
-    async def ready(self) -> None:
-        async with asyncio.timeout(10):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                except OSError:
-                    await asyncio.sleep(0.02)
-                else:
-                    writer.close()
-                    return
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
-@contextlib.asynccontextmanager
-async def redis(folder: Path, *more: str) -> AsyncIterator[Redis]:
-    server = Redis(folder, *more)
-    try:
-        await server.ready()
-        yield server
-    finally:
-        server.stop()
-
-
 @pytest.mark.redis
 async def test_real_values(guest: Guest, tmp_path: Path) -> None:
     made = guest(
@@ -606,65 +564,3 @@ async def test_a_guest_cannot_fill_memory_for_a_client_that_does_not_read(
                 while server.streams:
                     await asyncio.sleep(0.01)
             client.abort()
-
-
-# --- somebody else's plugin -------------------------------------------------------------------------------
-
-RATE_LIMIT = {
-    "rule_name": "rule",
-    "enable_on_path_suffix": ["*"],
-    "redis": {"service_name": "redis.static", "service_port": 6379, "password": "main", "database": 3},
-    "limit_combinations": [
-        {
-            "name": "users",
-            "match": [{"source": "header", "name": "x-user", "value": "*"}],
-            "query_limits": {"per_hour": 2},
-        }
-    ],
-}
-
-RATE_LIMITER = """
-- name: envoy.filters.http.wasm
-  typed_config:
-    "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
-    config:
-      name: rate-limit
-      configuration: {{"@type": type.googleapis.com/google.protobuf.StringValue, value: {configuration}}}
-      vm_config:
-        runtime: envoy.wasm.runtime.v8
-        code: {{local: {{filename: "{path}"}}}}
-"""
-
-
-@pytest.mark.redis
-@pytest.mark.higress
-@pytest.mark.slow
-async def test_a_rate_limiter_that_counts_in_redis(tmp_path: Path) -> None:
-    """A Go plugin of Higress' world: it counts with a Lua script, and answers with 429 by itself."""
-    import gpustack_higress_plugins
-
-    folder = Path(gpustack_higress_plugins.__file__).parent
-    [path] = folder.glob("plugins/gpustack-rate-limit/*/plugin.wasm")
-    configuration = json.dumps(json.dumps(RATE_LIMIT))
-    filters = RATE_LIMITER.format(path=path, configuration=configuration)
-    node = "{id: me, metadata: {pywasmvm: {callback_time: 30s}}}"
-    lines = Lines()
-    async with redis(tmp_path, "--requirepass", "main") as real:
-        text = bootstrap(
-            listener(DIRECT, filters=filters),
-            clusters=cluster(real.port, name='"outbound|6379||redis.static"'),
-            node=node,
-        )
-        async with proxy(text, log=lines.log()) as server:
-            client = await Client.open(port_of(server))
-            client.LIMIT = 60.0
-            got = [
-                (await client.get("/x", b"x-user: %b\r\n" % user)).status for user in (b"a", b"a", b"a", b"b")
-            ]
-            client.close()
-        assert got == [200, 200, 429, 200], lines.text[-20:]
-        reader, writer = await asyncio.open_connection("127.0.0.1", real.port)
-        writer.write(command(b"AUTH", b"main") + command(b"SELECT", b"3") + command(b"DBSIZE"))
-        assert [await reader.readline() for _ in range(3)] == [b"+OK\r\n", b"+OK\r\n", b":2\r\n"]
-        writer.close()
-    assert lines.errors() == []
