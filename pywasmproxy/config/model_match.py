@@ -30,7 +30,7 @@ class StringMatch:
 
 @dataclass(frozen=True, slots=True)
 class HeaderMatch:
-    """A condition on the header `name` (lower case); several lines of it count as one, joined by commas.
+    """A condition on the header `name` (lower case); of several lines one must meet it.
 
     At most one of `text`, `range` (first number, and the one after the last) and `present` is set; with none
     of them the header must be there. Whatever is not `present` fails where the header is missing.

@@ -6,6 +6,7 @@ from abi.proxy_wasm.header_map import HeaderMap
 from pywasmproxy.sansio import commands as do
 from pywasmproxy.sansio.departure import ATTEMPT_COUNT, IS_TIMEOUT_RETRY, Departure
 from pywasmproxy.sansio.events import UpstreamFailure
+from pywasmproxy.sansio.headers import EXPECTED_TIMEOUT
 from pywasmproxy.sansio.router import Choice
 
 
@@ -35,7 +36,12 @@ class Attempts:
     def head(self, end_of_stream: bool) -> do.Command:
         """The command that begins the current attempt."""
         return do.SendUpstreamHeaders(
-            self.choice.cluster, self.choice.route, self._headers, end_of_stream, self._host
+            self.choice.cluster,
+            self.choice.route,
+            self._headers,
+            end_of_stream,
+            self._host,
+            once=self.departure.retries is not None,
         )
 
     def keep(self, data: bytes) -> None:
@@ -75,11 +81,17 @@ class Attempts:
         seconds = self._retries.wait(lambda: random) if self._retries is not None else 0.0
         return do.WaitForRetry(seconds)
 
-    def again(self, *, timed_out: bool) -> list[do.Command]:
-        """The commands of the next attempt; `timed_out`: the last one took too long."""
+    def again(self, elapsed: float, *, timed_out: bool) -> list[do.Command]:
+        """The commands of the next attempt, `elapsed` seconds after the request was complete.
+
+        `timed_out`: the last one took too long.
+        """
         self.count += 1
         self.connected = False
         self._headers = self._headers.copy()
+        if self._headers.first(EXPECTED_TIMEOUT) is not None:
+            expected = self.departure.expected_timeout(elapsed)
+            self._headers.set_in_place(EXPECTED_TIMEOUT, b"%d" % (expected or 1))
         host = self.choice.virtual_host
         if host.request_attempt_count:
             self._headers.set_in_place(ATTEMPT_COUNT, b"%d" % self.count)

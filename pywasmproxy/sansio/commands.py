@@ -25,6 +25,8 @@ class SendUpstreamHeaders:
     headers: HeaderMap
     end_of_stream: bool
     host: str = ""  # preferred, if the cluster has it
+    once: bool = False
+    """It must not be sent again on the quiet: a retry policy counts the attempts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,15 @@ class Departure:
     per_try_timeout: float | None
     retries: Retries | None
 
+    def expected_timeout(self, elapsed: float = 0.0) -> int | None:
+        """Milliseconds that an attempt has, `elapsed` seconds after the request was complete."""
+        if self.timeout is None:
+            return None if self.per_try_timeout is None else round(self.per_try_timeout * 1000)
+        left = self.timeout - elapsed
+        if self.per_try_timeout is not None:
+            left = min(left, self.per_try_timeout)
+        return max(0, round(left * 1000))
+
 
 def depart(
     headers: HeaderMap, choice: Choice, info: StreamInfo, moment: Moment, *, envoy_headers: bool
@@ -54,9 +63,9 @@ def depart(
         per_try = None
     for name in (UPSTREAM_TIMEOUT, PER_TRY_TIMEOUT):
         headers.remove(name)
-    expected = per_try if per_try is not None else timeout
+    expected = Departure(timeout, per_try, None).expected_timeout()
     if expected is not None and envoy_headers:
-        headers.set_in_place(EXPECTED_TIMEOUT, b"%d" % round(expected * 1000))
+        headers.set_in_place(EXPECTED_TIMEOUT, b"%d" % expected)
     choice.mutations.change_request(headers, info, moment)
     _rewrite(headers, choice, action, envoy_headers=envoy_headers)
     retries = retries_of(policy, headers)

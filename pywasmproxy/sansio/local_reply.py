@@ -115,14 +115,15 @@ def response_lacks(name: str) -> LocalReply:
     return LocalReply(502, text.encode(), Details.because(Details.RESPONSE_HEADER_REMOVED, text))
 
 
-def upstream_failed(reason: UpstreamFailure, response_started: bool) -> LocalReply:
+def upstream_failed(reason: UpstreamFailure, response_started: bool, *, retried: bool = False) -> LocalReply:
     """The upstream failed. Once a response has started, only details and flags of this matter."""
     flags = FAILURE_FLAGS[reason]
     if reason is UpstreamFailure.NO_CLUSTER:
         return NO_CLUSTER
     if reason is UpstreamFailure.NO_HEALTHY_UPSTREAM and not response_started:
         return LocalReply(503, reason.value.encode(), Details.NO_HEALTHY_UPSTREAM, flags)
-    text = f"upstream connect error or disconnect/reset before headers. reset reason: {reason.value}"
+    latest = "retried and the latest reset reason" if retried else "reset reason"
+    text = f"upstream connect error or disconnect/reset before headers. {latest}: {reason.value}"
     status = 502 if reason is UpstreamFailure.PROTOCOL_ERROR else 503
     what = Details.LATE_RESET if response_started else Details.EARLY_RESET
     return LocalReply(status, text.encode(), Details.because(what, reason.value), flags)

@@ -1,7 +1,7 @@
 """Conditions made ready: matchers of texts, headers and query parameters as functions. Pure.
 
-Source: Envoy's matchers as documented and measured: several lines of a header count as one that is joined by
-commas; a condition on a missing header fails whether it is inverted or not, but for `present`.
+Source: Envoy 1.40's matchers as measured: of several lines of a header one must meet the condition (inverted:
+none may); a condition on a missing header fails whether it is inverted or not, but for `present`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def header_test(match: HeaderMatch) -> HeadersTest:
         values = headers.all_bytes(name)
         if not values:
             return missing_is_empty and test(b"") is not invert
-        return test(values[0] if len(values) == 1 else b",".join(values)) is not invert
+        return any(map(test, values)) is not invert
 
     return meets
 

@@ -74,6 +74,10 @@ LONG_NAMES = tuple(_NAMES[1::2])
 """The same for `%RESPONSE_FLAGS_LONG%`."""
 
 
+_ORDER = (15, *range(15), *range(16, len(SHORT_NAMES)))
+"""Bits in the order Envoy sets them: that no attempt is left comes before what the last one met."""
+
+
 def names_of(flags: int, names: Sequence[str]) -> str:
     """The names of the bits that are set, joined by commas; "" for none."""
-    return ",".join(name for bit, name in enumerate(names) if flags >> bit & 1)
+    return ",".join(names[bit] for bit in _ORDER if flags >> bit & 1) if flags else ""

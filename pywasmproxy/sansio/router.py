@@ -311,6 +311,10 @@ def substitute_path(rewrite: RegexRewrite, path: bytes) -> bytes:
     return substitute(rewrite, bare) + mark + query
 
 
+HERE = Redirect()
+"""A redirect to the place where the request was."""
+
+
 def location(redirect: Redirect, headers: HeaderMap, matched: bytes) -> bytes:
     """The `location` of a redirect for this request."""
     old_scheme = headers.first(b":scheme") or b"http"

@@ -29,7 +29,7 @@ from pywasmproxy.sansio.format import Moment
 from pywasmproxy.sansio.local_reply import Details, Flags, LocalReply
 from pywasmproxy.sansio.passage import RequestPassage, ResponsePassage
 from pywasmproxy.sansio.paths import BadPath, Redirected, tidy_host, tidy_path
-from pywasmproxy.sansio.router import Choice, location
+from pywasmproxy.sansio.router import HERE, Choice, location
 from pywasmproxy.sansio.states import Request, StreamStateError, Upstream, after
 
 if TYPE_CHECKING:
@@ -353,7 +353,11 @@ class HttpStream:
         self._choice = choice
         match choice.route.action:
             case DirectResponse(status, body):
-                self.asks.put(self._routed(LocalReply(status, body, Details.DIRECT_RESPONSE)))
+                target = HeaderMap()
+                if status == 201 or 300 <= status < 400:  # as Envoy does, which redirects in the same way
+                    target.add(b"location", location(HERE, headers, choice.matched))
+                reply = LocalReply(status, body, Details.DIRECT_RESPONSE, headers=target)
+                self.asks.put(self._routed(reply))
             case Redirect() as redirect:
                 target = HeaderMap([(b"location", location(redirect, headers, choice.matched))])
                 if redirect.prefix_rewrite is not None:
@@ -377,13 +381,14 @@ class HttpStream:
         if not choice.changes_responses:
             return reply
         headers = reply.headers.copy()
-        self._change_response(choice, headers)
+        tried = reply.details != Details.CLUSTER_NOT_FOUND
+        self._change_response(choice, headers, self._attempts if tried else None)
         return replace(reply, headers=headers)
 
-    def _change_response(self, choice: Choice, headers: HeaderMap) -> None:
+    def _change_response(self, choice: Choice, headers: HeaderMap, attempts: Attempts | None) -> None:
         """What the route does to a response."""
-        if choice.virtual_host.response_attempt_count and self._attempts is not None:
-            headers.set_in_place(ATTEMPT_COUNT, b"%d" % self._attempts.count)
+        if choice.virtual_host.response_attempt_count and attempts is not None:
+            headers.set_in_place(ATTEMPT_COUNT, b"%d" % attempts.count)
         if choice.mutations.of_responses:
             choice.mutations.change_response(headers, self.info, self._moment())
 
@@ -453,7 +458,8 @@ class HttpStream:
         if not self._response_started and attempts is not None and attempts.after_failure(failure):
             self._back_off(attempts, timed_out=False)
         else:
-            self._give_up(local.upstream_failed(failure, self._response_started))
+            retried = attempts is not None and attempts.count > 1
+            self._give_up(local.upstream_failed(failure, self._response_started, retried=retried))
 
     def _on_try_timeout(self) -> None:
         """This attempt has taken too long; that no longer counts once there is a response."""
@@ -475,7 +481,8 @@ class HttpStream:
     def _try_again(self) -> None:
         if self._attempts is None:
             return
-        self._commands += self._attempts.again(timed_out=self._timed_out)
+        since = self._now() - (self._uploaded_at or self._sent_at)
+        self._commands += self._attempts.again(since / 1e9, timed_out=self._timed_out)
         self.info.upstream_attempt_count = self._attempts.count
 
     # --- response -----------------------------------------------------------------------------------------
@@ -489,7 +496,7 @@ class HttpStream:
         if self._choice is not None and self._choice.changes_responses:
             self.info.response_headers = headers
             self.info.response_code = head.status_of(headers)
-            self._change_response(self._choice, headers)
+            self._change_response(self._choice, headers, self._attempts)
         self._start_response(headers, event.end_of_stream)
 
     def _start_response(self, headers: HeaderMap, end_of_stream: bool) -> None:
@@ -572,6 +579,7 @@ class HttpStream:
             self._note(reply.details, reply.flags)
             self._cut_off()
         else:
+            self.info.response_flags |= reply.flags
             self.asks.put(self._routed(reply))
 
     # --- the end ------------------------------------------------------------------------------------------

@@ -158,7 +158,7 @@ def test_a_zone_of_ones_own() -> None:
     ("flags", "short", "long"),
     [
         (0x20, "UF", "UpstreamConnectionFailure"),
-        (0x8020, "UF,URX", "UpstreamConnectionFailure,UpstreamRetryLimitExceeded"),
+        (0x8020, "URX,UF", "UpstreamRetryLimitExceeded,UpstreamConnectionFailure"),
         (0x100_0100, "NR,NC", "NoRouteFound,NoClusterFound"),
     ],
 )
