@@ -142,7 +142,7 @@ def measure(names: Sequence[str] = (), rounds: int = 1) -> list[dict[str, Any]]:
         print(f"plugins: left out, {error}")
         return []
     print(f"{'plugins, ms':32}", *(f"{key:>16}" for key in ("cold", "warm", "snapshot", "first request")))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in names or PLUGINS:
         with tempfile.TemporaryDirectory() as folder:
             rows.append({"plugin": name} | _rounds(name, Path(folder), rounds))

@@ -191,10 +191,10 @@ a second, 16 connections.
         yield f"""## The filters of a real gateway
 
 CPU milliseconds of the 14 Go filters of `gpustack-higress-plugins` (5.5 to 9.7 MB) in our proxy-wasm host,
-from the bytes to a plugin that is configured, in fresh processes without their imports. Warm: with the cache on
-disk. Snapshot: from the state that an earlier process kept after `_initialize`, or after the whole start where
-that takes longer than half a second; with the cache. `ai-data-masking` with its system words builds tables out
-of them when it is configured, in billions of instructions: that is done once, and kept.
+from the bytes to a plugin that is configured, in fresh processes without their imports. Warm: with the
+cache on disk. Snapshot: from the state that an earlier process kept after `_initialize`, or after the whole
+start where that takes longer than half a second; with the cache. `ai-data-masking` with its system words
+builds tables out of them when it is configured, in billions of instructions: that is done once, and kept.
 
 {_columns(run["plugins"], "plugin", columns, 1e3)}"""
     if run.get("pythons"):
