@@ -57,7 +57,7 @@ class Promises:
     """Follows the commands of one exchange; Broken as soon as one of them cannot be."""
 
     def __init__(self) -> None:
-        self.upstream = self.client = "idle"  # idle, open, complete, reset
+        self.upstream = self.client = "idle"  # idle, open, complete, reset; upstream: waiting (for a retry)
         self.done = False
         self.request_paused = self.response_paused = False
 
@@ -65,7 +65,7 @@ class Promises:
         self._check(not self.done, "a command after StreamDone", command)
         match command:
             case do.SendUpstreamHeaders():
-                self._check(self.upstream == "idle", "a second upstream request", command)
+                self._check(self.upstream in ("idle", "waiting"), "a second upstream request", command)
                 self.upstream = "complete" if command.end_of_stream else "open"
             case do.SendUpstreamBody():
                 self._check(self.upstream == "open", "body of no open upstream request", command)
@@ -78,6 +78,11 @@ class Promises:
                 self.upstream = "reset"
             case do.StartRouteTimeout():
                 self._check(self.upstream == "complete", "time runs from the end of the request", command)
+            case do.StartTryTimeout():
+                self._check(self.upstream == "complete", "time runs from the end of the request", command)
+            case do.WaitForRetry():
+                self._check(self.upstream in ("complete", "reset"), "nothing to repeat", command)
+                self.upstream = "waiting"
             case do.SendInformational():
                 self._check(self.client == "idle", "an interim response after the final one", command)
             case do.SendDownstreamHeaders():
