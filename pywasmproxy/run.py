@@ -139,6 +139,7 @@ def _load(args: argparse.Namespace) -> Bootstrap:
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop; the exit status."""
     from pywasmproxy.config import ConfigError
+    from pywasmproxy.config.report import report
     from pywasmproxy.server.log import LEVEL_NAMES, Log, parse_component_levels
     from pywasmproxy.server.proxy import Proxy, StartError
     from pywasmvm.cache import folder
@@ -162,7 +163,7 @@ def run(args: argparse.Namespace) -> int:
         )
         if args.check:
             proxy.check()
-            print(f"configuration '{bootstrap.source_name}' OK")
+            print(report(bootstrap))
         elif args.concurrency == 1:
             proxy.run()
         else:

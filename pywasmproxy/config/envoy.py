@@ -16,6 +16,7 @@ from pywasmproxy import stores
 from pywasmproxy.config import common, document
 from pywasmproxy.config.clusters import cluster
 from pywasmproxy.config.errors import ConfigError
+from pywasmproxy.config.extras import bootstrap_extensions, stats_config
 from pywasmproxy.config.limits import LimitError, Limits, override, suggest
 from pywasmproxy.config.listeners import listener
 from pywasmproxy.config.model import (
@@ -28,6 +29,7 @@ from pywasmproxy.config.model import (
     Listener,
     Node,
 )
+from pywasmproxy.config.model_stats import DEFAULT_STATS
 from pywasmproxy.config.schema import Context, Cursor, Message, anything, enum, later, repeated
 from pywasmproxy.config.schema import text as text_of
 
@@ -51,12 +53,18 @@ STATIC_RESOURCES = Message(
 
 BOOTSTRAP = Message(
     "envoy.config.bootstrap.v3.Bootstrap",
-    {"node": later, "admin": later, "static_resources": later},
+    {
+        "node": later,
+        "admin": later,
+        "static_resources": later,
+        "stats_config": stats_config,
+        "bootstrap_extensions": bootstrap_extensions,
+    },
     ignored="node_context_params dynamic_resources cluster_manager hds_config flags_path stats_sinks "
-    "deferred_stat_options stats_config stats_flush_interval stats_flush_on_admin stats_eviction_interval "
+    "deferred_stat_options stats_flush_interval stats_flush_on_admin stats_eviction_interval "
     "watchdog watchdogs tracing layered_runtime overload_manager enable_dispatcher_stats header_prefix "
     "stats_server_version_override use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config "
-    "bootstrap_extensions fatal_actions config_sources default_config_source default_socket_interface "
+    "fatal_actions config_sources default_config_source default_socket_interface "
     "certificate_provider_instances inline_headers perf_tracing_file_path default_regex_engine "
     "xds_delegate_extension xds_config_tracker_extension listener_manager application_log_config "
     "grpc_async_client_manager_config memory_allocator_manager runtime stats_server_version "
@@ -114,6 +122,9 @@ def load(
         limits=ours.limits,
         snapshots=ours.snapshots,
         store=ours.store,
+        services=values.get("bootstrap_extensions", ()),
+        stats=values.get("stats_config", DEFAULT_STATS),
+        honoured=tuple((title, tuple(names)) for title, names in context.honoured.items()),
         warnings=tuple(sorted(context.warnings, key=lambda warning: warning.line)),
         source_name=source_name,
         files=tuple(str(context.directory / name) for name in context.files),

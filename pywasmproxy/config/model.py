@@ -31,6 +31,7 @@ from pywasmproxy.config.model_routes import RouteAction as RouteAction
 from pywasmproxy.config.model_routes import RouteConfig as RouteConfig
 from pywasmproxy.config.model_routes import RouteMatch as RouteMatch
 from pywasmproxy.config.model_routes import VirtualHost as VirtualHost
+from pywasmproxy.config.model_stats import DEFAULT_STATS, StatsConfig
 
 CONNECT_TIMEOUT = 5.0
 """Seconds to wait for a connection to an upstream host unless the cluster says otherwise."""
@@ -398,6 +399,11 @@ class Bootstrap:
     limits: Limits = field(default_factory=Limits)
     snapshots: str = ""
     store: str = ""
+    services: tuple[WasmPlugin, ...] = ()
+    """Plugins that run beside all streams."""
+    stats: StatsConfig = DEFAULT_STATS
+    honoured: tuple[tuple[str, tuple[str, ...]], ...] = field(default=(), compare=False, repr=False)
+    """Messages with those of their fields that the file sets and that have their effect."""
     warnings: tuple[ConfigWarning, ...] = ()
     source_name: str = "<string>"
     files: tuple[str, ...] = ()

@@ -36,6 +36,8 @@ class Context:
     tcp_cluster_references: list[tuple[str, Cursor]] = field(default_factory=list)
     """Of TCP proxies, which may name clusters that do not exist: Envoy only closes their connections."""
     files: dict[str, bytes] = field(default_factory=dict)
+    honoured: dict[str, dict[str, None]] = field(default_factory=dict)
+    """Messages with the fields of theirs that were set and have their effect, in order."""
 
     def read_file(self, name: str, cursor: Cursor) -> bytes:
         """Content of a file named in the configuration, relative to the working directory; read once."""
@@ -183,6 +185,7 @@ class Message:
             if child.is_null:
                 continue
             if name in self.fields:
+                cursor.context.honoured.setdefault(self.title, {})[name] = None
                 values[name] = self.fields[name](child)
             elif document.plain(child.node) not in self.harmless.get(name, ()):
                 child.warn(self.notes.get(name, NOT_SUPPORTED))

@@ -38,6 +38,9 @@ class HandedOver(Snapshots):
 def plugins_of(bootstrap: Bootstrap) -> list[WasmPlugin]:
     """Every plugin of a configuration, once, in its order."""
     found: list[WasmPlugin] = []
+    for service in bootstrap.services:
+        if service not in found:
+            found.append(service)
     for listener in bootstrap.listeners:
         for chain in listener.filter_chains:
             found += [plugin for plugin in chain.plugins if plugin not in found]

@@ -102,7 +102,9 @@ def test_refused_plugin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = config(tmp_path, bootstrap(listener(DIRECT, filters=wasm_filter("mark"))))
     assert run.run(arguments("-c", path, "--check", "--callback-timeout", "2s")) == 0
-    assert capsys.readouterr().out == f"configuration '{path}' OK\n"
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"configuration '{path}' OK\nhonoured:\n  Bootstrap: ")
+    assert shown.endswith("ignored: nothing\n")
 
 
 def test_the_folder_of_snapshots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
