@@ -70,6 +70,11 @@ def _python(minor: str) -> Callable[[Run], float]:
     return figure
 
 
+def _one_worker_to_two(run: Run) -> float:
+    one, two = (_where(run["workers"], workers=count)["per_second"] for count in (1, 2))
+    return float(one / two)
+
+
 def _longest(run: Run) -> float:
     return max(row["ratio"] for row in run["longrun"] if row["engine"] == "ours")
 
@@ -102,6 +107,7 @@ BARS = (
     Bar("set-header, first request : steady, cold", _first("set-header", "ours"), 20.0),
     Bar("set-header, first request : steady, warm", _first("set-header", "ours, warm"), 3.0),
     Bar("long first call : later one, worst", _longest, 1.3),
+    Bar("throughput, one worker : two", _one_worker_to_two, 1 / 1.7),
     Bar("Python 3.12 : 3.11, geomean", _python("3.12."), 1.3),
     Bar("Python 3.13 : 3.11, geomean", _python("3.13."), 1.3),
 )

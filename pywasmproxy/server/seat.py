@@ -43,7 +43,10 @@ class Seat:
         return []
 
     def serving(self) -> None:
-        """The worker serves: tell the parent."""
+        """The worker serves: tell the parent, and keep nothing but what listeners have."""
+        for one in (one for sockets in self.sockets.values() for one in sockets):
+            one.close()
+        self.sockets.clear()
         os.write(self.ready, b"R")
         os.close(self.ready)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import boundary, engines, go, kernels, life, longrun, pythons, seed, startup, timing
+from benchmarks import boundary, engines, go, kernels, life, longrun, pythons, seed, startup, timing, workers
 
 HAVE_PWASM = importlib.util.find_spec("pwasm") is not None
 
@@ -26,6 +26,22 @@ def names(rows: list[dict[str, object]], key: str = "engine") -> set[object]:
 
 
 PEERS = {"pwasm"} if HAVE_PWASM else set()
+
+
+def test_workers_and_wrong_answers_of_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fcntl", reason="this system cannot fork")
+    monkeypatch.setattr(workers.os, "cpu_count", lambda: 2)
+    rows = workers.measure(rounds=1, seconds=0.2)
+    assert [row["workers"] for row in rows] == [1, 2]
+    assert all(row["per_second"] > 0 for row in rows)
+    with workers.serving(1) as port:
+        monkeypatch.setattr(workers, "REQUEST", b"GET /\r\n\r\n")
+        clients = workers.Clients(port, 1)
+        with pytest.raises(timing.WrongAnswerError):
+            clients.answered(5)
+        clients.close()
+    monkeypatch.setattr(workers.os, "cpu_count", lambda: 1)
+    assert workers.measure(rounds=1) == []
 
 
 def test_kernels_of_the_interpreter() -> None:

@@ -35,6 +35,10 @@ RUN: dict[str, Any] = {
         {"filter": "seed", "start": "pwasm", "total": 0.2, "load": 0.05, "first": 0.02, "steady": 0.001},
     ],
     "longrun": [{"case": "deep", "engine": "ours", "first": 30.0, "later": 20.0, "ratio": 1.5}],
+    "workers": [
+        {"workers": 1, "per_second": 1000.0, "clients": 0.1},
+        {"workers": 2, "per_second": 1600.0, "clients": 0.2},
+    ],
     "pythons": [{"kernel": "fib", "3.11.9": 10.0, "3.12.1": 11.0}],
 }
 
@@ -49,6 +53,7 @@ def test_the_page_has_every_part() -> None:
     assert "| ours | 500 | 20.0 | - |" in page
     assert "| ours | 100 | 50.0 | 20.0 | 1.00 |" in page
     assert "| deep, ours | 30.0 | 20.0 | 1.50 |" in page
+    assert "| 2 | 1,600 | 0.20 |" in page
     assert "| long first call : later one, worst | 1.500 | 1.30 | **no** |" in page
     assert "`pwasm` 0.2a0. Not installed: `pywasm`." in page
     assert all(len(line) <= 160 for line in page.splitlines() if not line.startswith("|"))
@@ -70,6 +75,8 @@ def test_bars_of_what_was_measured() -> None:
     assert found["limits of the proxy : none, worst kernel"]["figure"] == pytest.approx(1.25)
     assert not found["limits of the proxy : none, worst kernel"]["met"]
     assert found["seed filter, request : pwasm's"]["figure"] == 0.5
+    assert found["throughput, one worker : two"]["figure"] == 0.625
+    assert not found["throughput, one worker : two"]["met"]
     assert found["Python 3.12 : 3.11, geomean"]["figure"] == pytest.approx(1.1)
     assert "Python 3.13 : 3.11, geomean" not in found
     assert not [name for name in found if name.startswith("ai-proxy")]
