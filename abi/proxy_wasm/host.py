@@ -16,6 +16,22 @@ from typing import Protocol
 from abi.proxy_wasm.types import LogLevel
 
 
+class LogPrefix(str):
+    """The prefix of a context's lines, and what it is made of, for logs that keep that apart."""
+
+    __slots__ = ("plugin", "root_id", "vm_id")
+
+    plugin: str
+    root_id: str
+    vm_id: str
+
+    def __new__(cls, plugin: str, root_id: str, vm_id: str, *, named: bool = True) -> LogPrefix:
+        shown = (plugin if named else "", root_id, vm_id)
+        prefix = super().__new__(cls, " ".join(filter(None, shown)))
+        prefix.plugin, prefix.root_id, prefix.vm_id = plugin, root_id, vm_id
+        return prefix
+
+
 class Host(Protocol):
     """What a VM needs from outside.
 
@@ -31,7 +47,7 @@ class Host(Protocol):
         """The least severe level that is written; lines below it are dropped without a call to `log`."""
 
     def log(self, level: LogLevel, prefix: str, message: str) -> None:
-        """A line of the guest. `prefix` names the context ("" outside of one)."""
+        """A line of the guest. `prefix` names the context ("" outside of one, else a `LogPrefix`)."""
 
     def error(self, message: str) -> None:
         """A line of the host itself about a guest: traps and refusals. May have several lines of text."""

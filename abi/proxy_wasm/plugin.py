@@ -17,7 +17,7 @@ from abi.proxy_wasm.deferred import GrpcSend
 from abi.proxy_wasm.expressions import Expressions
 from abi.proxy_wasm.failures import PluginFailure, PluginStartError
 from abi.proxy_wasm.header_map import HeaderMap
-from abi.proxy_wasm.host import Host, LogRecord
+from abi.proxy_wasm.host import Host, LogPrefix, LogRecord
 from abi.proxy_wasm.services import Histogram, Services
 from abi.proxy_wasm.snapshots import key_of
 from abi.proxy_wasm.stream_info import StreamInfo
@@ -97,7 +97,7 @@ class Plugin:
                     start_key=None if snapshots is None else start_key,
                     foreign_functions=foreign_functions,
                 )
-            self.stream_log_prefix = " ".join(filter(None, (name, root_id, self.vm.vm_id)))
+            self.stream_log_prefix = LogPrefix(name, root_id, self.vm.vm_id)
             with self.vm.starting():
                 if self.vm.started is not None:
                     self._start_again(self.vm.started)
@@ -154,7 +154,7 @@ class Plugin:
     def _enter(self) -> None:
         """Make the root context."""
         vm = self.vm
-        prefix = " ".join(filter(None, (self.root_id, vm.vm_id)))
+        prefix = LogPrefix(self.name, self.root_id, vm.vm_id, named=False)
         self.root = RootContext(vm, vm.new_context_id(), self, prefix)
         vm.contexts[self.root.id] = self.root
         vm.plugins.append(self)

@@ -1,16 +1,20 @@
 """Log lines in Envoy's shape: `[time][process][level][component] [file:line] text`, on standard error.
 
+With `json` each line is an object instead, and a guest's line has its plugin, root_id and vm_id apart.
+
 Not the `logging` module: levels differ per component at run time, a guest's line is written verbatim (its
 own newlines included), and a line that is switched off must cost next to nothing.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 
+from abi.proxy_wasm.host import LogPrefix
 from abi.proxy_wasm.types import LogLevel
 
 LEVEL_NAMES: dict[str, LogLevel] = {
@@ -27,6 +31,12 @@ LEVEL_NAMES: dict[str, LogLevel] = {
 
 _SHOWN = {level: name for name, level in reversed(LEVEL_NAMES.items())}
 _SHOWN[LogLevel.WARN] = "warning"
+
+
+def level_name(level: LogLevel) -> str:
+    """How a level is written."""
+    return _SHOWN[level]
+
 
 COMPONENTS = ("main", "config", "http", "filter", "upstream", "router", "wasm", "admin")
 """Components with a level of their own."""
@@ -55,20 +65,30 @@ def _write_stderr(text: str) -> None:
 class Logger:
     """Lines of one component. `level` may be changed at any time."""
 
-    __slots__ = ("_sink", "component", "level")
+    __slots__ = ("_json", "_sink", "component", "level")
 
-    def __init__(self, component: str, level: LogLevel, sink: Callable[[str], None]) -> None:
+    def __init__(
+        self, component: str, level: LogLevel, sink: Callable[[str], None], *, json: bool = False
+    ) -> None:
         self.component = component
         self.level = level
         self._sink = sink
+        self._json = json
 
-    def log(self, level: LogLevel, text: str, *, depth: int = 1) -> None:
-        """Write a line if the level lets it through; `depth` says how many calls up the caller is."""
+    def log(
+        self, level: LogLevel, text: str, *, depth: int = 1, fields: Mapping[str, str] | None = None
+    ) -> None:
+        """Write a line if the level lets it through; `depth` says how many calls up the caller is. As JSON
+        the line has further `fields`, and one called `message` stands for the text."""
         if level < self.level or level is LogLevel.OFF:
             return
         frame = sys._getframe(depth)
         name = frame.f_globals.get("__name__", "?").replace(".", "/")
         now = time.time()
+        if self._json:
+            source = f"{name}.py:{frame.f_lineno}"
+            self._sink(self._as_json(level, now, source, fields or {"message": text}))
+            return
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
         # Characters that stderr's encoding lacks must not cost us the line, let alone the stream.
         line = (
@@ -76,6 +96,19 @@ class Logger:
             f"[{name}.py:{frame.f_lineno}] {text}\n"
         )
         self._sink(line.encode("utf-8", "replace").decode("utf-8"))
+
+    def _as_json(self, level: LogLevel, now: float, source: str, fields: Mapping[str, str]) -> str:
+        """The line as a JSON object: never more than one line, whatever is in it."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+        line = {
+            "time": f"{stamp}.{int(now * 1000) % 1000:03d}Z",
+            "pid": os.getpid(),
+            "level": _SHOWN[level],
+            "component": self.component,
+            "source": source,
+            **fields,
+        }
+        return json.dumps(line) + "\n"
 
     def trace(self, text: str) -> None:
         self.log(LogLevel.TRACE, text, depth=2)
@@ -104,9 +137,11 @@ class Log:
         level: LogLevel = LogLevel.INFO,
         components: Mapping[str, LogLevel] | None = None,
         sink: Callable[[str], None] = _write_stderr,
+        *,
+        json: bool = False,
     ) -> None:
         levels = components or {}
-        self._loggers = {name: Logger(name, levels.get(name, level), sink) for name in COMPONENTS}
+        self._loggers = {name: Logger(name, levels.get(name, level), sink, json=json) for name in COMPONENTS}
 
     def __getitem__(self, component: str) -> Logger:
         return self._loggers[component]
@@ -143,7 +178,11 @@ class WasmHost:
 
     def log(self, level: LogLevel, prefix: str, message: str) -> None:
         text = f"wasm log {prefix}: {message}" if prefix else f"wasm log: {message}"
-        self._logger.log(level, text, depth=2)
+        fields = None
+        if isinstance(prefix, LogPrefix):
+            parts = {"plugin": prefix.plugin, "root_id": prefix.root_id, "vm_id": prefix.vm_id}
+            fields = {"message": message} | {name: value for name, value in parts.items() if value}
+        self._logger.log(level, text, depth=2, fields=fields)
 
     def error(self, message: str) -> None:
         self._logger.log(LogLevel.ERROR, message, depth=2)

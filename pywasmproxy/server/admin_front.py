@@ -1,0 +1,297 @@
+"""The admin server's front page: filters, VMs and what they cost, failures, listeners, clusters. No scripts.
+
+State is said in words and marked by shape, never by colour alone; the page follows the reader's light or dark
+setting, and tables become cards where the window is narrow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from html import escape
+from typing import TYPE_CHECKING, Protocol
+
+from pywasmproxy.server.admin_dump import health_flags
+from pywasmproxy.server.listener import Listener
+from pywasmproxy.server.machine import resident_memory
+from pywasmproxy.server.measures import Guest
+from pywasmvm import __version__
+
+if TYPE_CHECKING:
+    from pywasmproxy.server.proxy import Server
+
+STYLE = """
+:root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--ink:#1b2430;--soft:#5a6675;--line:#dde2e8;
+--accent:#0b5cad;--good:#0b5cad;--bad:#a8420f;--bar:#c9dcf0}
+@media(prefers-color-scheme:dark){:root{--page:#12171d;--card:#1b222b;--ink:#e6ebf1;--soft:#9aa7b5;
+--line:#313b47;--accent:#7db8f5;--good:#7db8f5;--bad:#ffab70;--bar:#2b4a6b}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--page);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
+main{max-width:1120px;margin:0 auto;padding:20px 24px 48px}
+header{display:flex;flex-wrap:wrap;align-items:baseline;gap:4px 16px;margin-bottom:16px}
+h1{font-size:22px;margin:0}h2{font-size:16px;margin:0 0 10px}h3{font-size:15px;margin:0}
+.state{font-weight:600}.state.good{color:var(--good)}.state.bad{color:var(--bad)}
+.soft{color:var(--soft)}
+.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(130px,1fr));gap:10px;margin:0 0 16px}
+.facts div,section{background:var(--card);border:1px solid var(--line);border-radius:8px}
+.facts div{padding:10px 14px}.facts dt{color:var(--soft);font-size:13px}
+.facts dd{margin:0;font-size:20px;font-weight:600;font-variant-numeric:tabular-nums}
+section{padding:14px 18px;margin:0 0 16px}
+table{border-collapse:collapse;width:100%}
+th{text-align:left;font-weight:500;color:var(--soft);font-size:13px}
+th,td{padding:5px 14px 5px 0;border-bottom:1px solid var(--line);vertical-align:top}
+tr:last-child td{border-bottom:0}
+.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+td.n:last-child,th.n:last-child{padding-right:0}
+code,pre{font:13px/1.45 ui-monospace,monospace}
+code{overflow-wrap:anywhere}
+pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--page);border:1px solid var(--line);
+border-left:4px solid var(--bad);border-radius:4px;padding:8px 10px;margin:4px 0 10px}
+.guest{padding:10px 0;border-bottom:1px solid var(--line)}.guest:last-child{border:0;padding-bottom:0}
+.guest:first-of-type{padding-top:0}
+.guest header{margin:0 0 6px}
+.share{display:block;background:var(--bar);height:6px;border-radius:3px;min-width:2px;margin-top:4px}
+details summary{cursor:pointer;color:var(--accent);padding:3px 0}
+a{color:var(--accent)}
+ul.links{list-style:none;margin:0;padding:0;columns:2;column-gap:24px}
+ul.links li{break-inside:avoid;padding:4px 0}
+ul.links form{display:inline}
+button{font:13px/1.45 ui-monospace,monospace;color:var(--ink);background:var(--page);
+border:1px solid var(--line);border-radius:5px;padding:3px 9px;cursor:pointer}
+button:focus-visible,a:focus-visible,summary:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
+@media(max-width:640px){main{padding:14px 12px 32px}section{padding:12px}ul.links{columns:1}
+table,tbody,tr,td{display:block}thead{position:absolute;left:-9999px}
+tr{padding:7px 0;border-bottom:1px solid var(--line)}tr:last-child{border:0}
+td,td.n{border:0;padding:1px 0;text-align:left;display:flex;justify-content:space-between;gap:14px;
+white-space:normal}
+td::before{content:attr(data-l);color:var(--soft);flex:none}
+td:first-child{font-weight:600}td:first-child::before{display:none}
+td.wide{display:none}}
+"""
+
+
+class Described(Protocol):
+    """What the page wants to know about an endpoint."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def changes(self) -> bool: ...
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    number, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024 or unit == "GiB":
+            break
+        number /= 1024
+    return f"{number:.0f} {unit}" if number >= 100 or unit == "B" else f"{number:.1f} {unit}"
+
+
+def duration(seconds: int) -> str:
+    """A time for people."""
+    days, rest = divmod(seconds, 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, left = divmod(rest, 60)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {left} s" if minutes else f"{left} s"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+
+
+_Row = list[tuple[str, str]]
+
+
+def _table(columns: list[tuple[str, str]], rows: list[list[str]]) -> str:
+    """Columns are (title, class); cells are HTML already."""
+    head = "".join(f'<th class="{kind}">{escape(title)}</th>' for title, kind in columns)
+    body = ""
+    for row in rows:
+        cells = (
+            f'<td class="{kind}" data-l="{escape(title)}">{cell}</td>'
+            for (title, kind), cell in zip(columns, row, strict=True)
+        )
+        body += f"<tr>{''.join(cells)}</tr>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{content}</section>"
+
+
+def _guest(server: Server, guest: Guest) -> str:
+    """One VM: what it is, what its callbacks cost, how it failed."""
+    usage = guest.usage
+    slots = [slot for slot in server.filters.slots if slot.plugin.vm in guest.vms]
+    alive = any(not slot.plugin.failed for slot in slots)
+    state = '<span class="state good">● runs</span>' if alive else '<span class="state bad">▲ failed</span>'
+    if not slots:
+        state = '<span class="state">○ ends</span>'
+    first = guest.vms[0]
+    facts = [f"{size(guest.memory)} of guest memory", f"ABI {first.version.value}"]
+    if first.vm_id:
+        facts.append(f"vm_id {first.vm_id}")
+    facts += [f"{len(guest.vms)} VMs"] if len(guest.vms) > 1 else []
+    facts += sorted({slot.config.failure_policy.value for slot in slots})
+    if usage.failed:
+        facts.append(f"{usage.failed} failures, {usage.exhausted} of them out of budget")
+    parts = [
+        f'<div class="guest"><header><h3>{escape(guest.name)}</h3>{state}'
+        f'<span class="soft">{escape(" · ".join(facts))}</span></header>'
+    ]
+    uses = sorted(usage.callbacks.items(), key=lambda item: -item[1].nanoseconds)
+    if uses:
+        total = sum(use.nanoseconds for _, use in uses) or 1
+        counted = any(use.instructions for _, use in uses)
+        columns = [("callback", ""), ("calls", "n"), ("µs each", "n"), ("ms in all", "n")]
+        columns += [("instructions each", "n")] if counted else []
+        columns.append(("share of its time", "wide"))
+        rows = []
+        for name, use in uses:
+            row = [f"<code>{escape(name)}</code>", _number(use.calls)]
+            row.append(_number(use.nanoseconds / 1000 / max(use.calls, 1)))
+            row.append(_number(use.nanoseconds / 1e6))
+            row += [_number(use.instructions / max(use.calls, 1))] if counted else []
+            row.append(f'<span class="share" style="width:{100 * use.nanoseconds / total:.1f}%"></span>')
+            rows.append(row)
+        parts.append(_table(columns, rows))
+    if usage.last:
+        opened = "" if alive else " open"
+        parts.append(f"<details{opened}><summary>last failures: {len(usage.last)}</summary>")
+        for failed in reversed(usage.last):
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(failed.time))
+            parts.append(f'<p class="soft">{when}</p><pre>{escape(failed.report)}</pre>')
+        parts.append("</details>")
+    return "".join([*parts, "</div>"])
+
+
+def _filters(server: Server) -> str:
+    rows = []
+    for port in server.listeners:
+        for slot in server.filters.slots:
+            if not any(slot.config in chain.plugins for chain in port.config.filter_chains):
+                continue
+            code = slot.config.code
+            source = code.filename or (code.remote.uri if code.remote is not None else "inline")
+            rows.append(
+                [
+                    escape(slot.config.name or "(no name)"),
+                    escape(slot.config.root_id or "–"),
+                    escape(port.config.name),
+                    f"<code>{escape(source)}</code>",
+                ]
+            )
+    if not rows:
+        return '<p class="soft">No wasm filters are configured.</p>'
+    return _table([("filter", ""), ("root_id", ""), ("listener", ""), ("code", "")], rows)
+
+
+def _listeners(server: Server) -> str:
+    rows = []
+    for port in server.listeners:
+        requests = answers = "–"
+        if isinstance(port, Listener):
+            status = port.counts.status
+            requests = _number(sum(status))
+            answers = " ".join(
+                f"{first}xx&nbsp;{_number(count)}"
+                for first in range(1, 6)
+                if (count := sum(status[100 * first : 100 * first + 100]))
+            )
+        state = "drains" if port.draining else "accepts"
+        rows.append(
+            [
+                escape(port.config.name),
+                f"<code>{escape(str(port.address))}</code>",
+                state,
+                _number(len(port.connections)),
+                requests,
+                answers or "–",
+            ]
+        )
+    columns = [("listener", ""), ("address", ""), ("state", ""), ("connections", "n"), ("answers", "n")]
+    return _table([*columns, ("by status", "n")], rows)
+
+
+def _clusters(server: Server) -> str:
+    rows = []
+    for cluster in server.clusters.values():
+        for host in cluster.hosts.hosts:
+            counts, flags = cluster.counts.host(str(host)), health_flags(host)
+            health = "healthy" if flags == "healthy" else f'<span class="state bad">▲ {escape(flags)}</span>'
+            rows.append(
+                [
+                    escape(cluster.name),
+                    f"<code>{escape(str(host))}</code>",
+                    health,
+                    _number(sum(one.host is host for one in cluster.connections)),
+                    _number(counts.rq_total),
+                    _number(counts.rq_error + counts.cx_connect_fail + counts.rq_timeout),
+                ]
+            )
+        if not cluster.hosts.hosts:
+            rows.append([escape(cluster.name), "–", "no hosts", "0", "0", "0"])
+    if not rows:
+        return '<p class="soft">No clusters are configured.</p>'
+    columns = [("cluster", ""), ("host", ""), ("health", ""), ("connections", "n"), ("requests", "n")]
+    return _table([*columns, ("failures", "n")], rows)
+
+
+def _links(endpoints: Mapping[str, Described]) -> str:
+    items = []
+    for path, endpoint in endpoints.items():
+        if path == "/":
+            continue
+        target = escape(path)
+        if endpoint.changes:
+            link = f'<form method="post" action="{target}?html"><button>{target}</button></form>'
+        else:
+            link = f'<a href="{target}">{target}</a>'
+        items.append(f'<li>{link} <span class="soft">{escape(endpoint.text)}</span></li>')
+    return f'<ul class="links">{"".join(items)}</ul>'
+
+
+def page(server: Server, endpoints: Mapping[str, Described]) -> str:
+    """The page as it is now."""
+    good = server.state == "LIVE"
+    state = f'<span class="state {"good" if good else "bad"}">{"●" if good else "▲"} {server.state}</span>'
+    guests = server.measures.guests()
+    answered = sum(sum(port.counts.status) for port in server.listeners)
+    facts = {
+        "up for": duration(server.measures.uptime),
+        "answers": _number(answered),
+        "in flight": _number(server.streams),
+        "connections": _number(server.connections),
+        "VMs": _number(len(server.filters.vms)),
+        "guest memory": size(server.filters.guest_memory),
+        "process memory": size(resident_memory()),
+        "reloads": str(server.generation),
+    }
+    shown = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
+    source = escape(server.bootstrap.source_name)
+    parts = [
+        f"<header><h1>pywasmvm proxy</h1>{state}"
+        f'<span class="soft">{escape(__version__)} · <code>{source}</code></span></header>',
+        f'<dl class="facts">{shown}</dl>',
+        _section("Filters", _filters(server)),
+    ]
+    if guests:
+        parts.append(_section("VMs", "".join(_guest(server, guest) for guest in guests)))
+    parts += [_section("Listeners", _listeners(server)), _section("Clusters", _clusters(server))]
+    if warnings := server.bootstrap.warnings:
+        lines = "".join(f"<li><code>{escape(str(warning))}</code></li>" for warning in warnings)
+        parts.append(_section(f"Ignored in the configuration ({len(warnings)})", f"<ul>{lines}</ul>"))
+    parts.append(_section("Endpoints", _links(endpoints)))
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>pywasmvm proxy: {server.state}</title><style>{STYLE}</style></head>"
+        f"<body><main>{''.join(parts)}</main></body></html>\n"
+    )
