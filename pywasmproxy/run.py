@@ -78,6 +78,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-cache", action="store_true", help="keep nothing, and use nothing kept")
     parser.add_argument(
+        "--drain-time-s",
+        type=float,
+        default=3.0,
+        metavar="N",
+        help="seconds that requests in flight get to finish at the end (3)",
+    )
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="how log lines are written (text)"
+    )
+    parser.add_argument(
         "--codec", choices=("auto", "h11", "httptools"), default="auto", help="HTTP/1.1 library (auto)"
     )
     parser.add_argument(
@@ -152,7 +162,7 @@ def run(args: argparse.Namespace) -> int:
         return _complain(str(error), 2)
     try:
         bootstrap = _load(args)
-        log = Log(LEVEL_NAMES[args.log_level], levels)
+        log = Log(LEVEL_NAMES[args.log_level], levels, json=args.log_format == "json")
         proxy = Proxy(
             bootstrap,
             log=log,
@@ -160,6 +170,7 @@ def run(args: argparse.Namespace) -> int:
             loop=args.loop,
             source=functools.partial(_load, args),
             watch=not args.no_watch,
+            drain_time=args.drain_time_s,
         )
         if args.check:
             proxy.check()

@@ -127,6 +127,7 @@ def load(
         honoured=tuple((title, tuple(names)) for title, names in context.honoured.items()),
         warnings=tuple(sorted(context.warnings, key=lambda warning: warning.line)),
         source_name=source_name,
+        document=document.plain(root) if isinstance(root, document.Mapping) else {},
         files=tuple(str(context.directory / name) for name in context.files),
     )
 
@@ -140,8 +141,6 @@ def _keys(root: document.Node) -> set[str]:
 def _admin(cursor: Cursor) -> Admin | None:
     """None for an admin section without an address: Envoy does not listen either."""
     where = ADMIN.read(cursor).get("address")
-    if where is not None:
-        cursor.warn("there is no admin server yet: nothing listens on this address")
     return None if where is None else Admin(where)
 
 

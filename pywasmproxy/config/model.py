@@ -408,6 +408,8 @@ class Bootstrap:
     source_name: str = "<string>"
     files: tuple[str, ...] = ()
     """Paths of all files that were read: the configuration's own, filters, bodies."""
+    document: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
+    """The configuration as it is written, for people to look at."""
 
     def cluster(self, name: str) -> Cluster | None:
         """The cluster of that name, if there is one."""

@@ -34,6 +34,9 @@ class Balance:
         for index in range(count):
             self.leave(index)
 
+    def __len__(self) -> int:
+        return len(self._numbers)
+
     def leave(self, index: int) -> None:
         """Nobody sits there."""
         self._numbers[index] = ABSENT

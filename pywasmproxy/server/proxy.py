@@ -21,11 +21,18 @@ from pywasmproxy import stores
 from pywasmproxy.config import ConfigError, load, load_file
 from pywasmproxy.config.model import Address, Bootstrap, WasmCode
 from pywasmproxy.config.model import Listener as ListenerConfig
+from pywasmproxy.server.access_log import AccessLogs
+from pywasmproxy.server.admin import AdminServer, is_loopback
+from pywasmproxy.server.admin_dump import now
+from pywasmproxy.server.admin_pages import AdminPages
 from pywasmproxy.server.codec import HeadParser, head_parser
 from pywasmproxy.server.filters import Filters, StartError
 from pywasmproxy.server.generation import plugins_of
+from pywasmproxy.server.identity import origin
 from pywasmproxy.server.listener import Listener
 from pywasmproxy.server.log import Log
+from pywasmproxy.server.machine import resident_memory
+from pywasmproxy.server.measures import Measures
 from pywasmproxy.server.port import Port, Serving
 from pywasmproxy.server.reload import Change
 from pywasmproxy.server.reloader import Reloader, Source
@@ -42,15 +49,6 @@ _T = TypeVar("_T")
 
 FETCH_AGAIN = 10.0
 """Seconds between attempts to fetch code that could not be fetched when the proxy started."""
-
-
-def _rss() -> int:
-    """Resident memory of this process in bytes; 0 where the system does not say."""
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return 0
 
 
 class Server:
@@ -76,6 +74,15 @@ class Server:
             config.name: Cluster(config, parser, log["upstream"]) for config in bootstrap.clusters
         }
         self.filters = Filters(bootstrap, log, self.clusters, foreign_functions, self.services)
+        self.measures = Measures(self)
+        self.access_logs = AccessLogs(log["main"])
+        self.admin: AdminServer | None = None
+        self.started_at = self.loaded_at = now()
+        self.failing = False
+        """Whether health checks are told that this proxy is not to be used (`/healthcheck/fail`)."""
+        self.leave = asyncio.Event()
+        """Set when the process shall end."""
+        self._phase = "INITIALIZING"
         self.generation = 0
         """Counts the configurations that were loaded after the first one."""
         self.listeners: list[Port[Any]] = []
@@ -110,6 +117,7 @@ class Server:
     async def start(self) -> None:
         """Bind every port, start every plugin, resolve every name, then accept. OSError, StartError."""
         try:
+            await self._start_admin()
             for config in self.bootstrap.listeners:
                 self.listeners.append(await self.bound(config))
             await self._start_plugins()
@@ -123,9 +131,46 @@ class Server:
                     said_where(self.log, listener.config, listener.address)
             if self.services.store.shared:
                 self.later(self.filters.poll())
+            self._phase = "LIVE"
         except BaseException:
             await self.stop(0)
             raise
+
+    @property
+    def state(self) -> str:
+        """Envoy's word for how the server is: LIVE, DRAINING, PRE_INITIALIZING, INITIALIZING."""
+        return "DRAINING" if self.failing else self._phase
+
+    async def _start_admin(self) -> None:
+        """Serve the admin's address, if there is one; of several workers, the first one does. StartError."""
+        config = self.bootstrap.admin
+        if config is None or (self.seat is not None and self.seat.index):
+            return
+        pages = AdminPages(self)
+        admin = AdminServer(config.address, pages.answer, self.parser, self.log["admin"])
+        try:
+            await admin.start()
+        except OSError as error:
+            raise StartError(
+                f"admin: cannot listen on {config.address}: "
+                f"{os.strerror(error.errno) if error.errno else error}"
+            ) from None
+        self.admin = admin
+        self.log["main"].info(f"admin address: {admin.address}")
+        if not is_loopback(config.address.host):
+            self.log["admin"].warning("the admin server can be reached from other machines")
+
+    def drain(self, port: Port[Any], *, graceful: bool) -> None:
+        """Let a listener end: at once for new connections, or (`graceful`) after the drain time, in which
+        clients are told that their connections end."""
+
+        async def drain() -> None:
+            if graceful:
+                port.draining = True
+                await asyncio.sleep(self.drain_time)
+            await port.drain(self.drain_time)
+
+        self.later(drain())
 
     async def _start_plugins(self) -> None:
         for cluster in self.clusters.values():
@@ -190,7 +235,18 @@ class Server:
         chain: Any = filters.chain(config) if config.tcp is None else filters.tcp_chain(config, config.tcp)
         # A copy: what has begun keeps its clusters.
         clusters = dict(self.clusters)
-        return Serving(config, clusters, chain, self.bootstrap.node.as_dict(), self.generation)
+        return Serving(
+            config, clusters, chain, self.bootstrap.node.as_dict(), self.generation, **self._accounts(config)
+        )
+
+    def _accounts(self, config: ListenerConfig) -> dict[str, Any]:
+        """Where a listener's exchanges are counted and written down."""
+        if config.tcp is not None:
+            return {}
+        return {
+            "counts": self.measures.http(config.http.stat_prefix),
+            "access_logs": self.access_logs.loggers(config.http.access_logs, origin()),
+        }
 
     async def reload(self, bootstrap: Bootstrap) -> None:
         """Go over to another configuration without losing a request.
@@ -199,6 +255,7 @@ class Server:
         """
         async with self._changing:
             await Change(self, bootstrap).make()
+            self.loaded_at = now()
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something beside everything else; `stop` ends it."""
@@ -206,8 +263,10 @@ class Server:
         self._later.add(task)
         task.add_done_callback(self._later.discard)
 
-    async def stop(self, drain_time: float = DRAIN_TIME) -> None:
+    async def stop(self, drain_time: float | None = None) -> None:
         """Finish what runs, for `drain_time` seconds at most; then close everything."""
+        drain_time = self.drain_time if drain_time is None else drain_time
+        self._phase = "DRAINING"
         ports = [*self.listeners, *self.dropped]
         await asyncio.gather(*(listener.drain(drain_time) for listener in ports))
         for task in list(self._later):
@@ -218,6 +277,9 @@ class Server:
         for cluster in self.clusters.values():
             await cluster.close()
         self.filters.close()
+        await self.access_logs.close()
+        if self.admin is not None:
+            await self.admin.close()
         self.services.close()
 
     def status(self) -> str:
@@ -225,7 +287,7 @@ class Server:
         upstream = sum(len(one.connections) + one.tcp_connections for one in self.clusters.values())
         vms = self.filters.vms
         return (
-            f"status: rss={_rss()} guest_memory={self.filters.guest_memory} vms={len(vms)} "
+            f"status: rss={resident_memory()} guest_memory={self.filters.guest_memory} vms={len(vms)} "
             f"connections={self.connections} streams={self.streams} upstream_connections={upstream}"
         )
 
@@ -236,7 +298,8 @@ class Proxy:
     `codec` is `h11`, `httptools` or None for the faster one that is installed; `loop` is `asyncio`, `uvloop`
     or `auto` (only `run` uses it). `source` reads the configuration again when it is to be loaded anew; with
     `watch` that is as soon as one of its files has changed. `store` keeps what plugins share, in the place of
-    the one that the configuration names. `foreign_functions` are functions of yours that
+    the one that the configuration names. `drain_time`: seconds that requests in
+    flight get to finish at the end. `foreign_functions` are functions of yours that
     plugins may call by name (`abi.proxy_wasm.foreign`); packages can bring theirs under an entry point.
     """
 
@@ -251,8 +314,10 @@ class Proxy:
         watch: bool = False,
         store: Store | None = None,
         foreign_functions: Mapping[str, ForeignFunction] | None = None,
+        drain_time: float = DRAIN_TIME,
     ) -> None:
         self.store = store
+        self.drain_time = drain_time
         self.foreign_functions = foreign_functions
         self.source, self.watch = source, watch
         self.bootstrap = bootstrap
@@ -289,7 +354,9 @@ class Proxy:
 
     def server(self, store: Store | None = None, seat: Seat | None = None) -> Server:
         """One that has not been started."""
-        return Server(self.bootstrap, self.log, self.parser, self.foreign_functions, store, seat)
+        server = Server(self.bootstrap, self.log, self.parser, self.foreign_functions, store, seat)
+        server.drain_time = self.drain_time
+        return server
 
     @contextlib.asynccontextmanager
     async def running(self, server: Server | None = None) -> AsyncIterator[Server]:
@@ -373,6 +440,7 @@ class Proxy:
             main.info(f"starting main dispatch loop (HTTP/1.1 by {self.parser.name})")
             if seat is not None:
                 seat.serving()
+            server.leave = stop
             await stop.wait()
         main.info("exiting")
 

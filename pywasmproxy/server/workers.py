@@ -27,7 +27,7 @@ from pywasmproxy.config import ConfigError
 from pywasmproxy.config.model import SNAPSHOTS_IN_MEMORY, Bootstrap
 from pywasmproxy.server.accept import Balance
 from pywasmproxy.server.filters import StartError
-from pywasmproxy.server.proxy import DRAIN_TIME, Proxy, Server, said_where
+from pywasmproxy.server.proxy import Proxy, Server, said_where
 from pywasmproxy.server.reloader import states
 from pywasmproxy.server.seat import PortKey, Seat, port_key
 from pywasmvm.cache import entry
@@ -41,8 +41,8 @@ AT_ONCE = 5
 PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before the next one is; each pause is twice the one before."""
 
-PATIENCE = DRAIN_TIME + 10.0
-"""Seconds after which workers that were told to end are killed: they drain, and one writes the cache."""
+PATIENCE = 10.0
+"""Seconds after the drain time in which workers must end: one writes the cache. Then they are killed."""
 
 PASSED_ON = ("SIGHUP", "SIGUSR1")
 """Signals that are for the workers."""
@@ -208,7 +208,7 @@ class Workers:
             if not any(place.worker or place.due is not None for place in self._places):
                 self.log.info("exiting")
                 return status
-            if self._stopping is not None and now - self._stopping > PATIENCE:
+            if self._stopping is not None and now - self._stopping > PATIENCE + self.proxy.drain_time:
                 self.log.warning("workers that did not end are killed")
                 self._tell(signal.SIGKILL)
             self._sleep(now)
@@ -217,7 +217,7 @@ class Workers:
         """Until a signal comes, a worker is ready, one is due, or patience ends."""
         times = [place.due for place in self._places if place.due is not None]
         if self._stopping is not None:
-            times.append(max(self._stopping + PATIENCE, now + 1))
+            times.append(max(self._stopping + PATIENCE + self.proxy.drain_time, now + 1))
         workers = [place.worker for place in self._places if place.worker is not None]
         starting = {worker.ready: worker for worker in workers if worker.ready >= 0}
         timeout = max(0.0, min(times) - now) if times else None
