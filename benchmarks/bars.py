@@ -75,6 +75,16 @@ def _one_worker_to_two(run: Run) -> float:
     return float(one / two)
 
 
+def _request(ours: str, other: str = "") -> Callable[[Run], float]:
+    """Microseconds of CPU of a request through a proxy, or how many times those of another one."""
+
+    def figure(run: Run) -> float:
+        mine = float(_where(run["proxy"], proxy=ours)["request_us"])
+        return mine / float(_where(run["proxy"], proxy=other)["request_us"]) if other else mine
+
+    return figure
+
+
 def _longest(run: Run) -> float:
     return max(row["ratio"] for row in run["longrun"] if row["engine"] == "ours")
 
@@ -107,6 +117,9 @@ BARS = (
     Bar("set-header, first request : steady, cold", _first("set-header", "ours"), 20.0),
     Bar("set-header, first request : steady, warm", _first("set-header", "ours, warm"), 3.0),
     Bar("long first call : later one, worst", _longest, 1.3),
+    Bar("proxy without filters, us of CPU, h11", _request("ours, h11"), 400),
+    Bar("proxy without filters, us of CPU, httptools", _request("ours, httptools"), 150),
+    Bar("proxy without filters, httptools : aiohttp", _request("ours, httptools", "aiohttp"), 1.0),
     Bar("throughput, one worker : two", _one_worker_to_two, 1 / 1.7),
     Bar("Python 3.12 : 3.11, geomean", _python("3.12."), 1.3),
     Bar("Python 3.13 : 3.11, geomean", _python("3.13."), 1.3),

@@ -178,6 +178,14 @@ Nanoseconds per instruction of a first call that runs more than 20 million of th
 the same call again.
 
 {_columns(rows, "case, engine", columns)}"""
+    if run.get("proxy"):
+        yield f"""## The proxy without filters
+
+Microseconds of CPU for one small GET through a proxy that is a process of its own on one event loop, with
+ten keep-alive connections; [proxy.py](../benchmarks/proxy.py) says what the peers are. `aiohttp` parses and
+writes HTTP in native code; Envoy is here for orientation.
+
+{_columns(run["proxy"], "proxy", {"request_us": "request, us"})}"""
     if run.get("workers"):
         columns = {"per_second": "requests a second", "clients": "processors the clients took"}
         yield f"""## Workers

@@ -28,6 +28,7 @@ from benchmarks import (
     life,
     longrun,
     plugins,
+    proxy,
     pythons,
     seed,
     timing,
@@ -70,6 +71,10 @@ def _plugins(args: argparse.Namespace) -> Results:
     return {"plugins": plugins.measure(rounds=args.starts)}
 
 
+def _proxy(args: argparse.Namespace) -> Results:
+    return {"proxy": proxy.measure(args.rounds or 4)}
+
+
 def _pythons(args: argparse.Namespace) -> Results:
     return {"pythons": pythons.measure(args.pythons, args.rounds or 3)}
 
@@ -82,6 +87,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Results]] = {
     "starts": _starts,
     "longrun": _longrun,
     "plugins": _plugins,
+    "proxy": _proxy,
     "workers": _workers,
     "pythons": _pythons,
 }
