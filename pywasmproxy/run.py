@@ -7,12 +7,13 @@ for wrong usage. Everything heavy is imported only when the command runs.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pywasmproxy.config.model import Bootstrap
+    from pywasmproxy.config.model import Address, Bootstrap
     from pywasmproxy.server.proxy import Proxy
 
 MOST_WORKERS = 256
@@ -40,6 +41,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("-c", "--config-path", metavar="FILE", help="Envoy configuration in YAML or JSON")
     parser.add_argument("--config-yaml", metavar="TEXT", help="the configuration itself")
+    parser.add_argument(
+        "--wasm-plugin",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="WasmPlugin objects (of Istio or Higress), before all filters of -c, or alone with --upstream",
+    )
+    parser.add_argument("--upstream", metavar="HOST:PORT", help="where requests go; instead of -c")
+    parser.add_argument(
+        "--listen", default="127.0.0.1:10000", metavar="HOST:PORT", help="with --upstream (127.0.0.1:10000)"
+    )
     parser.add_argument(
         "-l",
         "--log-level",
@@ -117,20 +129,54 @@ class _Usage(Exception):
     """Options that make no sense."""
 
 
+def _address(flag: str, written: str) -> Address:
+    """`HOST:PORT`; IPv6 addresses stand in brackets."""
+    from pywasmproxy.config.model import Address
+
+    host, colon, port = written.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise _Usage(f"{flag}: expected HOST:PORT, found {written!r}")
+    return Address(host, int(port))
+
+
+def _configured(args: argparse.Namespace) -> Bootstrap:
+    """What the files and the addresses on the command line say."""
+    from pywasmproxy.config import load, load_file
+    from pywasmproxy.config.envoy import read_text
+    from pywasmproxy.config.wasm_objects import added, holds_objects, load_objects, serving
+
+    objects = [(read_text(path), path) for path in args.wasm_plugin]
+    path, inline = args.config_path, args.config_yaml
+    if path is not None and inline is None and holds_objects(text := read_text(path), path):
+        objects.append((text, path))
+        path = None
+    if sum(one is not None for one in (path, inline, args.upstream)) != 1:
+        if objects:
+            raise _Usage(
+                "WasmPlugin objects need one of --upstream HOST:PORT, -c FILE and --config-yaml TEXT"
+            )
+        raise _Usage("give one of -c FILE and --config-yaml TEXT")
+    if args.upstream is not None:
+        if not objects:
+            raise _Usage("--upstream goes with --wasm-plugin FILE")
+        found = load_objects(objects)
+        files = (*(name for _, name in objects), *found.files)
+        upstream, listen = _address("--upstream", args.upstream), _address("--listen", args.listen)
+        return dataclasses.replace(serving(found, upstream, listen), files=files)
+    bootstrap = load_file(path) if path is not None else load(inline, "--config-yaml")
+    if not objects:
+        return bootstrap
+    both = added(bootstrap, load_objects(objects))
+    return dataclasses.replace(both, files=(*both.files, *(name for _, name in objects)))
+
+
 def _load(args: argparse.Namespace) -> Bootstrap:
     """The configuration with the flags' limits. Raises ConfigError, OSError, _Usage."""
-    import dataclasses
-
     from pywasmproxy import stores
-    from pywasmproxy.config import load, load_file
     from pywasmproxy.config.limits import LimitError, override
 
-    if (args.config_path is None) == (args.config_yaml is None):
-        raise _Usage("give one of -c FILE and --config-yaml TEXT")
-    if args.config_path is not None:
-        bootstrap = load_file(args.config_path)
-    else:
-        bootstrap = load(args.config_yaml, "--config-yaml")
+    bootstrap = _configured(args)
     limits = bootstrap.limits
     for flag, (name, _, _) in _LIMIT_FLAGS.items():
         value = getattr(args, flag.replace("-", "_"))

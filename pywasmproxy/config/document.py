@@ -89,7 +89,12 @@ def resolve(text: str, quoted: bool) -> bool | int | float | str | None:
 
 def parse(text: str, file: str) -> Node:
     """The tree of a document. ConfigError with the line if it is not one YAML document or breaks a bound."""
-    return _Builder(file).build(text)
+    return _Builder(file).build(text)[0]
+
+
+def parse_all(text: str, file: str) -> list[Node]:
+    """The trees of all documents of a text, at least one; empty documents do not count."""
+    return _Builder(file, several=True).build(text)
 
 
 @dataclass(slots=True)
@@ -107,8 +112,9 @@ class _Open:
 class _Builder:
     """Turns the event stream into nodes with an explicit stack: depth is bounded, Python's stack not used."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, *, several: bool = False) -> None:
         self.file = file
+        self.several = several  # documents may follow each other
         self.anchors: dict[str, tuple[Node, int] | None] = {}  # None: still open
         self.stack: list[_Open] = []
         self.root: Node | None = None
@@ -117,21 +123,27 @@ class _Builder:
     def fail(self, line: int, message: str) -> NoReturn:
         raise ConfigError(self.file, line, "", message)
 
-    def build(self, text: str) -> Node:
+    def build(self, text: str) -> list[Node]:
         import yaml
 
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        documents = 0
+        documents: list[Node] = []
+        begun = 0
         try:
             events: Iterator[Any] = yaml.parse(text, Loader=loader)
             for event in events:
                 line = event.start_mark.line + 1
                 if isinstance(event, yaml.DocumentStartEvent):
-                    documents += 1
-                    if documents > 1:
+                    begun += 1
+                    if begun > 1 and not self.several:
                         self.fail(
                             line, "a second YAML document begins here; one file holds one configuration"
                         )
+                elif isinstance(event, yaml.DocumentEndEvent):
+                    root, self.root, self.anchors = self.root, None, {}
+                    bare = isinstance(root, Scalar) and root.value is None and self.several
+                    if root is not None and not bare:
+                        documents.append(root)
                 elif isinstance(event, yaml.AliasEvent):
                     self.alias(event.anchor, line)
                 elif isinstance(event, yaml.ScalarEvent):
@@ -149,9 +161,9 @@ class _Builder:
             # Some versions of the parser have a bound of their own, and meet it before our events come.
             deep = "nesting depth" in problem
             self.fail(line, f"nested more than {MAX_DEPTH} levels deep" if deep else problem)
-        if self.root is None:
+        if not documents:
             self.fail(0, "the configuration is empty")
-        return self.root
+        return documents
 
     def open(self, node: Sequence | Mapping, anchor: str | None, line: int) -> None:
         if self.stack and isinstance(self.stack[-1].node, Mapping) and self.stack[-1].key is None:

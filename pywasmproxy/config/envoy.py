@@ -78,15 +78,21 @@ SETTINGS_KEY = "pywasmvm"
 _OTHER_SETTINGS = ["struct_configuration", "snapshots", "store"]
 
 
-def load_file(path: str | os.PathLike[str]) -> Bootstrap:
-    """Reads a bootstrap file. ConfigError if it cannot be read or used; see `load`."""
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a configuration file. ConfigError if it cannot be read."""
     name = os.fspath(path)
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        return Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(name, 0, "", f"cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(name, 0, "", f"is not UTF-8 text (byte {error.start})") from None
+
+
+def load_file(path: str | os.PathLike[str]) -> Bootstrap:
+    """Reads a bootstrap file. ConfigError if it cannot be read or used; see `load`."""
+    name = os.fspath(path)
+    text = read_text(path)
     bootstrap = load(text, name)
     return replace(bootstrap, files=(name, *bootstrap.files))
 

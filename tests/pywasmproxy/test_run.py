@@ -17,7 +17,7 @@ import pytest
 
 from pywasmproxy import run
 from pywasmproxy.config.limits import Limits, override
-from tests.pywasmproxy.server.guests import wasm_filter
+from tests.pywasmproxy.server.guests import guest, wasm_filter
 from tests.pywasmproxy.server.support import bootstrap, listener
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -207,3 +207,48 @@ def test_importing_the_command_is_cheap() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+PLUGIN = """\
+apiVersion: extensions.istio.io/v1alpha1
+kind: WasmPlugin
+metadata: {name: marks}
+spec: {url: "file://%s"}
+"""
+
+
+def test_wasm_plugin_objects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "filter.wasm").write_bytes(guest("mark"))
+    path = config(tmp_path, PLUGIN % str(tmp_path / "filter.wasm"))
+    for options in (["-c", path], ["--wasm-plugin", path]):
+        assert run.run(arguments(*options, "--upstream", "localhost:81", "--check")) == 0
+        shown = capsys.readouterr().out
+        assert shown.startswith("configuration 'WasmPlugin' OK\nhonoured:\n  WasmPlugin: api_version, kind")
+    base = tmp_path / "base.yaml"
+    base.write_text(bootstrap(listener(DIRECT)))
+    assert run.run(arguments("-c", str(base), "--wasm-plugin", path, "--check")) == 0
+    assert "WasmPluginSpec: url" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["-c", "{path}"],
+            "WasmPlugin objects need one of --upstream HOST:PORT, -c FILE and --config-yaml TEXT",
+        ),
+        (["--upstream", "a:1"], "--upstream goes with --wasm-plugin FILE"),
+        (["-c", "{path}", "--upstream", "a"], "--upstream: expected HOST:PORT, found 'a'"),
+        (
+            ["-c", "{path}", "--upstream", "a:1", "--listen", "[::1]:x"],
+            "--listen: expected HOST:PORT, found '[::1]:x'",
+        ),
+    ],
+)
+def test_wasm_plugin_usage(
+    options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "filter.wasm").write_bytes(guest("mark"))
+    path = config(tmp_path, PLUGIN % str(tmp_path / "filter.wasm"))
+    assert run.run(arguments(*(option.format(path=path) for option in options))) == 2
+    assert capsys.readouterr().err == f"pywasmvm serve: {said}\n"

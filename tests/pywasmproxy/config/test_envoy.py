@@ -146,9 +146,7 @@ def test_admin() -> None:
     [
         "layered_runtime: {}",
         "dynamic_resources: {}",
-        "statsConfig: {}",
         "overload_manager: {}",
-        "bootstrap_extensions: []",
         "stats_flush_interval: 5s",
         "tracing: {}",
         "runtime: {}",
@@ -160,13 +158,13 @@ def test_unsupported_bootstrap_fields_warn_once(field: str) -> None:
 
 
 def test_secrets_warn_and_warnings_come_in_the_order_of_lines() -> None:
-    text = bootstrap(top="tracing: {}", cluster="health_checks: []", listener="access_log: []")
+    text = bootstrap(top="tracing: {}", cluster="track_timeout_budgets: true", listener="access_log: []")
     text = text.rstrip() + "\n  secrets: []\n"
     found = load(text, "f")
     assert [warning.path for warning in found.warnings] == [
         "tracing",
         "static_resources.listeners[0].access_log",
-        "static_resources.clusters[0].health_checks",
+        "static_resources.clusters[0].track_timeout_budgets",
         "static_resources.secrets",
     ]
     assert [warning.line for warning in found.warnings] == sorted(warning.line for warning in found.warnings)
