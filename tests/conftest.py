@@ -71,6 +71,7 @@ OPTIONAL = {
     "grpcio": (lambda: _package("grpcio"), "grpcio is missing: pip install '.[oracle]'"),
     "protobufs": (lambda: _package("xds-protos"), "xds-protos is missing: pip install '.[oracle]'"),
     "redis": (lambda: _program("redis-server"), "redis-server is missing: install Redis"),
+    "openssl": (lambda: _program("openssl"), "openssl is missing: install OpenSSL"),
     "higress": (
         lambda: _package("gpustack-higress-plugins"),
         "gpustack-higress-plugins is missing: pip install '.[oracle]'",

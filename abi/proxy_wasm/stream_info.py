@@ -12,6 +12,25 @@ from abi.proxy_wasm.filter_state import FilterState
 from abi.proxy_wasm.header_map import HeaderMap
 
 
+@dataclass(frozen=True, slots=True)
+class CertificateFacts:
+    """What a certificate says: subject (RFC 2253), alternative names, SHA-256 in hexadecimal digits."""
+
+    subject: str
+    dns_names: tuple[str, ...] = ()
+    uris: tuple[str, ...] = ()
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFacts:
+    """One TLS session: its version ("TLSv1.3"), our certificate and the peer's, as far as they were shown."""
+
+    version: str
+    local: CertificateFacts | None = None
+    peer: CertificateFacts | None = None
+
+
 @dataclass(slots=True)
 class StreamInfo:
     """Attributes of one exchange. Times are ns since 1970, durations ns, sizes bytes, addresses `ip:port`."""
@@ -49,7 +68,8 @@ class StreamInfo:
     connection_termination_details: str | None = None
     upstream_attempt_count: int = 0
     upstream_pool_ready_duration: int | None = None  # until a pooled connection was there
-    tls: bool = False
+    downstream_tls: TlsFacts | None = None
+    upstream_tls: TlsFacts | None = None
     requested_server_name: str | None = None
 
     route_name: str | None = None
@@ -64,3 +84,8 @@ class StreamInfo:
     dynamic_metadata: dict[str, object] = field(default_factory=dict)
 
     filter_state: FilterState = field(default_factory=FilterState)  # proxy_set_property writes here
+
+    @property
+    def tls(self) -> bool:
+        """Whether the client came over TLS."""
+        return self.downstream_tls is not None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from pywasmproxy.config.common import PLAIN_TEXT, address, require_ip, transport_socket
+from pywasmproxy.config.common import address, require_ip
 from pywasmproxy.config.connection_manager import connection_manager
 from pywasmproxy.config.extension import resolve
 from pywasmproxy.config.limits import suggest
@@ -21,8 +21,21 @@ from pywasmproxy.config.model import (
     WasmFilter,
 )
 from pywasmproxy.config.plugins import wasm_filter
-from pywasmproxy.config.schema import UINT32, Cursor, Message, anything, boolean, enum, later, repeated, text
+from pywasmproxy.config.schema import (
+    NOT_SUPPORTED,
+    UINT32,
+    Cursor,
+    Message,
+    anything,
+    boolean,
+    enum,
+    later,
+    positive_duration,
+    repeated,
+    text,
+)
 from pywasmproxy.config.tcp_proxy import tcp_proxy
+from pywasmproxy.config.tls import downstream_socket, downstream_tls
 
 FILTER = Message(
     "envoy.config.listener.v3.Filter",
@@ -33,17 +46,51 @@ FILTER = Message(
     legacy="config",
 )
 
+_FIRST_CHAIN = "not supported yet: all connections take the first filter chain"
+_ANY_CLIENT = "not supported: it is the name that the client asks for that decides"
+
+FILTER_CHAIN_MATCH = Message(
+    "envoy.config.listener.v3.FilterChainMatch",
+    {"server_names": repeated(text), "transport_protocol": text, "application_protocols": anything},
+    notes=dict.fromkeys(
+        (
+            "destination_port",
+            "prefix_ranges",
+            "address_suffix",
+            "suffix_len",
+            "source_type",
+            "source_prefix_ranges",
+            "source_ports",
+            "direct_source_prefix_ranges",
+        ),
+        _ANY_CLIENT,
+    ),
+)
+
 FILTER_CHAIN = Message(
     "envoy.config.listener.v3.FilterChain",
-    {"name": text, "filters": repeated(later), "transport_socket": transport_socket},
-    ignored="use_proxy_proto metadata transport_socket_connect_timeout",
-    notes={
-        "filter_chain_match": "not supported yet: all connections take the first filter chain",
-        "tls_context": PLAIN_TEXT,
+    {
+        "name": text,
+        "filters": repeated(later),
+        "filter_chain_match": later,
+        "transport_socket": downstream_socket,
+        "transport_socket_connect_timeout": positive_duration,
+        "tls_context": downstream_tls,
     },
-    harmless={"filter_chain_match": ({},)},
+    ignored="use_proxy_proto metadata",
+    one_of=("transport_socket tls_context",),
     legacy="tls_context",
 )
+
+_INSPECTORS = ("envoy.filters.listener.tls_inspector", "envoy.listener.tls_inspector")
+
+
+def _listener_filter(cursor: Cursor) -> None:
+    """Nothing but the TLS inspector is needed, and that is part of every TLS listener here."""
+    name = cursor.get("name")
+    if name is None or text(name) not in _INSPECTORS:
+        cursor.warn(NOT_SUPPORTED)
+
 
 LISTENER = Message(
     "envoy.config.listener.v3.Listener",
@@ -55,10 +102,11 @@ LISTENER = Message(
         "per_connection_buffer_limit_bytes": UINT32,
         "traffic_direction": enum("traffic direction", "UNSPECIFIED INBOUND OUTBOUND"),
         "bind_to_port": boolean,
+        "listener_filters": repeated(_listener_filter),
         "stat_prefix": anything,  # no statistics yet
     },
     ignored="additional_addresses fcds_config filter_chain_matcher use_original_dst metadata deprecated_v1 "
-    "listener_filters listener_filters_timeout continue_on_listener_filters_timeout transparent freebind "
+    "listener_filters_timeout continue_on_listener_filters_timeout transparent freebind "
     "socket_options tcp_fast_open_queue_length udp_listener_config api_listener connection_balance_config "
     "reuse_port enable_reuse_port access_log tcp_backlog_size max_connections_to_accept_per_socket_event "
     "internal_listener enable_mptcp drain_type ignore_global_conn_limit bypass_overload_manager",
@@ -82,6 +130,7 @@ _NAMED = {
 }
 _TYPED = re.compile(r"envoy\.(?:extensions\.filters\.network|config\.filter\.network)\.(\w+)\.v\d\w*\.\w+")
 _NOT_STARTED = "the listener is not started"
+_TAKEN = "another filter chain takes all names: this one is never taken"
 
 
 def _kind(message: str | None, name: str) -> str | None:
@@ -120,12 +169,56 @@ def _chain(cursor: Cursor) -> FilterChain | None:
             end = connection_manager(fields) if kind == _MANAGER else tcp_proxy(fields)
         else:
             place.warn(f"network filter {kind!r} is not supported: it is left out")
-    name = values.get("name", "")
+    tls = values.get("transport_socket", values.get("tls_context"))
+    common = {
+        "name": values.get("name", ""),
+        "tls": tls,
+        "server_names": _server_names(values.get("filter_chain_match"), tls is not None),
+        "handshake_timeout": values.get("transport_socket_connect_timeout"),
+    }
     if isinstance(end, TcpProxy):
-        return FilterChain(None, name, end, tuple(filter for _, filter in wasm))
+        return FilterChain(None, tcp=end, network_filters=tuple(filter for _, filter in wasm), **common)
     for place, _ in wasm:
         place.warn("network filter 'wasm' is only supported before a TCP proxy: it is left out")
-    return None if end is None else FilterChain(end, name)
+    return None if end is None else FilterChain(end, **common)
+
+
+def _server_names(cursor: Cursor | None, tls: bool) -> tuple[str, ...]:
+    """Whom a chain is for, in lower case. Without TLS nobody says a name."""
+    if cursor is None or not cursor.entries():
+        return ()
+    if not tls:
+        cursor.warn(_FIRST_CHAIN)
+        return ()
+    values = FILTER_CHAIN_MATCH.read(cursor)
+    if values.get("transport_protocol", "tls") not in ("tls", ""):
+        cursor.warn(f"transport protocol {values['transport_protocol']!r}: {_ANY_CLIENT}")
+    for name in values.get("server_names", ()):
+        if "*" in name and (not name.startswith("*.") or "*" in name[1:]):
+            cursor.fail(f"server name {name!r}: '*' stands only for what is before the first dot")
+    return tuple(name.lower() for name in values.get("server_names", ()))
+
+
+def _usable(chains: list[tuple[Cursor, FilterChain | None]]) -> list[FilterChain]:
+    """The chains that connections can take."""
+    found: list[FilterChain] = []
+    taken: dict[str, Cursor] = {}
+    for cursor, chain in chains:
+        if chain is None:
+            continue
+        first = found[0] if found else chain
+        if found and (first.tls is None or chain.tls is None):
+            cursor.warn(_FIRST_CHAIN)
+            continue
+        if (first.http is None) is not (chain.http is None):
+            cursor.warn("HTTP and TCP on one listener are not supported: this filter chain is left out")
+            continue
+        for name in chain.server_names or ("",):
+            if name in taken:
+                cursor.fail(f"another filter chain has the same match {name!r}: {taken[name].path}")
+            taken[name] = cursor
+        found.append(chain)
+    return found
 
 
 def listener(cursor: Cursor) -> Listener | None:
@@ -137,15 +230,13 @@ def listener(cursor: Cursor) -> Listener | None:
     where = address(place, _NOT_STARTED)
     if where is not None:
         require_ip(where.host, place)
-    chains = [_chain(chain) for chain in values.get("filter_chains", ())]
+    chains = [(chain, _chain(chain)) for chain in values.get("filter_chains", ())]
     if "default_filter_chain" in values:
-        fallback = _chain(values["default_filter_chain"])
-        if chains:
-            values["default_filter_chain"].warn(
-                "not supported yet: all connections take the first filter chain"
-            )
+        place = values["default_filter_chain"]
+        if not any(chain is not None and not chain.server_names for _, chain in chains):
+            chains.append((place, _chain(place)))
         else:
-            chains = [fallback]
+            place.warn(_FIRST_CHAIN if chains[0][1] is None or chains[0][1].tls is None else _TAKEN)
     if where is None:
         return None
     if not values.get("bind_to_port", True):
@@ -153,13 +244,14 @@ def listener(cursor: Cursor) -> Listener | None:
         return None
     if not chains:
         cursor.fail("no filter chains specified")
-    if chains[0] is None:
+    usable = _usable(chains)
+    if not usable or chains[0][1] is None:
         cursor.warn(f"there is neither an HTTP connection manager nor a TCP proxy: {_NOT_STARTED}")
         return None
     return Listener(
         name=values.get("name") or str(where),
         address=where,
-        filter_chains=tuple(chain for chain in chains if chain is not None),
+        filter_chains=tuple(usable),
         traffic_direction=TrafficDirection[values.get("traffic_direction", "UNSPECIFIED")],
         buffer_limit=values.get("per_connection_buffer_limit_bytes", BUFFER_LIMIT),
     )

@@ -15,6 +15,14 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
 from pywasmproxy.config.limits import Limits
+from pywasmproxy.config.model_clusters import (
+    DEFAULT_BALANCING,
+    DEFAULT_BREAKER,
+    CircuitBreaker,
+    HealthCheck,
+    LoadBalancing,
+    OutlierDetection,
+)
 from pywasmproxy.config.model_log import AccessLog
 from pywasmproxy.config.model_manager import (
     PLAIN_FORWARDING,
@@ -32,6 +40,7 @@ from pywasmproxy.config.model_routes import RouteConfig as RouteConfig
 from pywasmproxy.config.model_routes import RouteMatch as RouteMatch
 from pywasmproxy.config.model_routes import VirtualHost as VirtualHost
 from pywasmproxy.config.model_stats import DEFAULT_STATS, StatsConfig
+from pywasmproxy.config.model_tls import DownstreamTls, UpstreamTls
 
 CONNECT_TIMEOUT = 5.0
 """Seconds to wait for a connection to an upstream host unless the cluster says otherwise."""
@@ -43,7 +52,10 @@ CONNECTION_IDLE_TIMEOUT = 3600.0
 """Seconds an unused keep-alive connection stays open, on either side."""
 
 DELAYED_CLOSE_TIMEOUT = 1.0
-"""Seconds between the last byte of a response and the close, while the client is still sending."""
+"""Seconds between the last byte of a response and the close, while the client is still sending.
+
+Closing with unread bytes makes the kernel reset the connection, which may destroy the response.
+"""
 
 BUFFER_LIMIT = 1024 * 1024
 """Bytes of a body that may wait in memory (413 for a request, 500 for a response beyond it)."""
@@ -285,6 +297,10 @@ class FilterChain:
     tcp: TcpProxy | None = None
     network_filters: tuple[WasmFilter, ...] = ()
     """Before the TCP proxy, in the order of the client's bytes."""
+    tls: DownstreamTls | None = None
+    server_names: tuple[str, ...] = ()
+    """Which clients take it, by the name they ask for (exact, or `*.` and its end); none: all others."""
+    handshake_timeout: float | None = None
 
     @property
     def plugins(self) -> tuple[WasmPlugin, ...]:
@@ -295,7 +311,7 @@ class FilterChain:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A port we listen on. All connections take the first filter chain."""
+    """A port we listen on. Connections take the first filter chain, but with TLS the one of their name."""
 
     name: str
     address: Address
@@ -316,6 +332,12 @@ class Listener:
     def tcp(self) -> TcpProxy | None:
         """The TCP proxy of the chain that is used; None when it speaks HTTP."""
         return self.filter_chains[0].tcp
+
+    @property
+    def kind(self) -> tuple[bool, bool]:
+        """What its port must be made for: TCP, TLS."""
+        first = self.filter_chains[0]
+        return first.tcp is not None, first.tls is not None
 
 
 # --- clusters -------------------------------------------------------------------------------------------
@@ -341,14 +363,23 @@ class DnsLookupFamily(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One upstream host."""
+    """One upstream host, or several of the same name."""
 
     address: Address
+    hostname: str = ""
+    weight: int = 1
+    priority: int = 0
+    """0 is used as long as enough of its hosts are healthy."""
+    health_port: int | None = None
+    """Where health checks go, if not to the same port."""
+    health_hostname: str = ""
+    healthy: bool = True
+    """False: `health_status` takes it out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A group of upstream hosts, taken in turn (round robin). No hosts: 503 `no healthy upstream`."""
+    """A group of upstream hosts. No hosts: 503 `no healthy upstream`."""
 
     name: str
     type: ClusterType = ClusterType.STATIC
@@ -360,6 +391,11 @@ class Cluster:
     buffer_limit: int = BUFFER_LIMIT
     metadata: Mapping[str, object] = field(default_factory=dict)
     """`metadata.filter_metadata`, as filters read it under `xds.cluster_metadata`."""
+    tls: UpstreamTls | None = None
+    load_balancing: LoadBalancing = DEFAULT_BALANCING
+    health_checks: tuple[HealthCheck, ...] = ()
+    outlier_detection: OutlierDetection | None = None
+    circuit_breaker: CircuitBreaker = DEFAULT_BREAKER
 
 
 # --- the whole ------------------------------------------------------------------------------------------

@@ -260,6 +260,24 @@ def integer(low: int, high: int) -> Kind:
 
 UINT32 = integer(0, (1 << 32) - 1)
 
+
+def number(low: float, high: float) -> Kind:
+    """A number in a range, also as text."""
+
+    def read(cursor: Cursor) -> float:
+        node = cursor.node
+        value = node.value if isinstance(node, document.Scalar) else None
+        if isinstance(value, str):
+            value = document.resolve(value, quoted=False)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            cursor.expected("a number")
+        if not low <= value <= high:
+            cursor.fail(f"{value} is not between {low} and {high}")
+        return float(value)
+
+    return read
+
+
 _DURATION = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]{1,9}))?s")
 _MAX_SECONDS = 315_576_000_000  # google/protobuf/duration.proto: about 10,000 years
 _OTHER_UNITS = {"ns": -9, "us": -6, "ms": -3, "m": 60, "min": 60, "h": 3600}

@@ -8,10 +8,11 @@ leaves the next to it for a moment. That costs nothing where it matters: a worke
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import mmap
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 MOMENT = 0.002
@@ -71,10 +72,12 @@ class Acceptor:
         *,
         backlog: int,
         report: Callable[[str], None],
+        tls: Mapping[str, Any] | None = None,
     ) -> None:
         self.sockets = tuple(sockets)
         self.balance = balance
         self._accepted, self._backlog, self._report = accepted, backlog, report
+        self._tls = tls or {}  # options of the event loop
         self._loop = asyncio.get_running_loop()
         self._making: set[asyncio.Task[Any]] = set()
         self._waiting: dict[socket.socket, asyncio.TimerHandle] = {}
@@ -100,6 +103,14 @@ class Acceptor:
         for one in self.sockets:
             one.close()
 
+    def abandon(self) -> None:
+        """The sockets are not listened on any more, in no process: what comes now is refused."""
+        for one in self.sockets:
+            with contextlib.suppress(
+                OSError
+            ):  # where only connections can be shut down: the last one closes it
+                one.shutdown(socket.SHUT_RDWR)
+
     def _ready(self, one: socket.socket) -> None:
         if self.balance.has_more:
             self._wait(one, MOMENT)
@@ -122,6 +133,9 @@ class Acceptor:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return  # another one was quicker, or the client has gone
         except OSError as error:
+            if error.errno == errno.EINVAL:  # abandoned by another process
+                self._loop.remove_reader(one.fileno())
+                return
             if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                 raise
             self._report(f"cannot accept a connection: {error.strerror}")
@@ -136,8 +150,9 @@ class Acceptor:
 
     async def _make(self, connection: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._accepted, connection)
+            await self._loop.connect_accepted_socket(self._accepted, connection, **self._tls)
         except OSError as error:
-            self._report(f"a connection was lost while it was accepted: {error}")
+            if not self._tls:  # else it is a client that broke its handshake off
+                self._report(f"a connection was lost while it was accepted: {error}")
             connection.close()
             self.balance.change(-1)

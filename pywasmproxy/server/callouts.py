@@ -14,8 +14,8 @@ from typing import Any, Protocol, TypeVar
 from abi.proxy_wasm.deferred import CallOut, CancelCall
 from abi.proxy_wasm.plugin import Plugin
 from abi.proxy_wasm.vm import Vm
+from pywasmproxy.server.cluster import Cluster
 from pywasmproxy.server.log import Logger
-from pywasmproxy.server.upstream import Cluster
 
 ENTRY_POINTS = "pywasmproxy.call_outs"
 

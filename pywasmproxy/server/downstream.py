@@ -15,10 +15,15 @@ from pywasmproxy.config.model import Address
 from pywasmproxy.config.model_manager import Underscores
 from pywasmproxy.server.codec import Data, EndOfMessage, ProtocolError, RequestHead, RequestReader
 from pywasmproxy.server.patience import PatientTimer
+from pywasmproxy.tls.session import facts
 
 if TYPE_CHECKING:
-    from pywasmproxy.server.exchange import Exchange
+    from abi.proxy_wasm.stream_info import TlsFacts
+    from pywasmproxy.config.model import HttpConnectionManager
+    from pywasmproxy.server.exchange import Exchange, StreamFactory
     from pywasmproxy.server.listener import Listener
+    from pywasmproxy.server.port import Serving
+    from pywasmproxy.tls.context import CheckedSession
 
 PIPELINE_BYTES = 64 * 1024
 """Bytes of later requests that are kept while one is being answered; then reading stops."""
@@ -48,19 +53,15 @@ class DownstreamConnection(asyncio.Protocol):
         self.remote = ""
         self.local = ""
         self.id = 0
+        self.tls: TlsFacts | None = None
+        self.server_name: str | None = None  # that the client asked for
         self.exchange: Exchange | None = None
         self.closing = False  # no further request is taken
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         config = listener.http
         self._counts = listener.serving.counts
-        self._reader = RequestReader(
-            listener.parser,
-            max_bytes=config.max_request_headers_bytes,
-            max_fields=config.max_headers_count,
-            accept_http_10=config.http1.accept_http_10,
-            default_host=config.http1.default_host_for_http_10.encode(),
-        )
+        self._reader = self._reader_for(config)
         self.filter_state = Values()  # what its exchanges have in common
         self._out: list[bytes] = []
         self._receiving = False  # the current exchange's request is not complete
@@ -75,6 +76,25 @@ class DownstreamConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._close_timer: PatientTimer | None = None
 
+    def _reader_for(self, config: HttpConnectionManager) -> RequestReader:
+        return RequestReader(
+            self.listener.parser,
+            max_bytes=config.max_request_headers_bytes,
+            max_fields=config.max_headers_count,
+            accept_http_10=config.http1.accept_http_10,
+            default_host=config.http1.default_host_for_http_10.encode(),
+        )
+
+    @property
+    def serving(self) -> Serving[StreamFactory]:
+        """What is done with this client's next request."""
+        serving = self.listener.serving
+        return serving.of(self.server_name) if serving.by_chain else serving
+
+    @property
+    def _http(self) -> HttpConnectionManager:
+        return self.serving.config.http
+
     # --- asyncio's side -------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -83,9 +103,22 @@ class DownstreamConnection(asyncio.Protocol):
         own = transport.get_extra_info("sockname")
         self.remote = str(Address(peer[0], peer[1])) if peer else ""
         self.local = str(Address(own[0], own[1])) if own else ""
+        session = transport.get_extra_info("ssl_object")
+        if session is not None:
+            self._begin_tls(session)
         self.listener.opened(self)
         self._counts.downstream_cx_total += 1
         self._arm()
+        if session is not None and self.listener.draining:
+            self.abort()  # its handshake has taken that long
+
+    def _begin_tls(self, session: CheckedSession) -> None:
+        """The handshake is over: now it is known which filter chain this is about."""
+        self.server_name = session.requested_server_name
+        config = self.serving.config
+        tls = config.filter_chains[0].tls
+        self.tls = facts(session, tls.options.certificates[0].chain if tls is not None else None)
+        self._reader = self._reader_for(config.http)
 
     def data_received(self, data: bytes) -> None:
         self._counts.downstream_cx_rx_bytes_total += len(data)
@@ -105,6 +138,8 @@ class DownstreamConnection(asyncio.Protocol):
         self._pump()
         if self.exchange is None:
             return False
+        if self.tls is not None:
+            return False  # the end of a TLS session is the end of both directions
         self._close_later(HALF_CLOSE_GRACE)
         return True  # the answer can still be sent
 
@@ -210,7 +245,7 @@ class DownstreamConnection(asyncio.Protocol):
 
     def _without_underscores(self, head: RequestHead) -> RequestHead:
         """The head without the fields that are not wanted here. ProtocolError: with them it is refused."""
-        action = self.listener.http.underscores
+        action = self._http.underscores
         if action is Underscores.ALLOW or not any(b"_" in name for name, _ in head.headers):
             return head
         if action is Underscores.REJECT_REQUEST:
@@ -219,7 +254,7 @@ class DownstreamConnection(asyncio.Protocol):
 
     def _had_its_time(self) -> bool:
         """Whether the current request is the last one that the connection takes."""
-        config = self.listener.http
+        config = self._http
         most, longest = config.max_requests_per_connection, config.max_connection_duration
         if most is not None and self._taken >= most:
             return True
@@ -305,7 +340,7 @@ class DownstreamConnection(asyncio.Protocol):
             if not short and self._transport.can_write_eof():
                 self._transport.write_eof()
             self._steer_socket()
-            delay = self.listener.http.delayed_close_timeout
+            delay = self._http.delayed_close_timeout
             self._close_later(SHORT_BODY_DELAY if short else delay or 0.001)
         elif short:
             self._draining = self.closing = True
@@ -356,7 +391,7 @@ class DownstreamConnection(asyncio.Protocol):
 
     def _deadline(self) -> float | None:
         """When the connection or its exchange has been idle for too long, as things stand."""
-        config = self.listener.http
+        config = self._http
         if self.exchange is not None:
             limit = self.exchange.idle_timeout
         elif not self._reader.at_start and config.request_headers_timeout:

@@ -86,7 +86,7 @@ class Exchange:
     def __init__(self, listener: Listener, connection: DownstreamConnection, head: RequestHead) -> None:
         self.listener = listener
         self.connection = connection
-        self.serving = listener.serving
+        self.serving = connection.serving
         self.info = listener.stream_info(connection, head)
         self.idle_timeout = self.serving.config.http.stream_idle_timeout
         self.response_started = False
@@ -125,7 +125,7 @@ class Exchange:
             details = "absolute_path_rejected"
             self.feed(ev.RequestRefused(404, b"", details, False, headers, head.bodiless))
         else:
-            seconds = self.listener.http.request_timeout
+            seconds = self.serving.config.http.request_timeout
             if seconds is not None and not head.bodiless:
                 self._feed_later(seconds, ev.RequestTimeout())
             self.feed(ev.RequestHeaders(headers, head.bodiless))
@@ -207,6 +207,8 @@ class Exchange:
             self.flush()
 
     def upstream_connected(self, remote: str, local: str) -> None:
+        connection = None if self._upstream is None else self._upstream.connection
+        self.info.upstream_tls = None if connection is None else connection.tls
         self.feed(ev.UpstreamConnected(remote, local))
 
     def upstream_head(self, head: ResponseHead) -> None:
@@ -237,6 +239,8 @@ class Exchange:
             self.feed(ev.ResponseBody(b"", True))
 
     def upstream_failed(self, failure: UpstreamFailure, detail: str) -> None:
+        if detail.startswith("TLS_error"):
+            self.info.upstream_transport_failure_reason = detail
         self._upstream = None
         self.feed(ev.UpstreamFailed(failure, detail))
 

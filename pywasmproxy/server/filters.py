@@ -43,13 +43,13 @@ from pywasmproxy.sansio.tcp import TcpChain
 from pywasmproxy.sansio.tcp_filter import WasmTcpFilterFactory
 from pywasmproxy.sansio.wasm import GuestFactory, WasmFilterFactory
 from pywasmproxy.server.callouts import CallOuts
+from pywasmproxy.server.cluster import Cluster
 from pywasmproxy.server.exchange import StreamFactory
 from pywasmproxy.server.generation import Generation, HandedOver, plugins_of, unchanged
 from pywasmproxy.server.identity import itself, origin
 from pywasmproxy.server.log import Log, WasmHost
 from pywasmproxy.server.remote_code import CodeStore
 from pywasmproxy.server.slot import PluginSlot
-from pywasmproxy.server.upstream import Cluster
 from pywasmproxy.stats.counts import PluginCounts
 from pywasmvm import InvalidError, MalformedError, Module, StoreLimits
 from pywasmvm.debug.lines import attach

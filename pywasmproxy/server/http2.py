@@ -11,11 +11,12 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, cast
 
-from pywasmproxy.config.model import Address
 from pywasmproxy.sansio.events import UpstreamFailure
+from pywasmproxy.server.cluster import Cluster
+from pywasmproxy.server.connect import HTTP_2
+from pywasmproxy.server.hosts import Host
 from pywasmproxy.server.log import Logger
 from pywasmproxy.server.patience import PatientTimer
-from pywasmproxy.server.upstream import Cluster
 
 MAX_CONNECTIONS = 64
 """HTTP/2 connections of one cluster; each carries many streams."""
@@ -77,7 +78,7 @@ class Stream(Protocol):
 class Connection(asyncio.Protocol):
     """One HTTP/2 connection to an upstream host."""
 
-    def __init__(self, pool: Pool, cluster: Cluster, host: Address) -> None:
+    def __init__(self, pool: Pool, cluster: Cluster, host: Host) -> None:
         import h2.config
         import h2.connection
 
@@ -105,8 +106,7 @@ class Connection(asyncio.Protocol):
 
     async def _connect(self) -> None:
         failure = UpstreamFailure.CONNECT_FAILURE
-        loop = asyncio.get_running_loop()
-        opening = asyncio.ensure_future(loop.create_connection(lambda: self, self.host.host, self.host.port))
+        opening = asyncio.ensure_future(self.cluster.connector.connect(self.host, lambda: self, alpn=HTTP_2))
         timer = PatientTimer(self.cluster.config.connect_timeout, opening.cancel)
         try:
             await opening

@@ -79,7 +79,7 @@ class Listener(Port[DownstreamConnection]):
 
     def stream_info(self, connection: DownstreamConnection, head: RequestHead) -> StreamInfo:
         """What is known about an exchange before it begins."""
-        config = self.serving.config
+        config = connection.serving.config
         return StreamInfo(
             protocol="HTTP/1.1" if head.minor else "HTTP/1.0",
             connection_id=connection.id,
@@ -88,5 +88,7 @@ class Listener(Port[DownstreamConnection]):
             filter_chain_name=config.filter_chains[0].name,
             listener_direction=int(config.traffic_direction),
             node=self.serving.node,
+            downstream_tls=connection.tls,
+            requested_server_name=connection.server_name,
             filter_state=FilterState(connection.filter_state),
         )

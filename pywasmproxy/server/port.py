@@ -19,9 +19,10 @@ from pywasmproxy.config.model import Address
 from pywasmproxy.config.model import Listener as ListenerConfig
 from pywasmproxy.sansio.format import Moment
 from pywasmproxy.server.accept import Acceptor
+from pywasmproxy.server.cluster import Cluster
 from pywasmproxy.server.log import Logger
+from pywasmproxy.server.port_tls import PortTls, chain_for
 from pywasmproxy.server.seat import Seat, copies
-from pywasmproxy.server.upstream import Cluster
 from pywasmproxy.stats.counts import DownstreamCounts, ListenerCounts
 
 BACKLOG = 1024
@@ -66,8 +67,15 @@ class Serving(Generic[_Chain_co]):
     chain: _Chain_co
     node: dict[str, object]
     generation: int = 0
+    by_chain: tuple[Serving[_Chain_co], ...] = ()
+    """The same for each filter chain alone, where clients choose by the name they ask for."""
     counts: DownstreamCounts = field(default_factory=DownstreamCounts)
     access_logs: Sequence[AccessLogger] = ()
+
+    def of(self, server_name: str | None) -> Serving[_Chain_co]:
+        """What is done for a client that asks for a name."""
+        index = chain_for(self.config.filter_chains, server_name) if self.by_chain else None
+        return self if index is None else self.by_chain[index]
 
 
 class Port(ABC, Generic[_Connection]):
@@ -82,6 +90,7 @@ class Port(ABC, Generic[_Connection]):
         self.draining = False
         self.counts = ListenerCounts()
         self._server: asyncio.Server | Acceptor | None = None
+        self._tls: PortTls | None = None
         self._next_id = 0  # as Envoy counts; filters read it
         self._empty: asyncio.Event = asyncio.Event()
 
@@ -93,6 +102,8 @@ class Port(ABC, Generic[_Connection]):
     def serve(self, serving: Serving[Any]) -> None:
         """From now on do this with what begins."""
         self.serving = serving
+        if self._tls is not None:
+            self._tls.serve(serving.config)
 
     @property
     @abstractmethod
@@ -119,13 +130,17 @@ class Port(ABC, Generic[_Connection]):
         shared = seat.take(self.config) if seat is not None and taken_over is None else []
         if taken_over is not None and taken_over._server is not None:
             shared = copies(taken_over._server.sockets)
+        tls: dict[str, Any] = {}
+        if self.config.kind[1]:
+            self._tls = PortTls(self.config)
+            tls = self._tls.options
         if shared and seat is not None:
             self._server = Acceptor(
-                shared, self._accepted, seat.balance, backlog=BACKLOG, report=self.logger.error
+                shared, self._accepted, seat.balance, backlog=BACKLOG, report=self.logger.error, tls=tls
             )
         elif shared:
             self._server = await loop.create_server(
-                self._accepted, sock=shared[0], backlog=BACKLOG, start_serving=False
+                self._accepted, sock=shared[0], backlog=BACKLOG, start_serving=False, **tls
             )
         else:
             self._server = await loop.create_server(
@@ -137,6 +152,7 @@ class Port(ABC, Generic[_Connection]):
                 reuse_address=True,
                 # A listener that came with a later configuration: each worker binds its port.
                 reuse_port=True if seat is not None and hasattr(socket, "SO_REUSEPORT") else None,
+                **tls,
             )
         name = self._server.sockets[0].getsockname()
         self.address = Address(name[0], name[1])

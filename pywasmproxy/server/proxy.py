@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from abi.proxy_wasm.foreign import ForeignFunction
@@ -25,6 +26,7 @@ from pywasmproxy.server.access_log import AccessLogs
 from pywasmproxy.server.admin import AdminServer, is_loopback
 from pywasmproxy.server.admin_dump import now
 from pywasmproxy.server.admin_pages import AdminPages
+from pywasmproxy.server.cluster import Cluster
 from pywasmproxy.server.codec import HeadParser, head_parser
 from pywasmproxy.server.filters import Filters, StartError
 from pywasmproxy.server.generation import plugins_of
@@ -38,7 +40,6 @@ from pywasmproxy.server.reload import Change
 from pywasmproxy.server.reloader import Reloader, Source
 from pywasmproxy.server.seat import Seat
 from pywasmproxy.server.tcp import TcpListener
-from pywasmproxy.server.upstream import Cluster
 
 __all__ = ["ConfigError", "Proxy", "Server", "StartError"]
 
@@ -232,11 +233,22 @@ class Server:
     def serving(self, config: ListenerConfig) -> Serving[Any]:
         """What a listener does with what begins now."""
         filters = self.filters
+        by_chain: tuple[Serving[Any], ...] = ()
+        if len(config.filter_chains) > 1:
+            by_chain = tuple(
+                self.serving(replace(config, filter_chains=(one,))) for one in config.filter_chains
+            )
         chain: Any = filters.chain(config) if config.tcp is None else filters.tcp_chain(config, config.tcp)
         # A copy: what has begun keeps its clusters.
         clusters = dict(self.clusters)
         return Serving(
-            config, clusters, chain, self.bootstrap.node.as_dict(), self.generation, **self._accounts(config)
+            config,
+            clusters,
+            chain,
+            self.bootstrap.node.as_dict(),
+            self.generation,
+            by_chain,
+            **self._accounts(config),
         )
 
     def _accounts(self, config: ListenerConfig) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pywasmproxy.config.model import Bootstrap
 from pywasmproxy.config.model import Listener as ListenerConfig
+from pywasmproxy.server.cluster import Cluster
 from pywasmproxy.server.filters import StartError
 from pywasmproxy.server.generation import Generation, plugins_of
 from pywasmproxy.server.port import Port
 from pywasmproxy.server.remote_code import CodeStore
-from pywasmproxy.server.upstream import Cluster
 
 if TYPE_CHECKING:
     from pywasmproxy.server.proxy import Server
@@ -86,7 +86,7 @@ class Change:
             port = next((port for port in left if port.suits(config)), None)
             if port is not None:
                 left.remove(port)
-            if port is None or (port.config.tcp is None) != (config.tcp is None):
+            if port is None or port.config.kind != config.kind:
                 port = await server.bound(config, taken_over=port)
                 self.fresh.append(port)
             self.ports.append((config, port))

@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 
 from pywasmproxy.config.model import RemoteCode, WasmCode
 from pywasmproxy.sansio.events import UpstreamFailure
+from pywasmproxy.server.cluster import Cluster
 from pywasmproxy.server.codec import HeaderLines, ResponseHead
 from pywasmproxy.server.log import Logger
-from pywasmproxy.server.upstream import Cluster, UpstreamRequest
+from pywasmproxy.server.upstream import UpstreamRequest
 from pywasmproxy.server.wire import UnsafeHeader, request_bytes
 from pywasmproxy.stats.counts import RemoteLoadCounts
 from pywasmvm.cache import folder
@@ -37,7 +38,7 @@ class CodeStore:
     ) -> None:
         self._clusters, self._logger = clusters, logger
         self._codes: dict[str, bytes] = {} if other is None else dict(other._codes)
-        self.counts = RemoteLoadCounts() if other is None else other.counts
+        self.counts: RemoteLoadCounts = RemoteLoadCounts() if other is None else other.counts
 
     def take(self, other: CodeStore) -> None:
         """Have what another store has."""

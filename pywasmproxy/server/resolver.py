@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from collections.abc import Callable
 
 from pywasmproxy.config.model import Address, Cluster, ClusterType, DnsLookupFamily, Endpoint
+from pywasmproxy.server.hosts import Choice, Host
 from pywasmproxy.server.log import Logger
 
 DNS_REFRESH = 5.0
@@ -40,15 +42,20 @@ def select(found: list[tuple[int, str]], family: DnsLookupFamily) -> list[str]:
 
 
 class HostSet:
-    """The hosts of one cluster in configuration order; `pick` takes them in turn."""
+    """The hosts of one cluster in configuration order; `pick` chooses one by the cluster's policy."""
 
     def __init__(self, config: Cluster, logger: Logger) -> None:
         self._config = config
         self._logger = logger
-        self._next = 0
+        self._choice = Choice(config.load_balancing)
         self._found: dict[Endpoint, list[Address]] = {}
+        self._known: dict[tuple[Endpoint, Address], Host] = {}
         self._task: asyncio.Task[None] | None = None
-        self.hosts: list[Address] = []
+        self.hosts: list[Host] = []
+        self.on_change: Callable[[], None] | None = None
+        """Called when hosts have come or gone."""
+        self.pick = self._choice.pick
+        """The host for the next request, by its hash if it has one; None when there is none."""
         for endpoint in config.endpoints:
             if is_literal(endpoint.address.host):
                 self._found[endpoint] = [endpoint.address]
@@ -65,17 +72,33 @@ class HostSet:
         return [one for one in self._config.endpoints if not is_literal(one.address.host)]
 
     def _rebuild(self) -> None:
-        self.hosts = [host for endpoint in self._config.endpoints for host in self._found.get(endpoint, ())]
+        wanted = [
+            (endpoint, one) for endpoint in self._config.endpoints for one in self._found.get(endpoint, ())
+        ]
+        if wanted == list(self._known) and wanted:
+            return
+        checked = bool(self._config.health_checks)
+        fresh = [
+            (endpoint, address) for endpoint, address in wanted if (endpoint, address) not in self._known
+        ]
+        known = {key: self._known.get(key) or Host(key[1], key[0]) for key in wanted}
+        for key in fresh:
+            known[key].check_failed = checked  # until the first check has said otherwise
+        self._known, self.hosts = known, list(known.values())
+        self.reconsider()
+        if self.on_change is not None:
+            self.on_change()
 
-    def pick(self) -> Address | None:
-        """The next host; None when there is none."""
-        if not self.hosts:
-            return None
-        turn = self._next % len(self.hosts)  # a look-up may have changed how many there are
-        self._next = turn + 1
-        return self.hosts[turn]
+    def reconsider(self) -> None:
+        """Something is known about a host that was not known before."""
+        self._choice.rebuild(self.hosts)
 
-    def find(self, address: str) -> Address | None:
+    @property
+    def panics(self) -> bool:
+        """Whether so few hosts are healthy that all are used."""
+        return self._choice.panics
+
+    def find(self, address: str) -> Host | None:
         """The host with this address (`ip:port`); None when there is none."""
         return next((host for host in self.hosts if str(host) == address), None)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import struct
 import sys
@@ -23,11 +22,15 @@ from pywasmproxy.sansio import tcp_messages as do
 from pywasmproxy.sansio import tcp_messages as ev
 from pywasmproxy.sansio.events import IdleTimeout, Resumed, UpstreamConnected, UpstreamFailed, UpstreamFailure
 from pywasmproxy.sansio.tcp import TcpChain, TcpStream
+from pywasmproxy.server.cluster import Cluster
+from pywasmproxy.server.connect import reason
+from pywasmproxy.server.hosts import Host
 from pywasmproxy.server.log import Logger
 from pywasmproxy.server.patience import PatientTimer
 from pywasmproxy.server.port import Port, Serving
-from pywasmproxy.server.upstream import Cluster
 from pywasmproxy.stats.counts import TcpCounts
+from pywasmproxy.tls.context import CheckedSession
+from pywasmproxy.tls.session import facts
 
 FLUSH_LIMIT = 60.0
 """Seconds without progress after which bytes that are left when a connection has ended are given up."""
@@ -71,6 +74,7 @@ class _Side(asyncio.Protocol):
 
     def __init__(self, owner: TcpConnection) -> None:
         self.transport: asyncio.Transport | None = None
+        self.tls: CheckedSession | None = None
         self.held = 0  # bits of _CORE and _SOCKET: nothing is read
         self._owner = owner
         self._ended = False  # has sent its last byte
@@ -82,6 +86,7 @@ class _Side(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        self.tls = transport.get_extra_info("ssl_object")
         if self.held:
             self.transport.pause_reading()
         self._owner.side_made(self)
@@ -94,7 +99,7 @@ class _Side(asyncio.Protocol):
         self._ended = True
         if not self._closing:
             self._owner.side_data(self, b"", True)
-        return True  # bytes may still go the other way
+        return self.tls is None  # then bytes may still go the other way
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
@@ -128,7 +133,9 @@ class _Side(asyncio.Protocol):
             return
         if data:
             transport.write(data)
-        if ends:
+        if ends and not transport.can_write_eof():  # TLS: its end is the end of both directions
+            transport.close()
+        elif ends:
             with contextlib.suppress(OSError):  # the other end is gone: that is noticed elsewhere
                 transport.write_eof()
 
@@ -208,10 +215,17 @@ class TcpConnection:
             return
         self.remote, local = side.address
         listener = self.listener
+        session = self.client.tls
+        if session is not None:
+            self.serving = self.serving.of(session.requested_server_name)
         listener.opened(self)
         listener.tcp_counts.downstream_cx_total += 1
         listener.running.add(self)
         self._info = listener.stream_info(self, local)
+        if session is not None:
+            own = self.serving.config.filter_chains[0].tls
+            self._info.requested_server_name = session.requested_server_name
+            self._info.downstream_tls = facts(session, own.options.certificates[0].chain if own else None)
         self._watch_idle()
         try:
             self._stream = self.serving.chain.open(self._info, wake=self._wake)
@@ -342,10 +356,10 @@ class TcpConnection:
     def _fail(self, failure: UpstreamFailure, detail: str) -> None:
         self._events.append(UpstreamFailed(failure, detail))  # we are working on an event
 
-    async def _open(self, cluster: Cluster, host: Address) -> None:
+    async def _open(self, cluster: Cluster, host: Host) -> None:
         side = _Side(self)
         failure, detail = UpstreamFailure.CONNECT_TIMEOUT, "connection timeout"
-        opening = asyncio.ensure_future(self._loop.create_connection(lambda: side, host.host, host.port))
+        opening = asyncio.ensure_future(cluster.connector.connect(host, lambda: side))
         timer = PatientTimer(cluster.config.connect_timeout, opening.cancel)
         self._upstream = side  # before it reports that it is connected
         try:
@@ -356,7 +370,7 @@ class TcpConnection:
             pass  # by the timer, or because nobody wants the connection any more
         except OSError as error:
             failure = UpstreamFailure.CONNECT_FAILURE
-            detail = f"delayed connect error: {os.strerror(error.errno) if error.errno else error}"
+            detail = reason(error)
         finally:
             timer.cancel()
         opening.cancel()

@@ -15,7 +15,7 @@ from abi.proxy_wasm import protobuf
 from abi.proxy_wasm.extensions import extensions_of
 from abi.proxy_wasm.filter_state import WASM, FilterState, LifeSpan
 from abi.proxy_wasm.header_map import HeaderMap
-from abi.proxy_wasm.stream_info import StreamInfo
+from abi.proxy_wasm.stream_info import CertificateFacts, StreamInfo, TlsFacts
 from abi.proxy_wasm.types import MapType, Status
 from abi.proxy_wasm.wire import encode_double, encode_integer, encode_map
 
@@ -236,6 +236,55 @@ def _filter_chain_name(context: Context, info: StreamInfo) -> Value:
     return info.filter_chain_name or ""
 
 
+def _mtls(context: Context, info: StreamInfo) -> Value:
+    return info.downstream_tls is not None and info.downstream_tls.peer is not None
+
+
+def _server_name(context: Context, info: StreamInfo) -> Value:
+    return info.requested_server_name or ""
+
+
+def _first_of(names: tuple[str, ...]) -> Value:
+    return names[0] if names else MISSING
+
+
+def _of_certificate(
+    own: bool, pick: Callable[[CertificateFacts], Value], absent: Value
+) -> Callable[[TlsFacts], Value]:
+    """Something of our certificate, or of the peer's; `absent` where none was shown."""
+
+    def value(tls: TlsFacts) -> Value:
+        certificate = tls.local if own else tls.peer
+        return absent if certificate is None else pick(certificate)
+
+    return value
+
+
+OF_TLS: dict[bytes, Callable[[TlsFacts], Value]] = {
+    b"tls_version": lambda tls: tls.version,
+    b"subject_local_certificate": _of_certificate(True, lambda one: one.subject, ""),
+    b"subject_peer_certificate": _of_certificate(False, lambda one: one.subject, ""),
+    b"dns_san_local_certificate": _of_certificate(True, lambda one: _first_of(one.dns_names), MISSING),
+    b"dns_san_peer_certificate": _of_certificate(False, lambda one: _first_of(one.dns_names), MISSING),
+    b"uri_san_local_certificate": _of_certificate(True, lambda one: _first_of(one.uris), MISSING),
+    b"uri_san_peer_certificate": _of_certificate(False, lambda one: _first_of(one.uris), MISSING),
+    b"sha256_peer_certificate_digest": _of_certificate(False, lambda one: one.sha256, MISSING),
+}
+
+
+def _tls(side: str) -> dict[bytes, Attribute]:
+    """What there is to know about the TLS session of one side."""
+
+    def attribute(pick: Callable[[TlsFacts], Value]) -> Attribute:
+        def value(context: Context, info: StreamInfo) -> Value:
+            tls: TlsFacts | None = getattr(info, side)
+            return MISSING if tls is None else pick(tls)
+
+        return value
+
+    return {name: attribute(pick) for name, pick in OF_TLS.items()}
+
+
 STREAM: dict[bytes, dict[bytes, Attribute]] = {
     b"request": {
         b"path": _path(lambda path: path, MISSING),
@@ -269,9 +318,10 @@ STREAM: dict[bytes, dict[bytes, Attribute]] = {
     b"destination": {b"address": _fact("destination_address"), b"port": _port("destination_address")},
     b"connection": {
         b"id": _fact("connection_id"),
-        b"mtls": _fact("tls"),
-        b"requested_server_name": _constant(""),
+        b"mtls": _mtls,
+        b"requested_server_name": _server_name,
         b"termination_details": _fact("connection_termination_details"),
+        **_tls("downstream_tls"),
     },
     b"upstream": {
         b"address": _fact("upstream_address"),
@@ -281,6 +331,7 @@ STREAM: dict[bytes, dict[bytes, Attribute]] = {
         b"request_attempt_count": _fact("upstream_attempt_count"),
         b"cx_pool_ready_duration": _fact("upstream_pool_ready_duration"),
         b"locality": _once_connected(Message(b"", {"region": "", "zone": "", "sub_zone": ""})),
+        **_tls("upstream_tls"),
     },
     b"xds": {
         b"cluster_name": _fact("cluster_name"),
@@ -297,20 +348,8 @@ STREAM: dict[bytes, dict[bytes, Attribute]] = {
 }
 """Attributes of a stream in groups; a group's bare name exists but has no byte form."""
 
-_OF_TLS = (
-    "tls_version",
-    "subject_local_certificate",
-    "subject_peer_certificate",
-    "dns_san_local_certificate",
-    "dns_san_peer_certificate",
-    "uri_san_local_certificate",
-    "uri_san_peer_certificate",
-    "sha256_peer_certificate_digest",
-)
-
 ABSENT: Mapping[str, str] = {
-    **{f"{side}.{name}": "there is no TLS here" for side in ("connection", "upstream") for name in _OF_TLS},
-    "connection.transport_failure_reason": "there is no TLS here, whose failures it tells",
+    "connection.transport_failure_reason": "a connection whose handshake fails has no exchange to ask",
 }
 """Attributes of Envoy's that have no value here, and why: NOT_FOUND at all times."""
 

@@ -97,15 +97,9 @@ def test_http_options_in_their_newer_place(place: str) -> None:
         ),
         (options("http_filters: []"), f".typed_extension_protocol_options.['{OPTIONS}'].http_filters"),
         ("http2_protocol_options: {}", ".http2_protocol_options"),
-        ("lb_policy: LEAST_REQUEST", ".lb_policy"),
-        ("lb_policy: 4", ".lb_policy"),
+        ("lb_policy: 4", ".lb_policy"),  # ORIGINAL_DST_LB
         ("type: EDS", ".type"),
         ("cluster_type: {name: x}", ".cluster_type"),
-        ("circuit_breakers: {}", ".circuit_breakers"),
-        ("health_checks: []", ".health_checks"),
-        ("outlierDetection: {}", ".outlierDetection"),
-        ("transport_socket: {name: envoy.transport_sockets.tls}", ".transport_socket"),
-        ("tls_context: {}", ".tls_context"),
         ("dns_refresh_rate: 5s", ".dns_refresh_rate"),
         (
             "typed_extension_protocol_options: {other: {'@type': a/b.C}}",
@@ -131,10 +125,10 @@ def test_load_assignment_details() -> None:
         locality = f"{{locality: {{}}, priority: 0, lb_endpoints: [{{{where}{fields}}}]}}"
         return f"load_assignment: {{endpoints: [{locality}]}}"
 
-    assert cluster(assignment=endpoints("")).endpoints == (Endpoint(Address("10.0.0.1", 1)),)
+    assert cluster(assignment=endpoints("")).endpoints == (Endpoint(Address("10.0.0.1", 1), "h"),)
     assert warnings(assignment=endpoints(", load_balancing_weight: 1, health_status: HEALTHY")) == []
-    [(path, _)] = warnings(assignment=endpoints(", load_balancing_weight: 5"))
-    assert path == CLUSTER + ".load_assignment.endpoints[0].lb_endpoints[0].load_balancing_weight"
+    weighted = cluster(assignment=endpoints(", load_balancing_weight: 5, health_status: DRAINING"))
+    assert weighted.endpoints == (Endpoint(Address("10.0.0.1", 1), "h", weight=5, healthy=False),)
 
 
 def test_a_cluster_may_be_without_hosts() -> None:

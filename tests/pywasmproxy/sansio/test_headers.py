@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from abi.proxy_wasm.header_map import HeaderMap
-from abi.proxy_wasm.stream_info import StreamInfo
+from abi.proxy_wasm.stream_info import StreamInfo, TlsFacts
 from pywasmproxy.config.model import ServerHeaderTransformation
 from pywasmproxy.config.model_manager import Forwarding
 from pywasmproxy.sansio.arrival import Arrival
@@ -29,7 +29,8 @@ PSEUDO = [(":authority", "a.test"), (":path", "/"), (":method", "GET")]
 
 def prepared(*lines: tuple[str, str], tls: bool = False) -> list[tuple[str, str]]:
     headers = HeaderMap(lines)
-    prepare_request(headers, StreamInfo(tls=tls), arrival=PLAIN, request_id=lambda: b"id")
+    info = StreamInfo(downstream_tls=TlsFacts("TLSv1.3") if tls else None)
+    prepare_request(headers, info, arrival=PLAIN, request_id=lambda: b"id")
     return [(name.decode(), value.decode()) for name, value in headers.lines]
 
 

@@ -103,10 +103,16 @@ async def test_client_leaves_while_the_connection_is_half_made(monkeypatch: pyte
         assert not server.clusters["up"].connections
 
 
-async def test_a_request_that_is_given_up_in_the_moment_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+LIMITED = "circuit_breakers: {{thresholds: [{{max_connections: {}, max_pending_requests: {}}}]}}"
+
+
+async def test_a_request_that_is_given_up_in_the_moment_it_begins() -> None:
     """The attempt to connect is cancelled before its first step; its place is free all the same."""
-    monkeypatch.setattr(upstreams, "MAX_CONNECTIONS", 1)
-    async with upstream(hello) as up, proxy(bootstrap(listener(), clusters=cluster(up.port))) as server:
+    limited = LIMITED.format(1, 1024)
+    async with (
+        upstream(hello) as up,
+        proxy(bootstrap(listener(), clusters=cluster(up.port, options=limited))) as server,
+    ):
         to = server.clusters["up"]
         for _ in range(3):
             nobody: Any = None  # is told nothing
@@ -552,11 +558,7 @@ async def test_two_hundred_slow_clients() -> None:
         quick.close()
 
 
-async def test_more_requests_than_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pywasmproxy.server import upstream as module
-
-    monkeypatch.setattr(module, "MAX_CONNECTIONS", 2)
-    monkeypatch.setattr(module, "MAX_PENDING", 3)
+async def test_more_requests_than_connections() -> None:
     release = asyncio.Event()
 
     async def handler(visit: Visit) -> None:
@@ -565,7 +567,11 @@ async def test_more_requests_than_connections(monkeypatch: pytest.MonkeyPatch) -
             await release.wait()
             visit.send(answer())
 
-    async with upstream(handler) as up, proxy(bootstrap(listener(), clusters=cluster(up.port))) as server:
+    limited = LIMITED.format(2, 3)
+    async with (
+        upstream(handler) as up,
+        proxy(bootstrap(listener(), clusters=cluster(up.port, options=limited))) as server,
+    ):
         clients = [await Client.open(port_of(server)) for _ in range(7)]
         for client in clients:
             client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")

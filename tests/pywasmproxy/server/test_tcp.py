@@ -9,12 +9,14 @@ import hashlib
 import socket
 import struct
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import cache
 
 import pytest
 
+from pywasmproxy.config.model_clusters import CircuitBreaker
 from pywasmproxy.sansio.tcp import TcpStream
-from pywasmproxy.server import tcp, upstream
+from pywasmproxy.server import tcp
 from pywasmproxy.server.proxy import Server
 from tests.pywasmproxy.server.support import (
     Client,
@@ -445,7 +447,7 @@ async def test_an_upstream_that_does_not_answer() -> None:
             leaver.reset()
 
 
-async def test_clusters_without_hosts_and_without_being(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_clusters_without_hosts_and_without_being() -> None:
     text = bootstrap(
         tcp_listener(options="cluster: empty"),
         tcp_listener(options="cluster: nope", name="nope"),
@@ -454,8 +456,9 @@ async def test_clusters_without_hosts_and_without_being(monkeypatch: pytest.Monk
     async with proxy(text) as server:
         for name in ("main", "nope"):
             assert await (await Peer.connect(server, name)).rest() == b""
-    monkeypatch.setattr(upstream, "MAX_CONNECTIONS", 1)
     async with running() as (server, up):
+        breaker = replace(server.clusters["up"].config, circuit_breaker=CircuitBreaker(max_connections=1))
+        server.clusters["up"].config = breaker
         first = await Peer.connect(server)
         await up.next()
         assert await (await Peer.connect(server)).rest() == b""

@@ -12,7 +12,7 @@ from abi.proxy_wasm.calls import properties
 from abi.proxy_wasm.filter_state import MAX_STORED
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.protobuf import field, varint
-from abi.proxy_wasm.stream_info import StreamInfo
+from abi.proxy_wasm.stream_info import CertificateFacts, StreamInfo, TlsFacts
 from abi.proxy_wasm.types import Status
 from abi.proxy_wasm.wire import encode_map
 from tests.abi.rig import BYTES, Rig
@@ -91,6 +91,8 @@ EMPTY_MAP = bytes(4)
 LISTED = encode_map([(n.encode(), v.encode()) for n, v in REQUEST])
 
 # path -> value in request headers, in response headers, in log
+SIDES = ("connection", "upstream")
+
 TABLE: list[tuple[str, Any, Any, Any]] = [
     ("request/path", b"/p/a?x=1&y=2", MISSING, b"/p/a?x=1&y=2"),
     ("request/url_path", b"/p/a", MISSING, b"/p/a"),
@@ -133,7 +135,6 @@ TABLE: list[tuple[str, Any, Any, Any]] = [
     ("connection/requested_server_name", b"", b"", None),
     ("connection/termination_details", MISSING, MISSING, None),
     ("connection/transport_failure_reason", MISSING, MISSING, None),
-    ("connection/tls_version", MISSING, MISSING, None),
     ("upstream/address", MISSING, b"10.0.0.1:8080", None),
     ("upstream/port", MISSING, number(8080), None),
     ("upstream/local_address", MISSING, b"10.0.0.2:4711", None),
@@ -142,7 +143,7 @@ TABLE: list[tuple[str, Any, Any, Any]] = [
     ("upstream/cx_pool_ready_duration", MISSING, number(55), None),
     ("upstream/locality", MISSING, b"", None),
     ("upstream/locality/zone", MISSING, b"", None),
-    ("upstream/tls_version", MISSING, MISSING, None),
+    *((f"{side}/{name.decode()}", MISSING, MISSING, None) for side in SIDES for name in properties.OF_TLS),
     ("metadata", b"", b"", None),
     ("metadata/filter_metadata", EMPTY_MAP, EMPTY_MAP, None),
     ("metadata/filter_metadata/envoy.lb", MISSING, MISSING, None),
@@ -375,11 +376,17 @@ def test_a_property_that_was_declared_read_only_is_set_once() -> None:
 def test_attributes_that_most_exchanges_do_not_have() -> None:
     facts = info()
     facts.connection_termination_details = "rbac_access_denied"
-    facts.tls, facts.listener_direction = True, 2
+    facts.downstream_tls = TlsFacts("TLSv1.3", None, CertificateFacts("CN=me", ("a", "b"), (), "00ff"))
+    facts.listener_direction = 2
     facts.upstream_transport_failure_reason = "TLS error"
     wanted = {
         "connection/termination_details": b"rbac_access_denied",
         "connection/mtls": b"\1",
+        "connection/subject_local_certificate": b"",
+        "connection/subject_peer_certificate": b"CN=me",
+        "connection/dns_san_peer_certificate": b"a",
+        "connection/uri_san_peer_certificate": MISSING,
+        "connection/sha256_peer_certificate_digest": b"00ff",
         "listener_direction": number(2),
         "xds/listener_direction": number(2),
         "upstream/transport_failure_reason": b"TLS error",
