@@ -111,6 +111,12 @@ class Acceptor:
             ):  # where only connections can be shut down: the last one closes it
                 one.shutdown(socket.SHUT_RDWR)
 
+    def abandon(self) -> None:
+        """The sockets are not listened on any more, in no process: what comes now is refused."""
+        for one in self.sockets:
+            with contextlib.suppress(OSError):  # where only connections can be shut down: the last one closes it
+                one.shutdown(socket.SHUT_RDWR)
+
     def _ready(self, one: socket.socket) -> None:
         if self.balance.has_more:
             self._wait(one, MOMENT)

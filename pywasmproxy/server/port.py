@@ -174,6 +174,11 @@ class Port(ABC, Generic[_Connection]):
         if self._server is not None:
             self._server.close()
 
+    def abandon(self) -> None:
+        """Nobody wants the port any more, no other worker either: what comes now is refused."""
+        if isinstance(self._server, Acceptor):
+            self._server.abandon()
+
     def opened(self, connection: _Connection) -> None:
         """A client connected."""
         connection.id = self._next_id

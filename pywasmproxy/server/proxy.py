@@ -427,9 +427,11 @@ class Proxy:
         stop = asyncio.Event()
         main = self.log["main"]
         seat = None if server is None else server.seat
+        told: list[str] = []
 
         def asked_to_stop(name: str) -> None:
             main.warning(f"caught {name}")
+            told.append(name)
             if stop.is_set() and seat is None:  # the second time: at once
                 raise KeyboardInterrupt
             stop.set()
@@ -454,6 +456,8 @@ class Proxy:
                 seat.serving()
             server.leave = stop
             await stop.wait()
+            if seat is not None and not told:
+                seat.end_all()
         main.info("exiting")
 
 

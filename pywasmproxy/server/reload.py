@@ -113,6 +113,7 @@ class Change:
 
     async def _drain(self, port: Port[Any]) -> None:
         """Let a listener end that is no longer wanted."""
+        port.abandon()
         await port.drain(self.server.drain_time)
         self.server.dropped.discard(port)
 

@@ -457,6 +457,65 @@ async def test_who_replaces_another_begins_with_the_configuration_of_now(
     assert serving.end() == 0
 
 
+async def test_a_port_that_nobody_wants_any_more_refuses(start: Start, tmp_path: Path) -> None:
+    both = bootstrap(listener(DIRECT), listener(DIRECT.replace("hello", "other"), name="other"))
+    serving = start(both, "--no-watch")
+    other = int(serving.wait_for(r"listener other: listening on 127\.0\.0\.1:(\d+)$")[1])
+    client = await Client.open(other)
+    assert (await client.get()).body == b"other"
+    (tmp_path / "envoy.yaml").write_text(bootstrap(listener(DIRECT)))
+    os.kill(serving.process.pid, signal.SIGHUP)
+    await asyncio.to_thread(serving.wait_for, "loaded anew", 2)
+    with pytest.raises(ConnectionError):
+        await until_refused(other)
+    client.close()
+    # And the other way round: each worker binds the port again.
+    (tmp_path / "envoy.yaml").write_text(
+        both.replace("port_value: 0", f"port_value: {other}", 2).replace(
+            f"port_value: {other}", "port_value: 0", 1
+        )
+    )
+    os.kill(serving.process.pid, signal.SIGHUP)
+    await asyncio.to_thread(serving.wait_for, "loaded anew", 4)
+    for _ in range(4):
+        client = await Client.open(other)
+        assert (await client.get()).body == b"other"
+        client.close()
+    client = await Client.open(serving.port)
+    assert (await client.get()).body == b"hello"
+    client.close()
+    assert serving.end() == 0
+
+
+async def test_deadlines_hold_in_workers(start: Start) -> None:
+    """The thread that watches them was the parent's, too, and did not come along."""
+    text = bootstrap(listener(DIRECT, filters=wasm_filter("loop")))
+    serving = start(text, "--callback-timeout", "100ms")
+    for _ in range(4):
+        client = await Client.open(serving.port)
+        assert (await client.get()).status == 503
+        client.close()
+    assert {int(one[1]) for one in serving.find(r"\[(\d+)\]\[debug\]\[http\].* new connection")} <= {
+        serving.worker(0),
+        serving.worker(1),
+    }
+    assert serving.end() == 0
+
+
+async def test_the_admin_server_of_the_first_worker_ends_all(start: Start) -> None:
+    admin = "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}\n"
+    serving = start(admin + bootstrap(listener(DIRECT)))
+    found = serving.wait_for(r"\[(\d+)\].*admin address: 127\.0\.0\.1:(\d+)$")
+    assert int(found[1]) == serving.worker(0)
+    client = await Client.open(int(found[2]))
+    client.send(
+        b"POST /quitquitquit HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-length: 0\r\n\r\n" % int(found[2])
+    )
+    assert (await client.response()).status == 200
+    client.close()
+    assert serving.process.wait(20) == 0
+
+
 # --- starts -------------------------------------------------------------------------------------------------
 
 
