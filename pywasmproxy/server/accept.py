@@ -106,15 +106,7 @@ class Acceptor:
     def abandon(self) -> None:
         """The sockets are not listened on any more, in no process: what comes now is refused."""
         for one in self.sockets:
-            with contextlib.suppress(
-                OSError
-            ):  # where only connections can be shut down: the last one closes it
-                one.shutdown(socket.SHUT_RDWR)
-
-    def abandon(self) -> None:
-        """The sockets are not listened on any more, in no process: what comes now is refused."""
-        for one in self.sockets:
-            with contextlib.suppress(OSError):  # where only connections can be shut down: the last one closes it
+            with contextlib.suppress(OSError):  # some systems only do that to connections
                 one.shutdown(socket.SHUT_RDWR)
 
     def _ready(self, one: socket.socket) -> None:
