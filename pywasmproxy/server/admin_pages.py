@@ -22,6 +22,7 @@ from pywasmproxy.server.machine import resident_memory
 from pywasmproxy.server.reloader import Refused
 from pywasmproxy.stats import render
 from pywasmproxy.stats.stat import Kind, Stat
+from pywasmproxy.stats.tags import Tagging
 
 if TYPE_CHECKING:
     from pywasmproxy.server.proxy import Server
@@ -243,7 +244,8 @@ class AdminPages:
 
     def _prometheus(self, request: AdminRequest) -> AdminResponse:
         try:
-            return AdminResponse(render.prometheus(self._selected(request)))
+            stats = Tagging(self._server.bootstrap.stats).apply(self._selected(request))
+            return AdminResponse(render.prometheus(stats))
         except render.BadFilter as error:
             return AdminResponse(f"{error}\n", 400)
 
