@@ -264,3 +264,25 @@ def test_no_home_is_no_news(tmp_path: Path) -> None:
         timeout=120,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "3\n0\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("heir", [True, False])
+def test_of_forked_processes_only_the_heir_writes(
+    heir: bool, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entry, "WORTH", float("inf"))
+    monkeypatch.setattr(entry, "WORTH_AT_END", 0.0)
+    module = Module(wat(TEXT))
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            if heir:
+                entry.inherit()
+            entry.end()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert (place / known(module).name).exists() == heir
