@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-MOMENT = 0.002
+MOMENT = 0.005
 """Seconds for which a connection is left to workers that have fewer."""
 
 OUT_OF_FILES = 1.0

@@ -25,6 +25,7 @@ from pywasmproxy.stats.stat import Kind, Stat
 from pywasmproxy.stats.tags import Tagging
 
 if TYPE_CHECKING:
+    from pywasmproxy.server.peers import Peers
     from pywasmproxy.server.proxy import Server
 
 _LOGGING_USAGE = """
@@ -62,10 +63,11 @@ def _flag(request: AdminRequest, name: str) -> bool:
 
 
 class AdminPages:
-    """The answers for one server."""
+    """The answers for one server; with its `peers` for all workers of the proxy."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, peers: Peers | None = None) -> None:
         self._server = server
+        self._peers = peers
         stats = (
             ("usedonly", "only those that were ever counted"),
             ("filter", "regular expression that a name must contain"),
@@ -145,6 +147,8 @@ class AdminPages:
                 f'admin path "{request.path}" mutates state, method={request.method} rather than POST'
             )
             return AdminResponse(f"Method {request.method} not allowed, POST required.", 405)
+        if self._peers is not None:
+            await self._peers.before(request, endpoint.changes)
         found = endpoint.answer(request)
         response = found if isinstance(found, AdminResponse) else await found
         if endpoint.changes and "html" in request.query and response.status == 200:

@@ -1,8 +1,9 @@
 """`Measures`: the statistics of a running proxy under Envoy's names, put together when somebody asks.
 
 What happened was counted where it happened (`stats.counts`); what exists - connections, requests, VMs - is
-counted now. Names that start with `pywasmvm.` are ours. With several workers each counts for itself; guests'
-own metrics are those of all, since they are in the store that workers share.
+counted now. Names that start with `pywasmvm.` are ours. With several workers
+each counts for itself, and `peers` brings what the others have; guests' own metrics are those of all, since
+they are in the store that workers share.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from abi.proxy_wasm.vm import Vm
 from pywasmproxy.server.cluster import Cluster
 from pywasmproxy.server.listener import Listener
 from pywasmproxy.server.machine import resident_memory
+from pywasmproxy.server.peers import merged
 from pywasmproxy.server.port import Port
 from pywasmproxy.server.tcp import TcpListener
 from pywasmproxy.stats.counts import Counts, DownstreamCounts, TcpCounts
@@ -85,7 +87,11 @@ class Measures:
             counts.reset()
 
     def all(self) -> list[Stat]:
-        """Every statistic."""
+        """Every statistic, what the other workers said last included."""
+        peers = self._server.peers
+        return self._own() if peers is None else merged(self._own(), peers.stats)
+
+    def _own(self) -> list[Stat]:
         stats = [*self._of_server(), *self._of_wasm(), *self._of_guests(), *self._of_listeners()]
         for cluster in self._server.clusters.values():
             stats += _of_cluster(cluster)

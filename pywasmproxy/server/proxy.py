@@ -35,6 +35,7 @@ from pywasmproxy.server.listener import Listener
 from pywasmproxy.server.log import Log
 from pywasmproxy.server.machine import resident_memory
 from pywasmproxy.server.measures import Measures
+from pywasmproxy.server.peers import Peers
 from pywasmproxy.server.port import Port, Serving
 from pywasmproxy.server.reload import Change
 from pywasmproxy.server.reloader import Reloader, Source
@@ -78,6 +79,8 @@ class Server:
         self.measures = Measures(self)
         self.access_logs = AccessLogs(log["main"])
         self.admin: AdminServer | None = None
+        self.peers: Peers | None = None
+        """The other workers, where there are several and an admin server."""
         self.started_at = self.loaded_at = now()
         self.failing = False
         """Whether health checks are told that this proxy is not to be used (`/healthcheck/fail`)."""
@@ -118,6 +121,7 @@ class Server:
     async def start(self) -> None:
         """Bind every port, start every plugin, resolve every name, then accept. OSError, StartError."""
         try:
+            await self._start_peers()
             await self._start_admin()
             for config in self.bootstrap.listeners:
                 self.listeners.append(await self.bound(config))
@@ -142,12 +146,25 @@ class Server:
         """Envoy's word for how the server is: LIVE, DRAINING, PRE_INITIALIZING, INITIALIZING."""
         return "DRAINING" if self.failing else self._phase
 
+    async def _start_peers(self) -> None:
+        """Be there for the other workers, if there are any, for the admin server's sake."""
+        seat = self.seat
+        if seat is None or self.bootstrap.admin is None or not hasattr(asyncio, "start_unix_server"):
+            return
+        peers = Peers(self, seat.folder, seat.index, len(seat.balance))
+        try:
+            await peers.start()
+        except OSError as error:
+            self.log["admin"].warning(f"statistics are those of single workers: {error}")
+            return
+        self.peers = peers
+
     async def _start_admin(self) -> None:
         """Serve the admin's address, if there is one; of several workers, the first one does. StartError."""
         config = self.bootstrap.admin
         if config is None or (self.seat is not None and self.seat.index):
             return
-        pages = AdminPages(self)
+        pages = AdminPages(self, self.peers)
         admin = AdminServer(config.address, pages.answer, self.parser, self.log["admin"])
         try:
             await admin.start()
@@ -169,6 +186,7 @@ class Server:
             if graceful:
                 port.draining = True
                 await asyncio.sleep(self.drain_time)
+            port.abandon()
             await port.drain(self.drain_time)
 
         self.later(drain())
@@ -292,6 +310,8 @@ class Server:
         await self.access_logs.close()
         if self.admin is not None:
             await self.admin.close()
+        if self.peers is not None:
+            self.peers.close()
         self.services.close()
 
     def status(self) -> str:
@@ -427,11 +447,9 @@ class Proxy:
         stop = asyncio.Event()
         main = self.log["main"]
         seat = None if server is None else server.seat
-        told: list[str] = []
 
         def asked_to_stop(name: str) -> None:
             main.warning(f"caught {name}")
-            told.append(name)
             if stop.is_set() and seat is None:  # the second time: at once
                 raise KeyboardInterrupt
             stop.set()
@@ -456,8 +474,6 @@ class Proxy:
                 seat.serving()
             server.leave = stop
             await stop.wait()
-            if seat is not None and not told:
-                seat.end_all()
         main.info("exiting")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -24,13 +23,13 @@ def port_key(config: ListenerConfig) -> PortKey:
 class Seat:
     """The place of one worker.
 
-    `parent` is the process that forked it; `alive` is the end of a pipe that ends with the parent,
-    however that ends; `ready` is where the parent reads that the worker serves.
+    `folder` is there for the workers of this proxy only; `alive` is the end of a pipe that ends with the
+    parent, however that ends; `ready` is where the parent reads that the worker serves.
     """
 
     index: int
     balance: Balance
-    parent: int
+    folder: str
     alive: int
     ready: int
     sockets: dict[PortKey, list[socket.socket]] = field(default_factory=dict)
@@ -51,11 +50,6 @@ class Seat:
         self.sockets.clear()
         os.write(self.ready, b"R")
         os.close(self.ready)
-
-    def end_all(self) -> None:
-        """Somebody asked this worker to end the proxy: tell the parent."""
-        if os.getppid() == self.parent:
-            os.kill(self.parent, signal.SIGTERM)
 
 
 def copies(sockets: Iterable[socket.socket]) -> list[socket.socket]:

@@ -82,6 +82,7 @@ class Workers:
         self._places = [_Place() for _ in range(count)]
         self._sockets: dict[PortKey, list[socket.socket]] = {}
         self._tried: Server
+        self._folder = ""
         self._files = states(proxy.bootstrap.files)
         self._alive = (-1, -1)
         self._wake = (-1, -1)
@@ -96,7 +97,9 @@ class Workers:
         if not proxy.bootstrap.snapshots:
             proxy.bootstrap = _with_snapshots(proxy.bootstrap)
         with contextlib.ExitStack() as stack:
-            store = self._store(stack)
+            # Only we may look into it: sockets of the workers, and a store of their own if none was named.
+            self._folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pywasmvm-"))
+            store = self._store()
             store.close()  # each worker opens it for itself
             proxy.store = store
             proxy.run_in_loop(self._bind)
@@ -110,14 +113,13 @@ class Workers:
             stack.enter_context(self._signals())
             return self._supervise()
 
-    def _store(self, stack: contextlib.ExitStack) -> Store:
+    def _store(self) -> Store:
         """The store that was named, or one of this host that lives as long as we do."""
         proxy = self.proxy
         if proxy.store is None and not proxy.bootstrap.store:
             from pywasmproxy.stores.sqlite import SqliteStore
 
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pywasmvm-"))
-            proxy.store = SqliteStore(os.path.join(folder, "shared"), lasting=False)
+            proxy.store = SqliteStore(os.path.join(self._folder, "shared"), lasting=False)
         store = proxy.opened_store()
         if not store.shared:
             self.log.warning(f"store {store.name}: each of {self.count} workers has its own shared data")
@@ -329,7 +331,7 @@ class Workers:
         replaces = self._served
         if index == 0:
             entry.inherit()  # one is enough to write what was found out
-        seat = Seat(index, self._balance, os.getppid(), self._alive[0], says, self._sockets)
+        seat = Seat(index, self._balance, self._folder, self._alive[0], says, self._sockets)
         try:
             self._serve(seat, anew=replaces)
         except (ConfigError, StartError, OSError) as error:

@@ -324,6 +324,18 @@ async def test_no_item_is_taken_twice_and_none_waits_for_the_dead(
     assert left(store) <= 0
 
 
+async def clients_of_both(serving: Serving) -> list[Client]:
+    """Connections, some with the one worker and some with the other."""
+    clients: list[Client] = []
+    wanted, served = {serving.worker(0), serving.worker(1)}, set[int]()
+    while served != wanted:
+        assert len(clients) < 100
+        clients += [await Client.open(serving.port) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        served = {int(one[1]) for one in serving.find(r"\[(\d+)\]\[debug\]\[http\].* new connection")}
+    return clients
+
+
 # --- the life of workers ------------------------------------------------------------------------------------
 
 
@@ -334,14 +346,12 @@ async def test_both_serve_and_share_by_themselves(start: Start, tmp_path: Path) 
     [path] = tmp_path.glob("pywasmvm-*/shared")
     store = open_store(f"sqlite:{path}")
     store.set(b"V", b"n", bytes(4), 0)
-    clients = [await Client.open(serving.port) for _ in range(4)]
+    clients = await clients_of_both(serving)
     for client in clients * 5:
         assert (await client.get()).status == 200
-    assert number(store, b"n") == 20
-    pids = {found[1] for found in serving.find(r"\[(\d+)\]\[debug\]\[http\].* new connection")}
-    assert pids == {str(serving.worker(0)), str(serving.worker(1))}
+    assert number(store, b"n") == 5 * len(clients)
     # One of them listens; it is told of what the other one put in, too.
-    serving.wait_for("wasm log V: a line", 20)
+    serving.wait_for("wasm log V: a line", 5 * len(clients))
     told = {found[1] for found in serving.find(r"\[(\d+)\]\[info\]\[wasm\].* a line")}
     assert len(told) == 1
     for client in clients:
@@ -502,17 +512,66 @@ async def test_deadlines_hold_in_workers(start: Start) -> None:
     assert serving.end() == 0
 
 
-async def test_the_admin_server_of_the_first_worker_ends_all(start: Start) -> None:
-    admin = "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}\n"
-    serving = start(admin + bootstrap(listener(DIRECT)))
-    found = serving.wait_for(r"\[(\d+)\].*admin address: 127\.0\.0\.1:(\d+)$")
-    assert int(found[1]) == serving.worker(0)
-    client = await Client.open(int(found[2]))
-    client.send(
-        b"POST /quitquitquit HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-length: 0\r\n\r\n" % int(found[2])
-    )
-    assert (await client.response()).status == 200
-    client.close()
+class AdminClient:
+    """Asks the admin server of a proxy."""
+
+    def __init__(self, serving: Serving) -> None:
+        found = serving.wait_for(r"\[(\d+)\].*admin address: 127\.0\.0\.1:(\d+)$")
+        self.pid, self.port = int(found[1]), int(found[2])
+
+    async def ask(self, path: str, method: str = "GET") -> str:
+        client = await Client.open(self.port)
+        head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1:{self.port}\r\ncontent-length: 0\r\n\r\n"
+        client.send(head.encode())
+        response = await client.response()
+        client.close()
+        assert response.status == 200
+        return response.body.decode()
+
+    async def stats(self) -> dict[str, str]:
+        lines = (await self.ask("/stats")).splitlines()
+        return dict(line.split(": ", 1) for line in lines if ": " in line)
+
+
+ADMIN = "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}\n"
+
+
+async def test_the_admin_server_speaks_for_all_workers(start: Start, tmp_path: Path) -> None:
+    serving = start(ADMIN + bootstrap(listener(DIRECT, filters=wasm_filter("mark"))))
+    admin = AdminClient(serving)
+    assert admin.pid == serving.worker(0)
+    clients = await clients_of_both(serving)
+    for client in clients * 3:
+        assert (await client.get()).status == 200
+    asked = 3 * len(clients)
+    stats = await admin.stats()
+    assert stats["http.test.downstream_rq_2xx"] == f"{asked}"
+    assert stats["http.test.downstream_cx_active"] == f"{len(clients)}"
+    assert stats["listener_manager.total_listeners_active"] == "1"
+    assert stats["listener_manager.workers_started"] == "2"
+    assert stats["wasm.wasm_vm_count"] == "2"
+    prometheus = await admin.ask("/stats/prometheus")
+    assert re.search(r'envoy_http_downstream_rq_time_count\{.*"test"\} ' + f"{asked}\n", prometheus)
+    # One that has gone is left out, its successor is asked.
+    await asyncio.to_thread(serving.kill, 1)
+    left = int((await admin.stats())["http.test.downstream_rq_2xx"])
+    assert 0 < left < asked
+    # What changes something is for all.
+    await admin.ask("/logging?admin=trace", "POST")
+    await admin.ask("/reset_counters", "POST")
+    assert (await admin.stats())["http.test.downstream_rq_2xx"] == "0"
+    await admin.ask("/drain_listeners", "POST")
+    with pytest.raises(ConnectionError):
+        await until_refused(serving.port)
+    for client in clients:
+        client.close()
+    assert serving.end() == 0
+    assert not list(tmp_path.glob("pywasmvm-*"))
+
+
+async def test_the_admin_server_ends_all_workers(start: Start) -> None:
+    serving = start(ADMIN + bootstrap(listener(DIRECT)))
+    await AdminClient(serving).ask("/quitquitquit", "POST")
     assert serving.process.wait(20) == 0
 
 
