@@ -8,8 +8,10 @@ own. What several loggers write to one path goes through one file.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
+import threading
 from collections.abc import Iterable
 
 from abi.proxy_wasm.stream_info import StreamInfo
@@ -77,14 +79,23 @@ class LogFile:
             self._timer = None
         if self._writing is not None or not self._waiting:
             return
-        data = self._take()
-        loop = asyncio.get_running_loop()
+        data, loop = self._take(), asyncio.get_running_loop()
+        writing: asyncio.Future[str] = loop.create_future()
+
+        def work() -> None:
+            trouble = self._write(data)
+            with contextlib.suppress(RuntimeError):  # the loop has ended without us
+                loop.call_soon_threadsafe(writing.set_result, trouble)
+
+        # A thread of its own: those of an executor are waited for at the end, however long a write takes.
+        thread = threading.Thread(target=work, name=f"access log {self.path}", daemon=True)
         try:
-            self._writing = loop.run_in_executor(None, self._write, data)
+            thread.start()
         except RuntimeError:  # no threads here
             self._tell(self._write(data))
             return
-        self._writing.add_done_callback(self._written)
+        self._writing = writing
+        writing.add_done_callback(self._written)
 
     def _take(self) -> bytes:
         data = b"".join(self._waiting)
@@ -94,8 +105,8 @@ class LogFile:
 
     def _written(self, future: asyncio.Future[str]) -> None:
         self._writing = None
-        self._tell("" if future.cancelled() else future.result())
-        if self._waiting and not future.cancelled():
+        self._tell(future.result())
+        if self._waiting:
             if self._size >= FLUSH_BYTES:
                 self.flush()
             elif self._timer is None:
@@ -135,18 +146,18 @@ class LogFile:
         """Write it all; what went wrong, or ""."""
         try:
             descriptor = self._open()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: no path at all
             if self._reopen:
                 self._files.reopen_failed += 1
             self._files.failed += 1
-            return f"cannot be opened: {os.strerror(error.errno) if error.errno else error}"
+            return f"cannot be opened: {getattr(error, 'strerror', None) or error}"
         view = memoryview(data)
         try:
             while view:
                 view = view[os.write(descriptor, view) :]
         except OSError as error:
             self._files.failed += 1
-            return f"cannot be written to: {os.strerror(error.errno) if error.errno else error}"
+            return f"cannot be written to: {error.strerror or error}"
         self._files.completed += 1
         return ""
 

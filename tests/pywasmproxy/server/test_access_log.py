@@ -1,0 +1,208 @@
+"""Access logs on their way to files: lines of several exchanges; files that move, vanish or are full."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from pywasmproxy.server import access_log
+from pywasmproxy.server.access_log import AccessLogs, LogFile
+from tests.pywasmproxy.server.support import (
+    Client,
+    Lines,
+    bootstrap,
+    cluster,
+    hello,
+    listener,
+    port_of,
+    proxy,
+    upstream,
+)
+
+FILE = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog"
+ROUTES = """
+- {match: {prefix: "/direct"}, direct_response: {status: 204}}
+- {match: {prefix: "/dead"}, route: {cluster: dead}}
+- {match: {prefix: "/up"}, route: {cluster: up}}
+"""
+
+
+def log_to(path: Path, more: str = "", condition: str = "") -> str:
+    filtered = f"filter: {condition}, " if condition else ""
+    return f'{{name: log, {filtered}typed_config: {{"@type": {FILE}, path: "{path}"{more}}}}}'
+
+
+def text_of(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+async def requests(options: str, *paths: str, lines: Lines | None = None) -> int:
+    """Ask a proxy for paths; its upstream's port. When this returns, all lines are written."""
+    async with upstream(hello) as up:
+        clusters = cluster(up.port) + cluster(1, name="dead")
+        text = bootstrap(listener(ROUTES, options=options), clusters=clusters)
+        async with proxy(text, log=(lines or Lines()).log()) as server:
+            client = await Client.open(port_of(server))
+            for path in paths:
+                await client.get(path, b"user-agent: test/1\r\nx-forwarded-for: 192.0.2.7\r\n")
+            client.close()
+        return up.port
+
+
+async def test_default_format_of_several_exchanges(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    port = await requests(f"access_log: [{log_to(path)}]", "/up/1", "/direct", "/dead", "/none")
+    lines = path.read_text().splitlines()
+    start = r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\] "
+    rest = r'"[0-9.]+" "test/1" "[0-9a-f-]{36}" "a\.test" '
+    ends = [
+        rf'"GET /up/1 HTTP/1\.1" 200 - 0 12 \d+ \d+ {rest}"127\.0\.0\.1:{port}"',
+        rf'"GET /direct HTTP/1\.1" 204 - 0 0 \d+ - {rest}"-"',
+        rf'"GET /dead HTTP/1\.1" 503 UF 0 \d+ \d+ - {rest}"(-|127\.0\.0\.1:1)"',
+        rf'"GET /none HTTP/1\.1" 404 NR 0 0 \d+ - {rest}"-"',
+    ]
+    assert len(lines) == len(ends)
+    for line, end in zip(lines, ends, strict=True):
+        assert re.fullmatch(start + end, line), line
+
+
+async def test_json_and_filters_and_two_logs_in_one_file(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    json_format = (
+        ", log_format: {json_format: {path: '%REQ(:PATH)%', code: '%RESPONSE_CODE%', none: '%REQ(x-none)%'}}"
+    )
+    text_format = ', log_format: {text_format_source: {inline_string: "T %REQ(:PATH)%\\n"}}'
+    bad = "{status_code_filter: {comparison: {op: GE, value: {default_value: 500, runtime_key: x}}}}"
+    logs = [log_to(one, json_format), log_to(two, text_format), log_to(two, text_format, bad)]
+    await requests(f"access_log: [{', '.join(logs).replace(chr(10), ' ')}]", "/up", "/dead")
+    assert [json.loads(line) for line in one.read_text().splitlines()] == [
+        {"path": "/up", "code": 200, "none": None},
+        {"path": "/dead", "code": 503, "none": None},
+    ]
+    assert two.read_text().split() == ["T", "/up", "T", "/dead", "T", "/dead"]
+
+
+async def test_a_folder_that_is_not_there_is_said_once_and_hurts_nobody(tmp_path: Path) -> None:
+    lines, path = Lines(), tmp_path / "gone" / "access.log"
+    await requests(f"access_log: [{log_to(path)}]", *["/direct"] * 5, lines=lines)
+    said = [line for line in lines.text if "access log" in line]
+    assert len(said) == 1
+    assert f"access log {path}: cannot be opened: No such file or directory; its lines are lost" in said[0]
+
+
+async def until(path: Path, text: str) -> None:
+    async with asyncio.timeout(5):
+        while text not in text_of(path):
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_log, "FLUSH_AFTER", 0.01)
+
+
+def file_at(path: Path) -> tuple[LogFile, AccessLogs, Lines]:
+    lines = Lines()
+    logs = AccessLogs(lines.log()["main"])
+    file = LogFile(str(path), logs)
+    return file, logs, lines
+
+
+@pytest.mark.usefixtures("quickly")
+async def test_a_file_that_was_moved_is_opened_anew_when_told(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    file, logs, lines = file_at(path)
+    file.append(b"1\n")
+    await until(path, "1\n")
+    path.rename(tmp_path / "old")
+    file.append(b"2\n")
+    await until(tmp_path / "old", "2\n")
+    file.reopen()
+    file.append(b"3\n")
+    await until(path, "3\n")
+    await file.close()
+    assert (tmp_path / "old").read_text() == "1\n2\n"
+    assert path.read_text() == "3\n"
+    assert lines.errors() == []
+    assert logs.failed == 0
+
+
+@pytest.mark.usefixtures("quickly")
+async def test_a_file_that_was_removed_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    file, _, _ = file_at(path)
+    file.append(b"1\n")
+    await until(path, "1\n")
+    path.unlink()
+    file.append(b"2\n")
+    await until(path, "2\n")
+    await file.close()
+
+
+@pytest.mark.usefixtures("quickly")
+async def test_trouble_is_said_once_and_its_end_too(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    file, logs, lines = file_at(folder / "access.log")
+    for number in range(3):
+        file.append(b"lost\n")
+        async with asyncio.timeout(5):
+            while logs.failed <= number:
+                await asyncio.sleep(0.005)
+    folder.mkdir()
+    file.append(b"kept\n")
+    await until(folder / "access.log", "kept\n")
+    await file.close()
+    assert [line.rpartition("] ")[2].partition(": ")[2].strip() for line in lines.text] == [
+        "cannot be opened: No such file or directory; its lines are lost",
+        "is written again",
+    ]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full on this system")
+@pytest.mark.usefixtures("quickly")
+async def test_a_full_disk_is_said_once() -> None:
+    file, logs, lines = file_at(Path("/dev/full"))
+    for number in range(3):
+        file.append(b"line\n")
+        async with asyncio.timeout(5):
+            while logs.failed <= number:
+                await asyncio.sleep(0.005)
+    await file.close()
+    (said,) = lines.errors()
+    assert "access log /dev/full: cannot be written to: No space left on device" in said
+
+
+async def test_a_reader_that_does_not_read_costs_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_log, "MOST_BYTES", 1000)
+    monkeypatch.setattr(access_log, "FLUSH_BYTES", 100)
+    monkeypatch.setattr(access_log, "LAST_FLUSH", 0.2)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    file, logs, lines = file_at(pipe)
+    line = b"x" * 499 + b"\n"
+    async with asyncio.timeout(20):
+        while logs.failed < 50:  # until the pipe is full, and then what may wait
+            file.append(line)
+            await asyncio.sleep(0.001)
+    assert file._size <= 1000
+    assert sum("wait to be written" in line for line in lines.text) == 1
+    await file.close()  # in bounded time, though nobody reads
+    assert any("could not be written in time" in line for line in lines.text)
+    os.close(reader)  # lets the thread go
+
+
+async def test_own_streams(capfd: pytest.CaptureFixture[str]) -> None:
+    logs = AccessLogs(Lines().log()["main"])
+    for path in ("/dev/stdout", "/dev/stderr"):
+        file = LogFile(path, logs)
+        file.append(f"to {path}\n".encode())
+        await file.close()
+    assert capfd.readouterr() == ("to /dev/stdout\n", "to /dev/stderr\n")
