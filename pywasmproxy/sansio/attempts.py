@@ -38,7 +38,7 @@ class Attempts:
         return do.SendUpstreamHeaders(
             self.choice.cluster,
             self.choice.route,
-            self._headers,
+            self._headers if self.departure.retries is None else self._headers.copy(),
             end_of_stream,
             self._host,
             once=self.departure.retries is not None,
@@ -88,7 +88,6 @@ class Attempts:
         """
         self.count += 1
         self.connected = False
-        self._headers = self._headers.copy()
         if self._headers.first(EXPECTED_TIMEOUT) is not None:
             expected = self.departure.expected_timeout(elapsed)
             self._headers.set_in_place(EXPECTED_TIMEOUT, b"%d" % (expected or 1))

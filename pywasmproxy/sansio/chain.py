@@ -59,7 +59,7 @@ class FilterChain:
     A filter is a factory as `filter.py` describes it: a `NativeFilter` class, a `WasmFilterFactory`, any such
     function; or simply a `Plugin`, which then fails closed. `buffer_limit` is the number of bytes of each
     message that may wait in filters. `origin` is what format strings know about the process, `own` how the
-    proxy calls itself.
+    proxy calls itself; `has_cluster` knows which clusters there are (without it: all that have a name).
     """
 
     def __init__(
@@ -71,8 +71,10 @@ class FilterChain:
         surroundings: Surroundings | None = None,
         origin: Origin | None = None,
         own: Self | None = None,
+        has_cluster: Callable[[str], bool] = bool,
     ) -> None:
         self.dispatcher = Dispatcher()
+        self.has_cluster = has_cluster
         self.factories: list[FilterFactory] = [
             WasmFilterFactory(one, self.dispatcher) if isinstance(one, Plugin) else one for one in filters
         ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.stream_info import StreamInfo
-from pywasmproxy.config.model_routes import RouteAction
+from pywasmproxy.config.model_routes import Redirect, RouteAction
 from pywasmproxy.sansio.format import Moment
 from pywasmproxy.sansio.headers import EXPECTED_TIMEOUT, ORIGINAL_HOST, UPSTREAM_TIMEOUT, rewrite_path
 from pywasmproxy.sansio.retry import Retries, retries_of
@@ -66,13 +66,13 @@ def depart(
     expected = Departure(timeout, per_try, None).expected_timeout()
     if expected is not None and envoy_headers:
         headers.set_in_place(EXPECTED_TIMEOUT, b"%d" % expected)
+    if choice.virtual_host.request_attempt_count:
+        headers.set_in_place(ATTEMPT_COUNT, b"1")
     choice.mutations.change_request(headers, info, moment)
     _rewrite(headers, choice, action, envoy_headers=envoy_headers)
     retries = retries_of(policy, headers)
     if not _FOR_THE_ROUTER.isdisjoint(name for name, _ in headers.lines):
         headers.replace_all([line for line in headers.lines if line[0] not in _FOR_THE_ROUTER])
-    if choice.virtual_host.request_attempt_count:
-        headers.set_in_place(ATTEMPT_COUNT, b"1")
     return Departure(timeout, per_try, retries)
 
 
@@ -102,6 +102,15 @@ def _rewrite(headers: HeaderMap, choice: Choice, action: RouteAction, *, envoy_h
         host = substitute(action.host_rewrite_path_regex, path.partition(b"?")[0])
     if host is not None:
         put_host(headers, host, forwarded=action.append_x_forwarded_host, envoy_headers=envoy_headers)
+
+
+def rewrite_for(redirect: Redirect, headers: HeaderMap, matched: bytes, *, envoy_headers: bool) -> None:
+    """A redirect's new path in the request itself, for those who look at it afterwards."""
+    if redirect.prefix_rewrite is not None:
+        rewrite_path(headers, redirect.prefix_rewrite, matched, envoy_headers=envoy_headers)
+    elif redirect.regex_rewrite is not None:
+        path = substitute_path(redirect.regex_rewrite, headers.first(b":path") or b"/")
+        put_path(headers, path, envoy_headers=envoy_headers)
 
 
 def put_path(headers: HeaderMap, path: bytes, *, envoy_headers: bool) -> None:

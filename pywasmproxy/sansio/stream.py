@@ -22,7 +22,7 @@ from pywasmproxy.sansio import local_reply as local
 from pywasmproxy.sansio.arrival import add_via
 from pywasmproxy.sansio.asks import Asks, Close, Continue, Inject, LimitBuffer, Reroute, StreamCallbacks
 from pywasmproxy.sansio.attempts import Attempts
-from pywasmproxy.sansio.departure import ATTEMPT_COUNT, depart
+from pywasmproxy.sansio.departure import ATTEMPT_COUNT, depart, rewrite_for
 from pywasmproxy.sansio.events import UpstreamFailure
 from pywasmproxy.sansio.filter import HttpFilter
 from pywasmproxy.sansio.format import Moment
@@ -299,6 +299,7 @@ class HttpStream:
             self._last_on_connection = True
             return LocalReply(400, details=Details.PATH_REFUSED)
         except Redirected as redirected:
+            headers.set_in_place(b":path", redirected.path)
             target = HeaderMap([(b"location", redirected.path)])
             return LocalReply(307, details=Details.PATH_REFUSED, headers=target)
         return None
@@ -324,7 +325,8 @@ class HttpStream:
             return
         info.route_name = choice.route.name
         info.virtual_host_name = choice.virtual_host.name
-        info.cluster_name = choice.cluster if isinstance(choice.route.action, RouteAction) else None
+        there = isinstance(choice.route.action, RouteAction) and self._chain.has_cluster(choice.cluster)
+        info.cluster_name = choice.cluster if there else None
         info.route_metadata = dict(choice.route.metadata)
 
     def _choose_route(self, headers: HeaderMap) -> Choice | None:
@@ -360,12 +362,10 @@ class HttpStream:
                 self.asks.put(self._routed(reply))
             case Redirect() as redirect:
                 target = HeaderMap([(b"location", location(redirect, headers, choice.matched))])
-                if redirect.prefix_rewrite is not None:
-                    prefix, named = redirect.prefix_rewrite, self._chain.envoy_headers
-                    head.rewrite_path(headers, prefix, choice.matched, envoy_headers=named)
+                rewrite_for(redirect, headers, choice.matched, envoy_headers=self._chain.envoy_headers)
                 reply = LocalReply(redirect.status, details=Details.DIRECT_RESPONSE, headers=target)
                 self.asks.put(self._routed(reply))
-            case RouteAction() if not choice.cluster:
+            case RouteAction() if not self._chain.has_cluster(choice.cluster):
                 self._give_up(local.NO_CLUSTER)
             case RouteAction():
                 self._send_upstream(choice, headers, end_of_stream)

@@ -375,6 +375,7 @@ class Filters:
             surroundings=self.host,
             origin=origin(),
             own=itself(self.bootstrap.node),
+            has_cluster=self.host.has_cluster,
         )
 
         def open_stream(info: StreamInfo, wake: Callable[[HttpStream], None]) -> HttpStream:

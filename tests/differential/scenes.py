@@ -17,6 +17,7 @@ from tests.replay import cases
 
 SCENES = Path(__file__).resolve().parent / "scenes"
 OF_SCENE = {"about", "filters", "upstream", "exchanges", "routes", "node", "log_level"}
+OF_SCENE |= {"manager", "route_config", "virtual_host"}
 OF_SCENE |= {"downstream_http1_trailers", "upstream_http1_trailers"}
 OF_EXCHANGE = {"name", "about", "case", "answer", "until", "method", "path", "headers", "body", "body_repeat"}
 OF_EXCHANGE |= {"chunks", "trailers", "timeout", "sleep", "raw"}

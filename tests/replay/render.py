@@ -57,10 +57,17 @@ def _http_chain(case: Case, filters: Path) -> list[dict[str, Any]]:
         "@type": HTTP_MANAGER,
         "stat_prefix": "ingress_http",
         "codec_type": "AUTO",
+        **data.get("manager", {}),
         "route_config": {
             "name": "local_route",
+            **data.get("route_config", {}),
             "virtual_hosts": [
-                {"name": "local_service", "domains": ["*"], "routes": data.get("routes", DEFAULT_ROUTES)}
+                {
+                    "name": "local_service",
+                    "domains": ["*"],
+                    **data.get("virtual_host", {}),
+                    "routes": data.get("routes", DEFAULT_ROUTES),
+                }
             ],
         },
         "http_filters": [

@@ -17,12 +17,22 @@ class Upstream:
     """Listens on `port` while the `async with` block runs, and records into `requests`."""
 
     def __init__(self, script: dict[str, Any]) -> None:
-        self.script = script
+        self._script = script
+        self._turn = 0
         self.pause: Pause = asyncio.sleep  # awaited with the script's delay before each chunk
         self.requests: list[dict[str, Any]] = []
         self.port = 0
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
+
+    @property
+    def script(self) -> dict[str, Any]:
+        """How requests are answered; one that has `turns` answers each request with the next of them."""
+        return self._script
+
+    @script.setter
+    def script(self, script: dict[str, Any]) -> None:
+        self._script, self._turn = script, 0
 
     async def __aenter__(self) -> Upstream:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -72,6 +82,9 @@ class Upstream:
         script = self.script
         if "by_path" in script:
             script = script["by_path"].get(path.partition("?")[0], script["default"])
+        if "turns" in script:
+            script = script["turns"][min(self._turn, len(script["turns"]) - 1)]
+            self._turn += 1
         if "delay" in script:
             await asyncio.sleep(script["delay"])
         if script.get("reset"):
