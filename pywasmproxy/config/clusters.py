@@ -27,7 +27,7 @@ from pywasmproxy.config.model import (
     Endpoint,
     Http1Options,
 )
-from pywasmproxy.config.model_clusters import DEFAULT_BREAKER, LbPolicy, LoadBalancing
+from pywasmproxy.config.model_clusters import DEFAULT_BREAKER, HealthCheck, LbPolicy, LoadBalancing
 from pywasmproxy.config.schema import (
     NOT_SUPPORTED,
     UINT32,
@@ -303,7 +303,7 @@ def cluster(cursor: Cursor) -> Cluster:
         buffer_limit=values.get("per_connection_buffer_limit_bytes", BUFFER_LIMIT),
         metadata=values.get("metadata", {}),
         load_balancing=_load_balancing(values, assignment.get("policy", {}), cursor),
-        health_checks=tuple(one for one in values.get("health_checks", ()) if one is not None),
+        health_checks=_one_check(values.get("health_checks", ()), cursor),
         outlier_detection=values.get("outlier_detection"),
         circuit_breaker=values.get("circuit_breakers", DEFAULT_BREAKER),
         tls=values.get("transport_socket", values.get("tls_context")),
@@ -330,6 +330,12 @@ def _load_balancing(values: dict[str, Any], policy: dict[str, Any], cursor: Curs
     if ring.get("hash_function", "XX_HASH") != "XX_HASH":
         cursor.warn("MURMUR_HASH_2 is not supported: rings are made with XX_HASH")
     return found
+
+
+def _one_check(found: tuple[HealthCheck | None, ...], cursor: Cursor) -> tuple[HealthCheck, ...]:
+    if len(found) > 1:
+        cursor.fail("Multiple health checks not supported")
+    return tuple(one for one in found if one is not None)
 
 
 _UNHEALTHY = ("UNHEALTHY", "DRAINING", "TIMEOUT")

@@ -155,6 +155,7 @@ _OUTLIER_VALUES = {
     "base_ejection_time": positive_duration,
     "max_ejection_time": positive_duration,
     "max_ejection_percent": _PERCENT,
+    "always_eject_one_host": boolean,
     "enforcing_consecutive_5xx": _PERCENT,
     "enforcing_consecutive_gateway_failure": _PERCENT,
     "enforcing_consecutive_local_origin_failure": _PERCENT,
@@ -173,7 +174,7 @@ OUTLIER = Message(
     ignored="success_rate_minimum_hosts success_rate_request_volume success_rate_stdev_factor "
     "failure_percentage_threshold failure_percentage_minimum_hosts failure_percentage_request_volume "
     "max_ejection_time_jitter successful_active_health_check_uneject_host monitors "
-    "always_eject_one_host detect_degraded_hosts",
+    "detect_degraded_hosts",
 )
 
 

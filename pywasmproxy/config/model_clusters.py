@@ -93,6 +93,8 @@ class OutlierDetection:
     max_ejection_time: float = 300.0
     """At least `base_ejection_time`."""
     max_ejection_percent: int = 10
+    """Of all hosts. With fewer than ten that is none, unless it is raised."""
+    always_eject_one_host: bool = False
     enforcing_consecutive_5xx: int = 100
     enforcing_consecutive_gateway_failure: int = 0
     enforcing_consecutive_local_origin_failure: int = 100

@@ -11,8 +11,10 @@ from pywasmproxy.config.model import Cluster as ClusterConfig
 from pywasmproxy.sansio.events import UpstreamFailure
 from pywasmproxy.server.codec import HeadParser
 from pywasmproxy.server.connect import Connector
+from pywasmproxy.server.health import HealthChecker
 from pywasmproxy.server.hosts import Host
 from pywasmproxy.server.log import Logger
+from pywasmproxy.server.outliers import Outliers
 from pywasmproxy.server.resolver import HostSet
 from pywasmproxy.stats.counts import ClusterCounts
 
@@ -32,6 +34,9 @@ class Cluster:
         self.counts = ClusterCounts()
         self.hosts = HostSet(config, logger)
         self.connector = Connector(config)
+        self.checker = HealthChecker(self, config.health_checks[0]) if config.health_checks else None
+        detection = config.outlier_detection
+        self.outliers = Outliers(self, detection) if detection is not None else None
         self.connections: set[UpstreamConnection] = set()
         self.connecting = 0
         self.active = 0  # requests under way
@@ -41,11 +46,19 @@ class Cluster:
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Resolve names; connections are opened when requests come."""
+        """Resolve names, check hosts; connections are opened when requests come."""
         await self.hosts.start()
+        if self.outliers is not None:
+            self.outliers.start()
+        if self.checker is not None:
+            await self.checker.start()
 
     async def close(self) -> None:
         """Close all connections."""
+        if self.checker is not None:
+            await self.checker.close()
+        if self.outliers is not None:
+            self.outliers.close()
         await self.hosts.close()
         if self._sweeper is not None:
             self._sweeper.cancel()

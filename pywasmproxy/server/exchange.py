@@ -322,6 +322,7 @@ class Exchange:
             counts.status[504] += 1
             if upstream is not None and upstream.connection is not None:
                 upstream.connection.host_counts.rq_timeout += 1
+                upstream.timed_out()
         elif isinstance(event, ev.TryTimeout):
             counts.upstream_rq_per_try_timeout += 1
         elif isinstance(event, ev.RetryDue):

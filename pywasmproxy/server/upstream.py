@@ -189,6 +189,8 @@ class UpstreamRequest:
         counts.upstream_cx_connect_fail += 1
         counts.upstream_rq_pending_failure_eject += 1
         connection.host_counts.cx_connect_fail += 1
+        if cluster.outliers is not None:
+            cluster.outliers.failed(host)
         self.fail(failure, detail)
 
     def fail(self, failure: UpstreamFailure, detail: str) -> None:
@@ -212,6 +214,8 @@ class UpstreamRequest:
             self._out_size = len(kept)
             self.cluster.acquire(self, fresh=True)
         else:
+            if self.cluster.outliers is not None and connection.untouched:
+                self.cluster.outliers.failed(connection.host)
             self.fail(failure, detail)
 
     def pause(self) -> None:
@@ -226,6 +230,11 @@ class UpstreamRequest:
             self.paused = False
             if self.connection is not None:
                 self.connection.resume_reading()
+
+    def timed_out(self) -> None:
+        """The response took too long; what becomes of the request is said apart."""
+        if self.cluster.outliers is not None and self.connection is not None:
+            self.cluster.outliers.failed(self.connection.host, 504)
 
     def reset(self) -> None:
         """Give the request up; the handler hears nothing more."""

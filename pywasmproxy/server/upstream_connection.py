@@ -167,6 +167,8 @@ class UpstreamConnection(asyncio.Protocol):
                     request.handler.upstream_data(data, ends)
                 case ResponseHead():
                     if event.status >= 200:
+                        if self.cluster.outliers is not None:
+                            self.cluster.outliers.answered(self.host, event.status)
                         self.counts.status[event.status] += 1
                         if event.status < 500:
                             self.host_counts.rq_success += 1
