@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -289,7 +290,10 @@ class Workers:
         # A signal between the fork and the child's own handlers would be handled as the parent does.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            pid = os.fork()
+            with warnings.catch_warnings():
+                # Threads there are: the one that watches guests, which knows of forks, and numpy's, as well.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                pid = os.fork()
         except OSError:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             os.close(ready)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from abi.proxy_wasm.store import (
@@ -139,7 +139,8 @@ class SqliteStore(Store):
             )
             for what, bound in limits:
                 connection.execute(
-                    "UPDATE room SET bound = ?2 WHERE what = ?1 AND bound <> ?2 AND used <= ?2", (what, bound)
+                    "UPDATE room SET bound = :b WHERE what = :w AND bound <> :b AND used <= :b",
+                    {"w": what, "b": bound},
                 )
         except sqlite3.Error:
             if connection.in_transaction:
@@ -200,13 +201,11 @@ class SqliteStore(Store):
             except sqlite3.Error:
                 self._inherited.append(connection)
 
-    def _rows(self, statement: str, values: Iterable[Any] = ()) -> list[Any]:
-        values = tuple(values)
+    def _rows(self, statement: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[Any]:
         return self._try(lambda connection: connection.execute(statement, values).fetchall())
 
-    def _changed(self, statement: str, values: Iterable[Any]) -> int:
+    def _changed(self, statement: str, values: Sequence[Any] | dict[str, Any]) -> int:
         """How many rows a statement changed."""
-        values = tuple(values)
         return self._try(lambda connection: connection.execute(statement, values).rowcount)
 
     def check(self) -> None:
@@ -234,9 +233,9 @@ class SqliteStore(Store):
                 )
             else:
                 changed = self._changed(
-                    "INSERT OR REPLACE INTO data (scope, key, value) SELECT ?1, ?2, ?3 WHERE NOT EXISTS "
-                    f"(SELECT 1 FROM data WHERE scope = ?1 AND key = ?2 AND {CAS} <> ?4)",
-                    (scope, key, value, cas),
+                    "INSERT OR REPLACE INTO data (scope, key, value) SELECT :s, :k, :v WHERE NOT EXISTS "
+                    f"(SELECT 1 FROM data WHERE scope = :s AND key = :k AND {CAS} <> :cas)",
+                    {"s": scope, "k": key, "v": value, "cas": cas},
                 )
         except _FullError:
             return Status.INTERNAL_FAILURE
@@ -258,9 +257,9 @@ class SqliteStore(Store):
     def restore(self, scope: bytes, name: bytes, listener: str, token: int) -> None:
         try:
             made = self._changed(
-                "INSERT INTO queues (token, scope, name, listener) SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS "
-                "(SELECT 1 FROM queues WHERE token = ?1 OR (scope = ?2 AND name = ?3))",
-                (token, scope, name, listener),
+                "INSERT INTO queues (token, scope, name, listener) SELECT :t, :s, :n, :l WHERE NOT EXISTS "
+                "(SELECT 1 FROM queues WHERE token = :t OR (scope = :s AND name = :n))",
+                {"t": token, "s": scope, "n": name, "l": listener},
             )
         except _FullError:
             return
