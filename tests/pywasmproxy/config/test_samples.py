@@ -6,9 +6,11 @@ from Envoy's names.
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from pywasmproxy.config import document, load
+from pywasmproxy import run
+from pywasmproxy.config import ConfigError, document, load
 from pywasmproxy.config import envoy as bootstrap_tables
 from pywasmproxy.config.schema import Message
 from tests.support.wat import wat
@@ -24,6 +27,7 @@ from tests.support.wat import wat
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = sorted((ROOT / "tests" / "configs").glob("*.[yj]*"))
 MINIMAL = ROOT / "tests" / "replay" / "golden" / "filters" / "minimal.wat"
+BROKEN = sorted((ROOT / "tests" / "configs" / "broken").glob("*.yaml"))
 PLAIN = [path for path in SAMPLES if "# envoy: refuses" not in path.read_text()]
 
 
@@ -40,8 +44,9 @@ def announced(text: str) -> list[str]:
 
 
 def test_there_are_samples() -> None:
-    assert len(SAMPLES) >= 20
-    assert len(PLAIN) >= 15
+    assert len(SAMPLES) >= 40
+    assert len(PLAIN) >= 30
+    assert len(BROKEN) >= 10
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
@@ -51,6 +56,36 @@ def test_sample(path: Path, folder: Path) -> None:
     paths = [warning.path.removeprefix("static_resources.") for warning in found.warnings]
     assert sorted(paths) == announced(text)
     assert found.listeners
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_check_says_what_is_honoured_and_what_is_not(
+    path: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    parser = argparse.ArgumentParser()
+    run.configure(parser)
+    status = run.run(parser.parse_args(["-c", str(path), "--check", "-l", "off", "--no-cache"]))
+    shown = capsys.readouterr()
+    if "# check: refuses" in path.read_text():
+        assert status == 1
+        return
+    assert status == 0, shown.err
+    honoured, _, ignored = shown.out.partition("\nignored:")
+    assert honoured.startswith(f"configuration '{path}' OK\nhonoured:\n  Bootstrap: ")
+    assert "  Listener: " in honoured
+    places = re.findall(r"^  line \d+: ([^:]*): ", ignored, re.MULTILINE)
+    assert sorted(place.removeprefix("static_resources.") for place in places) == announced(path.read_text())
+    assert (ignored == " nothing\n") is (not places)
+
+
+@pytest.mark.parametrize("path", BROKEN, ids=lambda path: path.stem)
+def test_broken(path: Path, folder: Path) -> None:
+    text = path.read_text()
+    expected = text.partition("\n")[0].removeprefix("# error: ")
+    with pytest.raises(ConfigError) as caught:
+        load(text, path.name, directory=folder)
+    assert str(caught.value) == f"{path.name}:{expected}"
 
 
 @pytest.mark.envoy
@@ -88,7 +123,16 @@ def official(name: str) -> Any:
 def tables() -> list[Message]:
     """Every field table of the loader."""
     names = ["common", "plugins", "routes", "http_filters", "connection_manager", "listeners", "clusters"]
-    names += ["tcp_proxy", "matchers", "access_log"]
+    names += [
+        "tcp_proxy",
+        "matchers",
+        "access_log",
+        "actions",
+        "mutations",
+        "retries",
+        "per_filter",
+        "extras",
+    ]
     modules = [bootstrap_tables, *(importlib.import_module(f"pywasmproxy.config.{name}") for name in names)]
     found = {
         id(value): value
