@@ -32,10 +32,10 @@ header{display:flex;flex-wrap:wrap;align-items:baseline;gap:4px 16px;margin-bott
 h1{font-size:22px;margin:0}h2{font-size:16px;margin:0 0 10px}h3{font-size:15px;margin:0}
 .state{font-weight:600}.state.good{color:var(--good)}.state.bad{color:var(--bad)}
 .soft{color:var(--soft)}
-.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(130px,1fr));gap:10px;margin:0 0 16px}
+.facts{display:grid;grid-template-columns:repeat(8,1fr);gap:10px;margin:0 0 16px}
 .facts div,section{background:var(--card);border:1px solid var(--line);border-radius:8px}
-.facts div{padding:10px 14px}.facts dt{color:var(--soft);font-size:13px}
-.facts dd{margin:0;font-size:20px;font-weight:600;font-variant-numeric:tabular-nums}
+.facts div{padding:9px 12px}.facts dt{color:var(--soft);font-size:12.5px;white-space:nowrap}
+.facts dd{margin:0;font-size:18px;font-weight:600;white-space:nowrap;font-variant-numeric:tabular-nums}
 section{padding:14px 18px;margin:0 0 16px}
 table{border-collapse:collapse;width:100%}
 th{text-align:left;font-weight:500;color:var(--soft);font-size:13px}
@@ -50,8 +50,9 @@ border-left:4px solid var(--bad);border-radius:4px;padding:8px 10px;margin:4px 0
 .guest{padding:10px 0;border-bottom:1px solid var(--line)}.guest:last-child{border:0;padding-bottom:0}
 .guest:first-of-type{padding-top:0}
 .guest header{margin:0 0 6px}
-.share{display:block;background:var(--bar);height:6px;border-radius:3px;min-width:2px;margin-top:4px}
-details summary{cursor:pointer;color:var(--accent);padding:3px 0}
+.share{display:block;background:var(--bar);height:6px;border-radius:3px;min-width:2px;margin-top:8px}
+details summary{cursor:pointer;color:var(--accent);padding:6px 0 2px}
+details p{margin:6px 0 0;font-size:13px}
 a{color:var(--accent)}
 ul.links{list-style:none;margin:0;padding:0;columns:2;column-gap:24px}
 ul.links li{break-inside:avoid;padding:4px 0}
@@ -59,14 +60,18 @@ ul.links form{display:inline}
 button{font:13px/1.45 ui-monospace,monospace;color:var(--ink);background:var(--page);
 border:1px solid var(--line);border-radius:5px;padding:3px 9px;cursor:pointer}
 button:focus-visible,a:focus-visible,summary:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
-@media(max-width:640px){main{padding:14px 12px 32px}section{padding:12px}ul.links{columns:1}
+@media(max-width:960px){.facts{grid-template-columns:repeat(4,1fr)}}
+@media(max-width:640px){.facts{grid-template-columns:repeat(2,1fr);gap:8px}
+main{padding:14px 12px 32px}section{padding:12px}ul.links{columns:1}
 table,tbody,tr,td{display:block}thead{position:absolute;left:-9999px}
 tr{padding:7px 0;border-bottom:1px solid var(--line)}tr:last-child{border:0}
 td,td.n{border:0;padding:1px 0;text-align:left;display:flex;justify-content:space-between;gap:14px;
 white-space:normal}
 td::before{content:attr(data-l);color:var(--soft);flex:none}
 td:first-child{font-weight:600}td:first-child::before{display:none}
-td.wide{display:none}}
+td.wide{display:none}
+.guest tr{display:flex;flex-wrap:wrap;gap:0 16px;padding:5px 0}.guest td:first-child{flex:1 0 100%}
+.guest td.n{display:block;flex:1 1 auto}.guest td.n::before{display:block;font-size:12px;white-space:nowrap}}
 """
 
 
@@ -135,13 +140,15 @@ def _guest(server: Server, guest: Guest) -> str:
     if not slots:
         state = '<span class="state">○ ends</span>'
     first = guest.vms[0]
-    facts = [f"{size(guest.memory)} of guest memory", f"ABI {first.version.value}"]
+    facts = [f"{size(guest.memory)} of guest memory", f"ABI {first.version.value.replace('_', '.')}"]
     if first.vm_id:
         facts.append(f"vm_id {first.vm_id}")
     facts += [f"{len(guest.vms)} VMs"] if len(guest.vms) > 1 else []
     facts += sorted({slot.config.failure_policy.value for slot in slots})
     if usage.failed:
-        facts.append(f"{usage.failed} failures, {usage.exhausted} of them out of budget")
+        facts.append(f"{usage.failed} failure{'s' * (usage.failed > 1)}")
+    if usage.exhausted:
+        facts.append(f"{usage.exhausted} out of budget")
     parts = [
         f'<div class="guest"><header><h3>{escape(guest.name)}</h3>{state}'
         f'<span class="soft">{escape(" · ".join(facts))}</span></header>'
@@ -200,8 +207,8 @@ def _listeners(server: Server) -> str:
         if isinstance(port, Listener):
             status = port.counts.status
             requests = _number(sum(status))
-            answers = " ".join(
-                f"{first}xx&nbsp;{_number(count)}"
+            answers = ", ".join(
+                f"{first}xx: {_number(count)}"
                 for first in range(1, 6)
                 if (count := sum(status[100 * first : 100 * first + 100]))
             )

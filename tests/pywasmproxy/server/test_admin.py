@@ -470,7 +470,7 @@ async def test_front_page_shows_filters_costs_and_failures() -> None:
             "64.0 KiB of guest memory",
             "proxy_on_request_headers",
             "▲ failed",
-            "1 failures",
+            "1 failure<",
         ):
             assert part in page, part
         for outside in ("http://", "https://", "<script", "<img", "<link"):
