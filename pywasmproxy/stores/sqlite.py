@@ -8,6 +8,7 @@ in all. Bounds are kept by triggers in the same statement.
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,7 @@ PATIENCE = 0.25
 """Seconds for which a busy file is asked again."""
 
 PAUSE = 0.0002
-"""Seconds before the first further attempt; each following one waits half as long again."""
+"""Seconds between two attempts in the mean. They do not grow: who waits longer than others comes too late."""
 
 OLDEST = (3, 35, 0)
 """The first SQLite with RETURNING."""
@@ -171,7 +172,7 @@ class SqliteStore(Store):
 
     def _try(self, operation: Callable[[sqlite3.Connection], _R]) -> _R:
         """Do something with the file, again and again for a while if it is busy. StoreError."""
-        end, pause = 0.0, PAUSE
+        end = 0.0
         while True:
             try:
                 return operation(self._opened())
@@ -183,8 +184,7 @@ class SqliteStore(Store):
                     now = time.monotonic()
                     end = end or now + PATIENCE
                     if now < end:
-                        time.sleep(pause)
-                        pause *= 1.5
+                        time.sleep(PAUSE * (0.5 + random.random()))
                         continue
                     raise StoreError(f"busy for {PATIENCE} s", away=False) from None
                 if code in _PASSING:
