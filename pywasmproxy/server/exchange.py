@@ -268,6 +268,7 @@ class Exchange:
         self._cancel(ev.TryTimeout)
         self._upstream = UpstreamRequest(cluster, self, method, head, writer)
         self._upstream.host = command.host
+        self._upstream.once = command.once
         if self._response_held:
             self._upstream.pause()
         if command.end_of_stream:
