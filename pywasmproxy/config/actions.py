@@ -133,6 +133,10 @@ def route_action(cursor: Cursor, validate: bool) -> RouteAction:
     name = "" if place is None else _cluster(place, validate)
     if place is None and not any(cursor.get(choice) for choice in _choices()):
         cursor.fail("a route needs 'cluster'")
+    if values.get("auto_host_rewrite") and name:
+        cursor.context.named_host_references.append(
+            (name, cursor.get("auto_host_rewrite", "autoHostRewrite") or cursor)
+        )
     weighted = _weighted(values["weighted_clusters"], validate) if "weighted_clusters" in values else ()
     return RouteAction(
         cluster=name,

@@ -207,6 +207,9 @@ def _resources(cursor: Cursor | None, dynamic: bool) -> tuple[tuple[Listener, ..
         for name, place in cursor.context.cluster_references:
             if name not in names:
                 place.fail(f"unknown cluster {name!r}", suggest(name, names))
+        for name, place in cursor.context.named_host_references:
+            if not any(found.host_name for found in clusters if found.name == name):
+                place.warn(f"the hosts of cluster {name!r} have not one name for all: requests keep theirs")
         for name, place in cursor.context.tcp_cluster_references:
             if name not in names:
                 place.warn(f"unknown cluster {name!r}: connections are closed")

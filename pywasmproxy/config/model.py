@@ -275,6 +275,13 @@ class HttpConnectionManager:
     max_connection_duration: float | None = None
     """Seconds after which a connection takes no further request."""
 
+    @property
+    def envoy_headers(self) -> bool:
+        """Whether the proxy tells upstreams and clients about itself in `x-envoy-*` fields."""
+        return not any(
+            isinstance(one, RouterFilter) and one.suppress_envoy_headers for one in self.http_filters
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class TcpProxy:
@@ -396,6 +403,13 @@ class Cluster:
     health_checks: tuple[HealthCheck, ...] = ()
     outlier_detection: OutlierDetection | None = None
     circuit_breaker: CircuitBreaker = DEFAULT_BREAKER
+
+    @property
+    def host_name(self) -> str:
+        """The name of all its hosts; "" when they have several, or none."""
+        by_name = self.type is not ClusterType.STATIC
+        names = {one.hostname or (one.address.host if by_name else "") for one in self.endpoints}
+        return names.pop() if len(names) == 1 else ""
 
 
 # --- the whole ------------------------------------------------------------------------------------------

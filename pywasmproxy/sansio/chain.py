@@ -20,7 +20,6 @@ from pywasmproxy.config.model import (
     RouteAction,
     RouteConfig,
     RouteMatch,
-    RouterFilter,
     VirtualHost,
     WasmFilter,
 )
@@ -88,9 +87,7 @@ class FilterChain:
         self.buffer_limit = buffer_limit
         self.surroundings: Surroundings = surroundings or MemoryHost()
         self.request_ids = self.http.generate_request_id
-        self.envoy_headers = not any(
-            isinstance(one, RouterFilter) and one.suppress_envoy_headers for one in self.http.http_filters
-        )
+        self.envoy_headers = self.http.envoy_headers
 
     def members(self) -> Iterator[tuple[str, FilterFactory, bool]]:
         """The filters with the names they have in the configuration, and whether they are off by default."""

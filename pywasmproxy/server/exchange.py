@@ -18,6 +18,7 @@ from abi.proxy_wasm.stream_info import StreamInfo
 from pywasmproxy.config.model import Route, RouteAction
 from pywasmproxy.sansio import commands as do
 from pywasmproxy.sansio import events as ev
+from pywasmproxy.sansio.departure import put_host
 from pywasmproxy.sansio.events import UpstreamFailure
 from pywasmproxy.server.account import account
 from pywasmproxy.server.codec import HeaderLines, ProtocolError, RequestHead, ResponseHead
@@ -257,6 +258,7 @@ class Exchange:
         self.info.cluster_metadata = dict(cluster.config.metadata)
         self.upstream_counts = cluster.counts
         self._use_route(command.route)
+        self._name_host(command, cluster.config.host_name)
         method, path, lines = upstream_lines(command.headers)
         self._upstream_trailers = cluster.config.http1.enable_trailers
         trailers = self._upstream_trailers or self.serving.config.http.http1.enable_trailers
@@ -278,6 +280,14 @@ class Exchange:
     def _use_route(self, route: Route) -> None:
         if isinstance(route.action, RouteAction) and route.action.idle_timeout is not None:
             self.idle_timeout = route.action.idle_timeout or None
+
+    def _name_host(self, command: do.SendUpstreamHeaders, name: str) -> None:
+        """Let the request name its host as the cluster does, if the route wants that."""
+        action = command.route.action
+        if name and isinstance(action, RouteAction) and action.auto_host_rewrite:
+            named = self.serving.config.http.envoy_headers
+            forwarded = action.append_x_forwarded_host
+            put_host(command.headers, name.encode(), forwarded=forwarded, envoy_headers=named)
 
     def _send_upstream_body(self, command: do.SendUpstreamBody) -> None:
         if self._upstream is not None:

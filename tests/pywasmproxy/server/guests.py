@@ -67,6 +67,10 @@ GUESTS = {
         (type $bytes (array i8))""",
     "pause": '(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (i32.const 1))',
     "refuse": '(func (export "proxy_on_configure") (param i32 i32) (result i32) (i32.const 0))',
+    "clock": """(func (export "proxy_on_vm_start") (param i32 i32) (result i32)
+          (drop (call $period (i32.const 20))) (i32.const 1))
+        (func (export "proxy_on_tick") (param i32)
+          (drop (call $log (i32.const 2) (i32.const 64) (i32.const 6))))""",
     "farewell": """(func (export "proxy_on_delete") (param i32)
         (drop (call $log (i32.const 2) (i32.const 64) (i32.const 6))))""",
 }
