@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 from abi.proxy_wasm.failures import PluginFailure
 from abi.proxy_wasm.store import MASK, Cell, MemoryStore, Store, StoreError, scope_of
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
 POLL = 0.05
 """Seconds between two calls of `Services.poll` where other processes write to the store."""
 
-AWAY = 1.0
-"""Seconds for which a store that does not answer is not asked again."""
+AWAY, LONGEST_AWAY = 1.0, 8.0
+"""Seconds for which a store that does not answer is not asked again. The pause doubles where asking it takes
+long: everything else stands still meanwhile."""
+
+QUICK = 0.05
+"""Seconds in which a store that cannot answer has said so, if it does not take long."""
 
 COMPLAINT = 5.0
 """Seconds between two log lines about the same trouble."""
@@ -47,18 +52,22 @@ class _Link:
         self._note = note
         self._away: StoreError | None = None
         self._ask_again = self._complained = 0.0
+        self._pause = AWAY
 
     def ask(self, operation: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """The answer of one of the store's methods. StoreError."""
-        away = self._away
-        if away is not None and time.monotonic() < self._ask_again:
-            raise away.with_traceback(None)
+        away, begin = self._away, 0.0
+        if self.store.shared:
+            begin = time.monotonic()
+            if away is not None and begin < self._ask_again:
+                raise away.with_traceback(None)
         try:
             answer = operation(*args, **kwargs)
         except StoreError as error:
             now = time.monotonic()
             if error.away:
-                self._away, self._ask_again = error, now + AWAY
+                self._pause = min(2 * self._pause, LONGEST_AWAY) if away and now - begin > QUICK else AWAY
+                self._away, self._ask_again = error, now + self._pause
             if now - self._complained >= COMPLAINT or (error.away and away is None):
                 self._complained = now
                 what = "shared data, queues and metrics fail until it answers" if error.away else "refused"
@@ -105,7 +114,8 @@ class SharedQueues:
         self._link = link
         self._ask, self._store = link.ask, link.store
         self._listener = uuid.uuid4().hex
-        self._plugins: dict[int, Plugin] = {}
+        # Weak: a plugin that has gone must not stay here until another one registers its queue.
+        self._plugins: WeakValueDictionary[int, Plugin] = WeakValueDictionary()
         self._registered: dict[int, tuple[bytes, bytes]] = {}
         self._recoveries = 0
         self.pending = False

@@ -444,9 +444,12 @@ class Filters:
         services = self.registry.services
         while True:
             await asyncio.sleep(POLL)
-            services.poll()
-            if services.queues.pending:
-                self.guest_ran()
+            try:
+                services.poll()
+                if services.queues.pending:
+                    self.guest_ran()
+            except Exception:  # a fault of ours: it must not be the last look
+                self.logger.error(f"looking after queues failed: {traceback.format_exc().rstrip()}")
 
     def _deliver(self) -> None:
         """Tell listeners of what was put into their queues."""

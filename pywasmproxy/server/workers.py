@@ -12,6 +12,7 @@ import contextlib
 import gc
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -318,6 +319,7 @@ class Workers:
 
     def _be_worker(self, index: int, says: int, blocked: set[Any]) -> int:
         """What the child does; its exit status."""
+        parent = os.getppid()
         signal.set_wakeup_fd(-1)
         for name in ("SIGTERM", "SIGCHLD"):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
@@ -345,6 +347,8 @@ class Workers:
             return 1
         if index == 0:
             entry.end()
+        if os.getppid() != parent:  # it cannot do that any more
+            shutil.rmtree(self._folder, ignore_errors=True)
         return 0
 
     def _serve(self, seat: Seat, *, anew: bool) -> None:

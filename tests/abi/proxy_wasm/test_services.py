@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +15,13 @@ from abi.proxy_wasm.types import MetricType, Status
 from tests.abi.rig import BYTES, LONG, WORD, Rig
 
 OK, FULL = Status.OK, Status.INTERNAL_FAILURE
-LISTENER: Any = object()
+
+
+class Anybody:
+    """In the place of a plugin."""
+
+
+LISTENER: Any = Anybody()
 
 
 class Flaky(MemoryStore):
@@ -24,6 +32,7 @@ class Flaky(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.fault: StoreError | None = None
+        self.wait: Callable[[], None] = lambda: None
         self.asked = 0
 
     def __getattribute__(self, name: str) -> Any:
@@ -33,6 +42,7 @@ class Flaky(MemoryStore):
 
         def asked(*args: Any) -> Any:
             self.asked += 1
+            self.wait()
             if self.fault is not None:
                 raise self.fault
             return found(*args)
@@ -47,6 +57,9 @@ class Clock:
 
     def monotonic(self) -> float:
         return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
 @pytest.fixture
@@ -131,6 +144,24 @@ def test_nobody_waits_for_a_store_that_is_away(sharing: Sharing, clock: Clock) -
     assert sharing.lines[1:] == ["store flaky: answers again"]
 
 
+def test_a_store_that_takes_long_to_fail_is_asked_less_and_less(sharing: Sharing, clock: Clock) -> None:
+    data, store = sharing.services.data, sharing.store
+    store.fault = StoreError("timed out")
+    pauses = []
+    for takes in (*[0.25] * 6, 0.001, 0.25):
+        store.wait = lambda seconds=takes: clock.sleep(seconds)  # type: ignore[misc]
+        assert data.get("", b"k") is FULL
+        begin, asked = clock.now, store.asked
+        store.wait = lambda: None
+        while store.asked == asked:
+            clock.sleep(0.25)
+            if clock.now - begin >= sharing.services._link._pause:
+                break
+            assert data.get("", b"k") is FULL
+        pauses.append(clock.now - begin)
+    assert pauses == [1, 2, 4, 8, 8, 8, 1, 2]
+
+
 def test_a_full_disk_is_no_reason_not_to_ask(sharing: Sharing, clock: Clock) -> None:
     data = sharing.services.data
     sharing.store.fault = StoreError("disk is full", away=False)
@@ -186,6 +217,19 @@ def test_listeners_are_told_again_when_the_store_is_back(sharing: Sharing, clock
     assert sharing.services.queues.pending
     assert sharing.services.queues.deliver() == [rig.plugin]
     assert rig.called.count("proxy_on_queue_ready") == 2
+
+
+def test_plugins_that_have_gone_are_not_kept_for_their_queues() -> None:
+    shared = Services()
+    listener: Any = Anybody()
+    assert shared.queues.register("", b"q", listener) == 1
+    gone = weakref.ref(listener)
+    del listener
+    assert gone() is None
+    assert not shared.queues.listening
+    assert shared.queues.enqueue(1, b"x") is OK
+    assert shared.queues.deliver() == []
+    assert shared.queues.dequeue(1) == b"x"
 
 
 def test_a_store_that_forgot_has_its_queues_again(sharing: Sharing, clock: Clock) -> None:

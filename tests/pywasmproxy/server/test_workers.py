@@ -410,12 +410,13 @@ async def test_a_worker_is_told_twice(start: Start) -> None:
     assert not serving.find("Traceback|SIGKILL")
 
 
-def test_no_orphans(start: Start) -> None:
+def test_no_orphans(start: Start, tmp_path: Path) -> None:
     serving = start(bootstrap(listener(DIRECT)))
     pids = serving.worker(0), serving.worker(1)
     serving.process.kill()
     serving.process.wait(10)
     assert gone(*pids)
+    assert not list(tmp_path.glob("pywasmvm-*"))
 
 
 def test_a_worker_that_is_told_to_end_is_replaced(start: Start) -> None:

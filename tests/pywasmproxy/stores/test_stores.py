@@ -159,8 +159,8 @@ def test_the_process_that_registered_last_is_told_of_each_item(pair: tuple[Servi
 def test_queues_are_told_of_in_order(pair: tuple[Services, Services]) -> None:
     one, two = pair
     told: list[int] = []
-    for name in (b"q1", b"q2"):
-        Listener(one, name, then=told.append)
+    listeners = [Listener(one, name, then=told.append) for name in (b"q1", b"q2")]
+    assert [listener.token for listener in listeners] == [1, 2]
     for token in (1, 2, 2, 1):
         two.queues.enqueue(token, b"x")
     one.poll()
@@ -170,9 +170,10 @@ def test_queues_are_told_of_in_order(pair: tuple[Services, Services]) -> None:
 
 def test_items_put_in_while_told_wait_for_the_next_time(pair: tuple[Services, Services]) -> None:
     one, _ = pair
-    Listener(one, then=lambda token: one.queues.enqueue(token, b"again"))
+    listener = Listener(one, then=lambda token: one.queues.enqueue(token, b"again"))
     one.queues.enqueue(1, b"x")
     one.queues.deliver()
+    assert listener.told == 1
     assert one.queues.pending
     assert one.queues.dequeue(1) == b"x"
     assert one.queues.dequeue(1) == b"again"
