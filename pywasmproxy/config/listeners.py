@@ -107,9 +107,13 @@ LISTENER = Message(
     },
     ignored="additional_addresses fcds_config filter_chain_matcher use_original_dst metadata deprecated_v1 "
     "listener_filters_timeout continue_on_listener_filters_timeout transparent freebind "
-    "socket_options tcp_fast_open_queue_length udp_listener_config api_listener connection_balance_config "
+    "socket_options tcp_fast_open_queue_length udp_listener_config connection_balance_config "
     "reuse_port enable_reuse_port access_log tcp_backlog_size max_connections_to_accept_per_socket_event "
-    "internal_listener enable_mptcp drain_type ignore_global_conn_limit bypass_overload_manager",
+    "enable_mptcp drain_type ignore_global_conn_limit bypass_overload_manager",
+    notes=dict.fromkeys(
+        ("internal_listener", "api_listener"),
+        "listeners within the proxy are not supported: it is not started",
+    ),
     harmless={"drain_type": ("DEFAULT", "default")},
 )
 
@@ -225,6 +229,8 @@ def listener(cursor: Cursor) -> Listener | None:
     """A listener, or None for one that we cannot serve (and have warned about)."""
     values = LISTENER.read(cursor)
     if "address" not in values:
+        if cursor.get("internal_listener", "internalListener", "api_listener", "apiListener") is not None:
+            return None  # has warned
         cursor.fail("a listener needs 'address'")
     place: Cursor = values["address"]
     where = address(place, _NOT_STARTED)

@@ -493,3 +493,10 @@ def test_known_filters_are_known_by_name_and_by_type(name: str) -> None:
     assert kind_of(None, f"envoy.filters.http.{name}") == name
     assert kind_of(f"envoy.extensions.filters.http.{name}.v3.Config", "") == name
     assert kind_of(f"envoy.extensions.filters.http.{name}x.v3.Config", "") is None
+
+
+@pytest.mark.parametrize("kind", ["internal_listener", "apiListener"])
+def test_listeners_within_the_proxy_are_not_started(kind: str) -> None:
+    found = load(bootstrap().replace("  clusters:", f"  - {{name: inner, {kind}: {{}}}}\n  clusters:"))
+    assert [listener.name for listener in found.listeners] == ["listener_0"]
+    assert [warning.path for warning in found.warnings] == [f"static_resources.listeners[1].{kind}"]
