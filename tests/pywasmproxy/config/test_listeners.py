@@ -320,7 +320,6 @@ def test_other_protocols_warn(version: str) -> None:
         "tracing: {}",
         "local_reply_config: {}",
         "drain_timeout: 3s",
-        "upgradeConfigs: [{upgrade_type: websocket}]",
     ],
 )
 def test_unsupported_manager_fields_warn(field: str) -> None:
