@@ -21,8 +21,6 @@ _NOTED = {
 }
 """Counters of answers that are made here, by `response.code_details`."""
 
-_REDIRECTS = frozenset((301, 302, 303, 307, 308))
-
 
 def account(exchange: Exchange) -> None:
     """Count an exchange that is over, and write it down."""
@@ -41,9 +39,6 @@ def account(exchange: Exchange) -> None:
     if info.response_code_details != Details.VIA_UPSTREAM:
         for name in _NOTED.get(info.response_code_details or "", ()):
             setattr(counts, name, getattr(counts, name) + 1)
-        if info.response_code_details == Details.DIRECT_RESPONSE and info.response_code in _REDIRECTS:
-            counts.rq_redirect += 1
-            counts.rq_direct_response -= 1
     upstream = exchange.upstream_counts
     if upstream is not None:
         counts.rq_total += 1

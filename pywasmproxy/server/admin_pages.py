@@ -32,6 +32,8 @@ _LOGGING_USAGE = """
 usage: /logging?<name>=<level> (change single level)
 usage: /logging?paths=name1:level1,name2:level2,... (change multiple levels)
 usage: /logging?level=<level> (change all levels)
+usage: /logging?group=<group_name>:<level> (change group of loggers)
+levels: trace debug info warning error critical off\x20
 """
 
 _KINDS = {
@@ -310,16 +312,23 @@ class AdminPages:
                 try:
                     levels.update(parse_component_levels(value).items())
                 except ValueError as error:
-                    return AdminResponse(f"error: {error}\n{_LOGGING_USAGE}", 400)
+                    return self._no_level(f"{error}")
                 continue
             if name == "group":
                 name, _, value = value.partition(":")
             if name not in (*COMPONENTS, "level"):
-                return AdminResponse(f"error: unknown logger name\n{_LOGGING_USAGE}", 400)
+                return self._no_level("unknown logger name")
             if value not in LEVEL_NAMES:
-                return AdminResponse(f"error: unknown logger level\n{_LOGGING_USAGE}", 400)
+                return self._no_level("unknown logger level")
             levels[None if name == "level" else name] = LEVEL_NAMES[value]
         for component, level in levels.items():
             log.set_level(level, component)
+        return AdminResponse(self._levels())
+
+    def _levels(self) -> str:
+        log = self._server.log
         lines = [f"  {name}: {level_name(log[name].level)}\n" for name in sorted(COMPONENTS)]
-        return AdminResponse("active loggers:\n" + "".join(lines))
+        return "active loggers:\n" + "".join(lines)
+
+    def _no_level(self, why: str) -> AdminResponse:
+        return AdminResponse(f"error: {why}\n{_LOGGING_USAGE}{self._levels()}\n", 400)

@@ -317,7 +317,7 @@ def _of_cluster(cluster: Cluster) -> list[Stat]:
             [
                 ("upstream_cx_connect_ms", counts.cx_connect),
                 ("upstream_cx_length_ms", counts.cx_length),
-                ("upstream_rq_time", counts.rq_time),
+                *([("upstream_rq_time", counts.rq_time)] if counts.rq_time.count else []),
             ]
         ),
     ]

@@ -62,7 +62,6 @@ class DownstreamCounts(Counts):
         "no_route",
         "no_cluster",
         "rq_direct_response",
-        "rq_redirect",
     )
     __slots__ = (*names, "cx_length", "rq_time", "status")
 
@@ -89,7 +88,6 @@ class DownstreamCounts(Counts):
     no_route: int
     no_cluster: int
     rq_direct_response: int
-    rq_redirect: int
 
     def __init__(self) -> None:
         super().__init__()
