@@ -340,7 +340,7 @@ class Vm:
         except Exception as error:
             raise self.fail(name, error) from error
         finally:
-            use = self.usage.callback(name)
+            use = self.usage.callbacks.get(name) or self.usage.callback(name)
             use.calls += 1
             use.nanoseconds += perf_counter_ns() - begin
             if self.store.limits.fuel is not None and self._depth == 1:
