@@ -12,6 +12,8 @@ from pywasmproxy.config.matchers import SUBSTITUTE
 from pywasmproxy.config.model_routes import (
     ROUTE_TIMEOUT,
     DirectResponse,
+    HashPolicy,
+    HashSource,
     Redirect,
     RegexRewrite,
     RouteAction,
@@ -80,6 +82,69 @@ WEIGHTED = Message(
     required="clusters",
 )
 
+_HASH = "envoy.config.route.v3.RouteAction.HashPolicy"
+
+HASH_HEADER = Message(
+    f"{_HASH}.Header", {"header_name": field_name, "regex_rewrite": rewrite}, required="header_name"
+)
+HASH_COOKIE = Message(
+    f"{_HASH}.Cookie", {"name": text, "ttl": duration, "path": text}, ignored="attributes", required="name"
+)
+HASH_CONNECTION = Message(f"{_HASH}.ConnectionProperties", {"source_ip": boolean})
+HASH_QUERY = Message(f"{_HASH}.QueryParameter", {"name": text}, required="name")
+
+HASH_POLICY = Message(
+    _HASH,
+    {
+        "header": HASH_HEADER.read,
+        "cookie": HASH_COOKIE.read,
+        "connection_properties": HASH_CONNECTION.read,
+        "query_parameter": HASH_QUERY.read,
+        "terminal": boolean,
+    },
+    ignored="filter_state",
+    one_of=("header cookie connection_properties query_parameter filter_state",),
+)
+
+
+def _hash_policy(cursor: Cursor) -> HashPolicy | None:
+    values = HASH_POLICY.read(cursor)
+    terminal = values.get("terminal", False)
+    match values:
+        case {"header": found}:
+            name = found["header_name"]
+            return HashPolicy(HashSource.HEADER, name, terminal, found.get("regex_rewrite"))
+        case {"cookie": found}:
+            where = found.get("path", "")
+            return HashPolicy(HashSource.COOKIE, found["name"], terminal, None, found.get("ttl"), where)
+        case {"query_parameter": found}:
+            return HashPolicy(HashSource.QUERY_PARAMETER, found["name"], terminal)
+        case {"connection_properties": found} if found.get("source_ip"):
+            return HashPolicy(HashSource.SOURCE_IP, "", terminal)
+    return None
+
+
+UPGRADE = Message(
+    "envoy.config.route.v3.RouteAction.UpgradeConfig",
+    {"upgrade_type": text, "enabled": boolean},
+    ignored="connect_config",
+)
+
+
+def route_upgrade(cursor: Cursor) -> tuple[str, bool]:
+    """A protocol in lower case, and whether requests may change to it."""
+    values = UPGRADE.read(cursor)
+    return upgrade_name(values.get("upgrade_type", ""), cursor), values.get("enabled", True)
+
+
+def upgrade_name(written: str, cursor: Cursor) -> str:
+    """A protocol to change to, in lower case."""
+    name = written.lower()
+    if name in ("", "connect", "connect-udp"):
+        cursor.warn(f"upgrade type {written!r} is not supported: such requests are refused")
+    return name
+
+
 _CLUSTER_CHOICES = (
     "cluster cluster_header weighted_clusters cluster_specifier_plugin inline_cluster_specifier_plugin"
 )
@@ -104,11 +169,13 @@ ACTION = Message(
         "auto_host_rewrite": boolean,
         "append_x_forwarded_host": boolean,
         "retry_policy": retry_policy,
+        "hash_policy": repeated(_hash_policy),
+        "upgrade_configs": repeated(route_upgrade),
         "cluster_not_found_response_code": enum("response code", " ".join(_NOT_FOUND)),
     },
     ignored="metadata_match path_rewrite_policy path_rewrite flush_timeout "
     "early_data_policy retry_policy_typed_config request_mirror_policies priority rate_limits "
-    "include_vh_rate_limits hash_policy cors max_grpc_timeout grpc_timeout_offset upgrade_configs "
+    "include_vh_rate_limits cors max_grpc_timeout grpc_timeout_offset "
     "internal_redirect_policy internal_redirect_action max_internal_redirects hedge_policy "
     "max_stream_duration request_mirror_policy use_websocket",
     notes={
@@ -152,6 +219,8 @@ def route_action(cursor: Cursor, validate: bool) -> RouteAction:
         auto_host_rewrite=values.get("auto_host_rewrite", False),
         append_x_forwarded_host=values.get("append_x_forwarded_host", False),
         retry_policy=values.get("retry_policy"),
+        hash_policy=tuple(one for one in values.get("hash_policy", ()) if one is not None),
+        upgrades=dict(values.get("upgrade_configs", ())),
         cluster_not_found_status=_NOT_FOUND[
             values.get("cluster_not_found_response_code", "SERVICE_UNAVAILABLE")
         ],

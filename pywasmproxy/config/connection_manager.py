@@ -9,6 +9,7 @@ import ipaddress
 from typing import Any
 
 from pywasmproxy.config.access_log import access_logs
+from pywasmproxy.config.actions import upgrade_name
 from pywasmproxy.config.common import HTTP_DOWNSTREAM, http1_downstream
 from pywasmproxy.config.http_filters import http_filters
 from pywasmproxy.config.model import (
@@ -98,6 +99,18 @@ INTERNAL_ADDRESSES = Message(
     {"cidr_ranges": repeated(_cidr), "unix_sockets": anything},  # there are none
 )
 
+UPGRADE = Message(
+    f"{_NAME}.UpgradeConfig",
+    {"upgrade_type": text, "enabled": boolean},
+    notes={"filters": "not supported yet: requests that change protocols go through the usual filters"},
+)
+
+
+def _upgrade(cursor: Cursor) -> tuple[str, bool]:
+    values = UPGRADE.read(cursor)
+    return upgrade_name(values.get("upgrade_type", ""), cursor), values.get("enabled", True)
+
+
 NORMALISATION = "use normalize_path instead: ignored"
 
 CONNECTION_MANAGER = Message(
@@ -134,6 +147,7 @@ CONNECTION_MANAGER = Message(
         "strip_matching_host_port": boolean,
         "strip_any_host_port": boolean,
         "strip_trailing_host_dot": boolean,
+        "upgrade_configs": repeated(_upgrade),
         # concern protocols, certificates and tools that no request here comes with
         "http2_protocol_options": anything,
         "http3_protocol_options": anything,
@@ -147,7 +161,7 @@ CONNECTION_MANAGER = Message(
     "http1_safe_max_connection_duration stream_flush_timeout drain_timeout "
     "original_ip_detection_extensions early_header_mutation_extensions "
     "proxy_100_continue represent_ipv4_remote_address_as_ipv4_mapped_ipv6 "
-    "upgrade_configs request_id_extension local_reply_config stream_error_on_invalid_http_message "
+    "request_id_extension local_reply_config stream_error_on_invalid_http_message "
     "proxy_status_config typed_header_validation_config idle_timeout max_stream_duration",
     notes={
         "rds": _DYNAMIC_ROUTES,
@@ -158,7 +172,6 @@ CONNECTION_MANAGER = Message(
         "proxy_100_continue": (False,),
         "represent_ipv4_remote_address_as_ipv4_mapped_ipv6": (False,),
         "http1_safe_max_connection_duration": (False,),
-        "upgrade_configs": ([],),
         "stream_error_on_invalid_http_message": (False,),
     },
     one_of=("rds route_config scoped_routes", "strip_matching_host_port strip_any_host_port"),
@@ -195,6 +208,14 @@ def _target(values: dict[str, Any]) -> TargetRules:
     )
 
 
+def _possible(upgrades: frozenset[str], table: RouteConfig) -> frozenset[bytes]:
+    """Protocols that some request may change to."""
+    actions = [route.action for host in table.virtual_hosts for route in host.routes]
+    allowed = [getattr(action, "upgrades", {}) for action in actions]
+    names = upgrades.union(name for one in allowed for name, enabled in one.items() if enabled)
+    return frozenset(name.encode() for name in names)
+
+
 def connection_manager(cursor: Cursor) -> HttpConnectionManager:
     """An `HttpConnectionManager`."""
     values = CONNECTION_MANAGER.read(cursor)
@@ -203,7 +224,10 @@ def connection_manager(cursor: Cursor) -> HttpConnectionManager:
     if "route_config" not in values and cursor.get("rds", "scoped_routes", "scopedRoutes") is None:
         cursor.fail("route_config is missing")
     common = values.get("common_http_protocol_options", {})
+    upgrades = frozenset(name for name, enabled in values.get("upgrade_configs", ()) if enabled)
     return HttpConnectionManager(
+        upgrades=upgrades,
+        possible_upgrades=_possible(upgrades, values.get("route_config", RouteConfig())),
         stat_prefix=values["stat_prefix"],
         route_config=values.get("route_config", RouteConfig()),
         http_filters=values["http_filters"],

@@ -274,6 +274,10 @@ class HttpConnectionManager:
     max_requests_per_connection: int | None = None
     max_connection_duration: float | None = None
     """Seconds after which a connection takes no further request."""
+    upgrades: frozenset[str] = frozenset()
+    """Protocols (lower case) to which requests may change unless their route says no."""
+    possible_upgrades: frozenset[bytes] = frozenset()
+    """These, and those that some route allows."""
 
     @property
     def envoy_headers(self) -> bool:

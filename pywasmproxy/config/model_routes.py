@@ -121,6 +121,30 @@ class WeightedCluster:
     disabled_filters: Mapping[str, bool] = field(default_factory=dict)
 
 
+class HashSource(Enum):
+    """What of a request its hash is made of."""
+
+    HEADER = "header"
+    COOKIE = "cookie"
+    SOURCE_IP = "source_ip"
+    QUERY_PARAMETER = "query_parameter"
+
+
+@dataclass(frozen=True, slots=True)
+class HashPolicy:
+    """One part of a request's hash, by which RING_HASH and MAGLEV choose a host."""
+
+    source: HashSource
+    name: str = ""
+    terminal: bool = False
+    """If there is a hash after this one, the others do not count."""
+    rewrite: RegexRewrite | None = None
+    """HEADER: applied to its value first."""
+    ttl: float | None = None
+    """COOKIE: a client without it gets one that lives for so many seconds; 0: for its session."""
+    path: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class RouteAction:
     """Send the request to a cluster. An empty `cluster` names none: answer 503."""
@@ -151,6 +175,9 @@ class RouteAction:
     """A host rewrite leaves the old one in `x-forwarded-host`."""
     retry_policy: RetryPolicy | None = None
     cluster_not_found_status: int = 503
+    hash_policy: tuple[HashPolicy, ...] = ()
+    upgrades: Mapping[str, bool] = field(default_factory=dict)
+    """Protocols (lower case) that requests may change to or not, whatever the connection manager says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,15 @@ class Attempts:
     """The attempts of one request. `limit`: bytes of its body that are kept; beyond it there is only one."""
 
     def __init__(
-        self, choice: Choice, departure: Departure, headers: HeaderMap, host: str, limit: int
+        self,
+        choice: Choice,
+        departure: Departure,
+        headers: HeaderMap,
+        host: str,
+        limit: int,
+        *,
+        hash_key: int | None = None,
+        upgrade: bool = False,
     ) -> None:
         self.choice = choice
         self.departure = departure
@@ -22,6 +30,7 @@ class Attempts:
         self.connected = False  # this attempt has a connection
         self._headers = headers
         self._host = host
+        self._hash_key, self._upgrade = hash_key, upgrade
         self._limit = limit
         self._body = bytearray()
         self._trailers: HeaderMap | None = None
@@ -42,6 +51,8 @@ class Attempts:
             end_of_stream,
             self._host,
             once=self.departure.retries is not None,
+            hash_key=self._hash_key,
+            upgrade=self._upgrade,
         )
 
     def keep(self, data: bytes) -> None:

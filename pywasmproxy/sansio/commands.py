@@ -27,6 +27,10 @@ class SendUpstreamHeaders:
     host: str = ""  # preferred, if the cluster has it
     once: bool = False
     """It must not be sent again on the quiet: a retry policy counts the attempts."""
+    hash_key: int | None = None
+    """The request's hash, by which a host may be chosen."""
+    upgrade: bool = False
+    """It asks for another protocol: its body is sent as it is, and 101 is a response."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,15 @@ from abi.proxy_wasm.header_map import HeaderMap
 
 @dataclass(frozen=True, slots=True)
 class RequestHeaders:
-    """The head of the request. `end_of_stream`: neither body nor trailers follow."""
+    """The head of the request. `end_of_stream`: neither body nor trailers follow.
+
+    `upgrade`: the protocol that it asks for (lower case), if there is a route that would allow it. Then the
+    body is what is said in that protocol, and a response 101 has one, too.
+    """
 
     headers: HeaderMap
     end_of_stream: bool = False
+    upgrade: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,13 @@ of Envoy, so that an Envoy and this proxy in front of the same hosts send a sess
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+from abi.proxy_wasm.header_map import HeaderMap
+from pywasmproxy.config.model_routes import HashPolicy, HashSource
+from pywasmproxy.sansio.matching import query_of
+from pywasmproxy.sansio.router import substitute
+
 _MASK = (1 << 64) - 1
 _P1, _P2, _P3 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
 _P4, _P5 = 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5
@@ -53,3 +60,63 @@ def xxh64(data: bytes, seed: int = 0) -> int:
 def combined(before: int | None, new: int) -> int:
     """One hash of several, in order."""
     return new if before is None else _rotl(before, 1) ^ new
+
+
+# --- requests -------------------------------------------------------------------------------------------
+
+
+def hash_of(
+    policies: Sequence[HashPolicy], headers: HeaderMap, source: str, random: Callable[[], int]
+) -> tuple[int | None, list[bytes]]:
+    """A request's hash (None: nothing of what it is made of is there), and cookies that the client gets.
+
+    `source` is the client's `ip:port`; `random` gives 64 bits for a new cookie.
+    """
+    found: int | None = None
+    cookies: list[bytes] = []
+    for policy in policies:
+        value = _part(policy, headers, source)
+        if value is None and policy.source is HashSource.COOKIE and policy.ttl is not None:
+            value = b"%016x" % (random() & _MASK)
+            cookies.append(_cookie(policy, policy.ttl, value))
+        if value is not None:
+            found = combined(found, xxh64(value))
+        if found is not None and policy.terminal:
+            break
+    return found, cookies
+
+
+def _part(policy: HashPolicy, headers: HeaderMap, source: str) -> bytes | None:
+    name = policy.name.encode()
+    match policy.source:
+        case HashSource.HEADER:
+            values = headers.all_bytes(name)
+            if not values:
+                return None
+            if policy.rewrite is not None:
+                values = [substitute(policy.rewrite, value) for value in values]
+            return b"".join(sorted(values))
+        case HashSource.COOKIE:
+            return _cookie_of(headers, name)
+        case HashSource.SOURCE_IP:
+            return source.rpartition(":")[0].strip("[]").encode() or None
+        case HashSource.QUERY_PARAMETER:
+            return query_of(headers.first(b":path") or b"").get(name)
+
+
+def _cookie_of(headers: HeaderMap, name: bytes) -> bytes | None:
+    for line in headers.all_bytes(b"cookie"):
+        for pair in line.split(b";"):
+            key, equals, value = pair.strip().partition(b"=")
+            if equals and key == name:
+                return value.strip(b'"')
+    return None
+
+
+def _cookie(policy: HashPolicy, ttl: float, value: bytes) -> bytes:
+    parts = [b'%b="%b"' % (policy.name.encode(), value)]
+    if ttl >= 1:
+        parts.append(b"Max-Age=%d" % ttl)
+    if policy.path:
+        parts.append(b"Path=%b" % policy.path.encode())
+    return b"; ".join([*parts, b"HttpOnly"])

@@ -104,10 +104,12 @@ def prepare_request(
     arrival: Arrival,
     request_id: Callable[[], bytes] | None,
     internal_only: frozenset[bytes] = frozenset(),
+    upgrade: bool = False,
 ) -> None:
     """Make a request's head what the first filter sees, and `info` say who the client is.
 
-    `request_id` makes an id where there is none; clients outside must not have `internal_only` fields.
+    `request_id` makes an id where there is none; clients outside must not have `internal_only` fields. With
+    `upgrade` the request asks for another protocol, which `connection` must say as well.
     """
     pseudo: dict[bytes, bytes] = {}
     fields: list[Line] = []
@@ -122,7 +124,7 @@ def prepare_request(
         elif name == b"referer":
             if is_referer(value):
                 fields.append((name, value))
-        elif name not in HOP_BY_HOP and name != INTERNAL:
+        elif (name not in HOP_BY_HOP or (upgrade and name == b"connection")) and name != INTERNAL:
             fields.append((name, value))
     transport = b"https" if info.tls else b"http"
     rest = HeaderMap.adopt(fields)
@@ -185,11 +187,16 @@ def prepare_response(headers: HeaderMap) -> None:
 
 
 def finish_response(
-    headers: HeaderMap, *, server_name: str, transformation: ServerHeaderTransformation, date: bytes
+    headers: HeaderMap,
+    *,
+    server_name: str,
+    transformation: ServerHeaderTransformation,
+    date: bytes,
+    upgraded: bool = False,
 ) -> None:
     """What the proxy does to every response after the filters, local ones included."""
     lines = headers.lines
-    if any(name in _NOT_IN_RESPONSES for name, _ in lines):
+    if not upgraded and any(name in _NOT_IN_RESPONSES for name, _ in lines):
         headers.replace_all([line for line in lines if line[0] not in _NOT_IN_RESPONSES])
     if headers.first(b"date") is None:
         headers.add(b"date", date)

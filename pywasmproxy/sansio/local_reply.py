@@ -41,6 +41,7 @@ class Details:
     ROUTE_NOT_FOUND = "route_not_found"
     CLUSTER_NOT_FOUND = "cluster_not_found"
     NO_HEALTHY_UPSTREAM = "no_healthy_upstream"
+    UPGRADE_REFUSED = "upgrade_failed"
     UPSTREAM_TIMEOUT = "response_timeout"
     PER_TRY_TIMEOUT = "upstream_per_try_timeout"
     REQUEST_TIMEOUT = "request_overall_timeout"
@@ -93,6 +94,7 @@ PER_TRY_TIMEOUT = LocalReply(
     504, b"upstream request timeout", Details.PER_TRY_TIMEOUT, Flags.UPSTREAM_REQUEST_TIMEOUT
 )
 REQUEST_TIMEOUT = LocalReply(408, b"request timeout", Details.REQUEST_TIMEOUT)
+UPGRADE_REFUSED = LocalReply(403, details=Details.UPGRADE_REFUSED)
 WASM_FAILED = LocalReply(503, details=Details.WASM_FAILED)
 
 
@@ -126,7 +128,8 @@ def upstream_failed(reason: UpstreamFailure, response_started: bool, *, retried:
     text = f"upstream connect error or disconnect/reset before headers. {latest}: {reason.value}"
     status = 502 if reason is UpstreamFailure.PROTOCOL_ERROR else 503
     what = Details.LATE_RESET if response_started else Details.EARLY_RESET
-    return LocalReply(status, text.encode(), Details.because(what, reason.value), flags)
+    headers = HeaderMap([(b"x-envoy-overloaded", b"true")] if reason is UpstreamFailure.OVERFLOW else [])
+    return LocalReply(status, text.encode(), Details.because(what, reason.value), flags, headers)
 
 
 FAILURE_FLAGS = {

@@ -26,6 +26,7 @@ from pywasmproxy.sansio.departure import ATTEMPT_COUNT, depart, rewrite_for
 from pywasmproxy.sansio.events import UpstreamFailure
 from pywasmproxy.sansio.filter import HttpFilter
 from pywasmproxy.sansio.format import Moment
+from pywasmproxy.sansio.hashing import hash_of
 from pywasmproxy.sansio.local_reply import Details, Flags, LocalReply
 from pywasmproxy.sansio.passage import RequestPassage, ResponsePassage
 from pywasmproxy.sansio.paths import BadPath, Redirected, tidy_host, tidy_path
@@ -62,6 +63,8 @@ class HttpStream:
         self._last_on_connection = False
         self._random_number: int | None = None
         self._to_head = False
+        self._upgrade = b""  # the protocol that the request asks for
+        self._cookies: list[bytes] = []  # for the client, so that it comes back to the same host
         self._grpc = False
         self._began = False  # filters have seen the request
         self._response_started = False  # a response entered the filters
@@ -264,12 +267,25 @@ class HttpStream:
             arrival=chain.arrival,
             request_id=self._request_id if chain.request_ids else None,
             internal_only=chain.internal_only,
+            upgrade=bool(event.upgrade),
         )
         self._grpc = local.is_grpc(headers)
         choice = self._choose_route(headers)
         self._note_route(choice)
+        if event.upgrade and not self._may_upgrade(choice, event.upgrade):
+            self._make_filters(None)
+            self._refuse(local.UPGRADE_REFUSED)
+            return
+        self._upgrade = event.upgrade
         self._make_filters(choice)
         self._request.put_headers(headers, event.end_of_stream)
+
+    def _may_upgrade(self, choice: Choice | None, name: bytes) -> bool:
+        """Whether a request may change to a protocol: its route's word, or the connection manager's."""
+        protocol = name.decode("latin-1")
+        action = choice.route.action if choice is not None else None
+        own = action.upgrades.get(protocol) if isinstance(action, RouteAction) else None
+        return protocol in self._chain.http.upgrades if own is None else own
 
     def _on_request_refused(self, event: ev.RequestRefused) -> None:
         flags = Flags.DOWNSTREAM_PROTOCOL_ERROR if event.malformed else Flags.NONE
@@ -400,7 +416,15 @@ class HttpStream:
         departure = depart(
             headers, choice, self.info, self._moment(), envoy_headers=self._chain.envoy_headers
         )
-        self._attempts = Attempts(choice, departure, headers, self.asks.host, self._request.limit)
+        self._attempts = Attempts(
+            choice,
+            departure,
+            headers,
+            self.asks.host,
+            self._request.limit,
+            hash_key=self._hash(choice, headers),
+            upgrade=bool(self._upgrade),
+        )
         self.info.upstream_attempt_count = 1
         self._upstream_state = Upstream.AWAITED
         self._sent_at = self._now()
@@ -408,6 +432,14 @@ class HttpStream:
         self._commands.append(self._attempts.head(end_of_stream))
         if end_of_stream:
             self._uploaded()
+
+    def _hash(self, choice: Choice, headers: HeaderMap) -> int | None:
+        """The request's hash, if its route says what that is made of."""
+        policies = choice.route.action.hash_policy if isinstance(choice.route.action, RouteAction) else ()
+        if not policies:
+            return None
+        key, self._cookies = hash_of(policies, headers, self.info.source_address or "", self._new_random)
+        return key
 
     @property
     def _uploading(self) -> bool:
@@ -492,6 +524,8 @@ class HttpStream:
         head.prepare_response(headers)
         if self._uploaded_at is not None and self._chain.envoy_headers:
             headers.set_in_place(head.SERVICE_TIME, b"%d" % ((self._now() - self._uploaded_at) // 1_000_000))
+        for cookie in self._cookies:
+            headers.add(b"set-cookie", cookie)
         self.info.response_code_details = Details.VIA_UPSTREAM
         if self._choice is not None and self._choice.changes_responses:
             self.info.response_headers = headers
@@ -517,6 +551,7 @@ class HttpStream:
             server_name=chain.http.server_name,
             transformation=chain.http.server_header_transformation,
             date=head.http_date(chain.surroundings.wall_clock_ns() // 1_000_000_000),
+            upgraded=status == 101,
         )
         if chain.http.forwarding.via:
             add_via(headers, chain.http.forwarding.via)
@@ -530,6 +565,7 @@ class HttpStream:
         self.info.response_code = status
         # The rest of an unfinished request cannot be told from the next one, so this response is the last.
         close = self._last_on_connection or self._request_state is not Request.COMPLETE
+        close = close and status != 101  # then the connection is no longer about requests
         if close:
             headers.add(b"connection", b"close")
         self._commands.append(do.SendDownstreamHeaders(headers, end_of_stream, close))

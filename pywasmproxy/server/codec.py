@@ -67,6 +67,8 @@ class RequestHead:
     """The options of the `connection` field, lower-case."""
     upgrade: bytes = b""
     """The protocol a request with `connection: upgrade` asks for; lower-case."""
+    tunnel: bool = False
+    """That may be spoken: everything after the head belongs to it."""
 
     @property
     def bodiless(self) -> bool:
@@ -454,7 +456,7 @@ _NOT_IN_TRAILERS = frozenset((b"transfer-encoding", b"content-length", b"host"))
 class RequestReader(_Reader):
     """Reads the requests of one client connection, one after the other."""
 
-    __slots__ = ("accept_http_10", "default_host")
+    __slots__ = ("accept_http_10", "default_host", "upgrades")
 
     def __init__(
         self,
@@ -464,8 +466,10 @@ class RequestReader(_Reader):
         max_fields: int = 100,
         accept_http_10: bool = False,
         default_host: bytes = b"",
+        upgrades: frozenset[bytes] = frozenset(),
     ) -> None:
         super().__init__(parser, max_bytes, max_fields)
+        self.upgrades = upgrades
         self.accept_http_10 = accept_http_10
         self.default_host = default_host
 
@@ -513,7 +517,8 @@ class RequestReader(_Reader):
             keep_alive = b"keep-alive" in facts.tokens and b"close" not in facts.tokens
         else:
             keep_alive = b"close" not in facts.tokens
-        tunnel = method == b"CONNECT"
+        upgraded = bool(upgrade) and upgrade in self.upgrades and minor == 1
+        tunnel = method == b"CONNECT" or upgraded
         head = RequestHead(
             method,
             target,
@@ -527,6 +532,7 @@ class RequestReader(_Reader):
             facts.expect == b"100-continue" and minor == 1,
             facts.tokens,
             upgrade,
+            upgraded,
         )
         if not facts.hosts and (minor == 1 or not self.default_host):
             raise ProtocolError(400, "no host", "missing_host_header", head)
@@ -541,16 +547,18 @@ class ResponseReader(_Reader):
     Every ProtocolError means that the upstream broke the protocol; its status is of no use.
     """
 
-    __slots__ = ("_method", "head_seen")
+    __slots__ = ("_method", "_upgrade", "head_seen")
 
     def __init__(self, parser: HeadParser, *, max_bytes: int = 60 * 1024, max_fields: int = 100) -> None:
         super().__init__(parser, max_bytes, max_fields)
         self._method = b""
+        self._upgrade = False
         self.head_seen = False
 
-    def expect(self, method: bytes) -> None:
-        """A request with this method was sent."""
+    def expect(self, method: bytes, upgrade: bool = False) -> None:
+        """A request with this method was sent; `upgrade`: it asked for another protocol."""
         self._method = method
+        self._upgrade = upgrade
         self.head_seen = False
 
     def next_event(self) -> ResponseEvent | None:
@@ -566,7 +574,7 @@ class ResponseReader(_Reader):
             except ProtocolError:
                 self._state = _State.FAILED
                 raise
-            if head.status >= 200:
+            if head.status >= 200 or head.status == 101:
                 self.head_seen = True
                 self._start_body(head.framing, head.length)
             return head
@@ -585,6 +593,8 @@ class ResponseReader(_Reader):
             raise ProtocolError(502, str(error)) from None
         if len(headers) > self.max_fields:
             raise ProtocolError(502, "too many headers")
+        if status == 101 and self._upgrade:
+            return ResponseHead(status, minor, headers, Framing.EOF, 0, False)
         if status < 200:
             if status == 101 or status < 100:
                 raise ProtocolError(502, "switching protocols without being asked")

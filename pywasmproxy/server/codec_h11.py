@@ -12,8 +12,11 @@ from pywasmproxy.server.codec import HeaderLines
 
 _LIMIT = 1 << 30  # the reader has measured the block already
 
-# A response is only read by a connection that has sent something; what exactly makes no difference here.
-_SENT = h11.Request(method=b"GET", target=b"/", headers=[(b"host", b"x")])
+# A response is only read by a connection that has sent something, and a 101 only by one that has asked for it
+# (whether ours has, is for the reader to decide); else it makes no difference.
+_SENT = h11.Request(
+    method=b"GET", target=b"/", headers=[(b"host", b"x"), (b"connection", b"upgrade"), (b"upgrade", b"x")]
+)
 
 
 class H11Parser:

@@ -65,6 +65,7 @@ class DownstreamConnection(asyncio.Protocol):
         self.filter_state = Values()  # what its exchanges have in common
         self._out: list[bytes] = []
         self._receiving = False  # the current exchange's request is not complete
+        self._tunnel = False  # another protocol is spoken, or was asked for
         self._held = False  # the exchange wants no more of the body for now
         self._socket_paused = False
         self._draining = False  # the response is out; input is thrown away until the close
@@ -83,6 +84,7 @@ class DownstreamConnection(asyncio.Protocol):
             max_fields=config.max_headers_count,
             accept_http_10=config.http1.accept_http_10,
             default_host=config.http1.default_host_for_http_10.encode(),
+            upgrades=config.possible_upgrades,
         )
 
     @property
@@ -132,6 +134,8 @@ class DownstreamConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._eof = True
+        if self._tunnel:
+            return False  # as in Envoy: the end of one direction is the end of both
         self._reader.feed_eof()
         if self._draining:
             return False
@@ -237,8 +241,10 @@ class DownstreamConnection(asyncio.Protocol):
         self._receiving = not head.bodiless
         if head.bodiless:
             self._reader.next_event()  # the end, which says nothing new
-        if head.upgrade and head.upgrade != b"h2c":
-            self._refuse(ProtocolError(403, f"upgrade to {head.upgrade.decode('latin-1')} is not configured"))
+        self._tunnel = head.tunnel
+        if head.upgrade and head.upgrade != b"h2c" and not head.tunnel:
+            why = f"upgrade to {head.upgrade.decode('latin-1')} is not configured"
+            self._refuse(ProtocolError(403, why, "upgrade_failed"))
             return
         self.closing = self.closing or not head.keep_alive or self._had_its_time()
         self.listener.begin(self, head)

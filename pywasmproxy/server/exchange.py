@@ -127,9 +127,10 @@ class Exchange:
             self.feed(ev.RequestRefused(404, b"", details, False, headers, head.bodiless))
         else:
             seconds = self.serving.config.http.request_timeout
-            if seconds is not None and not head.bodiless:
+            if seconds is not None and not head.bodiless and not head.tunnel:
                 self._feed_later(seconds, ev.RequestTimeout())
-            self.feed(ev.RequestHeaders(headers, head.bodiless))
+            upgrade = head.upgrade if head.tunnel else b""
+            self.feed(ev.RequestHeaders(headers, head.bodiless, upgrade))
 
     def refuse(self, error: ProtocolError) -> None:
         """What the client sends cannot be served: the response that says so is the last one."""
@@ -215,7 +216,7 @@ class Exchange:
     def upstream_head(self, head: ResponseHead) -> None:
         self.connection.touch()
         headers = HeaderMap.adopt([(b":status", b"%d" % head.status), *head.headers])
-        if head.status < 200:
+        if head.status < 200 and head.status != 101:
             if head.status != 100:  # we have sent our own already
                 self.feed(ev.ResponseInformational(headers))
             return
@@ -263,7 +264,9 @@ class Exchange:
         self._upstream_trailers = cluster.config.http1.enable_trailers
         trailers = self._upstream_trailers or self.serving.config.http.http1.enable_trailers
         try:
-            head, writer = request_bytes(lines, method, path, command.end_of_stream, trailers)
+            head, writer = request_bytes(
+                lines, method, path, command.end_of_stream, trailers, raw=command.upgrade
+            )
         except UnsafeHeader as error:
             self.feed(ev.UpstreamFailed(UpstreamFailure.PROTOCOL_ERROR, f"not sent: {error}"))
             return
@@ -271,6 +274,8 @@ class Exchange:
         self._upstream = UpstreamRequest(cluster, self, method, head, writer)
         self._upstream.host = command.host
         self._upstream.once = command.once
+        self._upstream.hash_key = command.hash_key
+        self._upstream.upgrade = command.upgrade
         if self._response_held:
             self._upstream.pause()
         if command.end_of_stream:
@@ -352,6 +357,7 @@ class Exchange:
     def _send_downstream_headers(self, command: do.SendDownstreamHeaders) -> None:
         connection = self.connection
         status, lines = response_lines(command.headers)
+        upgraded = status == 101 and self._head.tunnel
         unframed = self._head.minor == 0 and not command.end_of_stream and content_length(lines) is None
         if command.close or unframed or self.listener.draining:
             connection.closing = True
@@ -363,9 +369,11 @@ class Exchange:
             to_head=self._head.method == b"HEAD",
             end_of_stream=command.end_of_stream,
             minor=self._head.minor,
-            close=connection.closing,
+            close=connection.closing and not upgraded,
             trailers_allowed=self.serving.config.http.http1.enable_trailers,
         )
+        if upgraded:
+            self._body = BodyWriter(chunked=False, length=None)
         self.response_started = True
         connection.write(head)
         if command.end_of_stream:
@@ -487,6 +495,8 @@ _PERFORM: dict[type, Callable[[Exchange, Any], None]] = {
 def request_map(head: RequestHead) -> HeaderMap:
     """A request head as filters see it: pseudo-headers first, then the fields without `host`."""
     consumed = _CONSUMED | (head.connection - _KEPT) if head.connection else _CONSUMED
+    if head.tunnel:
+        consumed -= {b"upgrade"}
     fields = [line for line in head.headers if line[0] not in consumed]
     pseudo = [(b":authority", head.authority), (b":path", head.path), (b":method", head.method)]
     if head.method == b"CONNECT":

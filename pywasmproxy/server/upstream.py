@@ -67,6 +67,7 @@ class UpstreamRequest:
         "once",
         "paused",
         "sent_all",
+        "upgrade",
         "writer",
     )
 
@@ -79,6 +80,7 @@ class UpstreamRequest:
         self.writer = writer
         self.host = ""  # preferred, if the cluster has it
         self.hash_key: int | None = None  # chooses among the hosts, where the policy looks at it
+        self.upgrade = False  # asks for another protocol
         self._host: Host | None = None  # that counts this request as under way
         self.connection: UpstreamConnection | None = None
         self.paused = False  # reading of the response is held back
@@ -95,7 +97,7 @@ class UpstreamRequest:
 
     def start(self) -> None:
         """Take a connection from the pool, open one, or wait for one."""
-        self.cluster.acquire(self, fresh=False)
+        self.cluster.acquire(self, fresh=self.upgrade)
 
     def write(self, data: bytes) -> None:
         """Queue a piece of the body; goes out with `flush`."""

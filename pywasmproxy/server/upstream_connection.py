@@ -99,7 +99,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._request = request
         self.untouched = True
         self._keep_alive = True
-        self._reader.expect(request.method)
+        self._reader.expect(request.method, request.upgrade)
         if request.paused:
             self.pause_reading()
         request.attached(self)

@@ -87,12 +87,23 @@ def content_length(lines: HeaderLines) -> int | None:
 
 
 def request_bytes(
-    lines: HeaderLines, method: bytes, path: bytes, end_of_stream: bool, trailers_allowed: bool
+    lines: HeaderLines,
+    method: bytes,
+    path: bytes,
+    end_of_stream: bool,
+    trailers_allowed: bool,
+    *,
+    raw: bool = False,
 ) -> tuple[bytes, BodyWriter]:
-    """Head of a request and the writer for its body; `lines` are ordinary fields, `host` among them."""
+    """Head of a request and the writer for its body; `lines` are ordinary fields, `host` among them.
+
+    `raw`: the body has no frame, since it speaks another protocol.
+    """
     start = b"%b %b HTTP/1.1" % (method, path)
     if b" " in path or b" " in method:
         raise UnsafeHeader("blank in the request line")
+    if raw:
+        return head_bytes(start, lines), BodyWriter(chunked=False, length=None)
     length = content_length(lines)
     chunked = False
     if length is None:

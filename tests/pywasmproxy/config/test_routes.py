@@ -185,8 +185,6 @@ def test_a_cluster_may_be_left_to_the_request() -> None:
     "field",
     [
         "rate_limits: []",
-        "hash_policy: []",
-        "upgrade_configs: []",
         "internal_redirect_policy: {}",
     ],
 )
