@@ -68,6 +68,7 @@ class Arrival:
 
     def __init__(self, config: Forwarding, own: Self | None = None) -> None:
         self.config = config
+        self.plain = config.is_plain
         self._own = own or Self()
         self._internal = [ipaddress.ip_network(cidr, strict=False) for cidr in config.internal_ranges]
 
@@ -101,6 +102,8 @@ class Arrival:
                 headers.add(FORWARDED_PROTO, transport)
         if config.append_port and (not config.trusted_hops or headers.first(FORWARDED_PORT) is None):
             headers.set_in_place(FORWARDED_PORT, (info.destination_address or "").rpartition(":")[2])
+        if config.scheme is not None:
+            headers.set_in_place(FORWARDED_PROTO, config.scheme)
         internal = trusted and client is not None and self.is_internal(client)
         if client is not None and client != peer:
             info.direct_source_address = info.source_address

@@ -27,6 +27,7 @@ from pywasmproxy.sansio.arrival import Arrival, Self
 from pywasmproxy.sansio.dispatcher import Dispatcher
 from pywasmproxy.sansio.filter import FilterFactory
 from pywasmproxy.sansio.format import Origin
+from pywasmproxy.sansio.headers import FOR_ENVOYS
 from pywasmproxy.sansio.router import Router
 from pywasmproxy.sansio.stream import HttpStream
 from pywasmproxy.sansio.wasm import WasmFilterFactory
@@ -83,7 +84,8 @@ class FilterChain:
         self.router = Router(self.http.route_config, origin)
         self.arrival = Arrival(self.http.forwarding, own)
         names = self.http.route_config.internal_only_headers
-        self.internal_only = frozenset(name.encode() for name in names)
+        self.hidden = FOR_ENVOYS | {name.encode() for name in names}  # from clients outside
+        self.target = None if self.http.target.is_plain else self.http.target
         self.buffer_limit = buffer_limit
         self.surroundings: Surroundings = surroundings or MemoryHost()
         self.request_ids = self.http.generate_request_id

@@ -6,6 +6,7 @@ Source: Envoy 1.40's router as measured, the order of the steps included: what a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from abi.proxy_wasm.header_map import HeaderMap
@@ -39,39 +40,48 @@ class Departure:
     per_try_timeout: float | None
     retries: Retries | None
 
-    def expected_timeout(self, elapsed: float = 0.0) -> int | None:
-        """Milliseconds that an attempt has, `elapsed` seconds after the request was complete."""
-        if self.timeout is None:
-            return None if self.per_try_timeout is None else round(self.per_try_timeout * 1000)
-        left = self.timeout - elapsed
-        if self.per_try_timeout is not None:
-            left = min(left, self.per_try_timeout)
-        return max(0, round(left * 1000))
+
+def expected_timeout(timeout: float | None, per_try: float | None, elapsed: float = 0.0) -> int | None:
+    """Milliseconds that an attempt has, `elapsed` seconds after the request was complete."""
+    if timeout is None:
+        return None if per_try is None else round(per_try * 1000)
+    left = timeout - elapsed
+    return max(0, round((left if per_try is None else min(left, per_try)) * 1000))
 
 
 def depart(
-    headers: HeaderMap, choice: Choice, info: StreamInfo, moment: Moment, *, envoy_headers: bool
+    headers: HeaderMap,
+    choice: Choice,
+    info: StreamInfo,
+    moment: Callable[[], Moment],
+    *,
+    envoy_headers: bool,
 ) -> Departure:
     """Make the request's head what the upstream gets. The route's action must be a `RouteAction`."""
     action = choice.route.action
     if not isinstance(action, RouteAction):
         raise TypeError("only requests to clusters leave")
     policy = choice.retry_policy
-    timeout = _asked(headers, UPSTREAM_TIMEOUT, action.timeout)
-    per_try = _asked(headers, PER_TRY_TIMEOUT, policy.per_try_timeout if policy is not None else None)
+    timeout, per_try = action.timeout, policy.per_try_timeout if policy is not None else None
+    asked = not _FOR_THE_ROUTER.isdisjoint(name for name, _ in headers.lines)
+    if asked:
+        timeout = _asked(headers, UPSTREAM_TIMEOUT, timeout)
+        per_try = _asked(headers, PER_TRY_TIMEOUT, per_try)
+        for name in (UPSTREAM_TIMEOUT, PER_TRY_TIMEOUT):
+            headers.remove(name)
     if per_try is not None and timeout is not None and per_try >= timeout:
         per_try = None
-    for name in (UPSTREAM_TIMEOUT, PER_TRY_TIMEOUT):
-        headers.remove(name)
-    expected = Departure(timeout, per_try, None).expected_timeout()
+    expected = expected_timeout(timeout, per_try)
     if expected is not None and envoy_headers:
         headers.set_in_place(EXPECTED_TIMEOUT, b"%d" % expected)
     if choice.virtual_host.request_attempt_count:
         headers.set_in_place(ATTEMPT_COUNT, b"1")
-    choice.mutations.change_request(headers, info, moment)
+    if choice.mutations.of_requests:
+        choice.mutations.change_request(headers, info, moment())
+        asked = asked or not _FOR_THE_ROUTER.isdisjoint(name for name, _ in headers.lines)
     _rewrite(headers, choice, action, envoy_headers=envoy_headers)
-    retries = retries_of(policy, headers)
-    if not _FOR_THE_ROUTER.isdisjoint(name for name, _ in headers.lines):
+    retries = retries_of(policy, headers) if asked or policy is not None else None
+    if asked:
         headers.replace_all([line for line in headers.lines if line[0] not in _FOR_THE_ROUTER])
     return Departure(timeout, per_try, retries)
 
@@ -86,6 +96,8 @@ def _asked(headers: HeaderMap, name: bytes, otherwise: float | None) -> float | 
 
 def _rewrite(headers: HeaderMap, choice: Choice, action: RouteAction, *, envoy_headers: bool) -> None:
     """The path and the host as the route wants them."""
+    if not choice.rewrites:
+        return
     path = headers.first(b":path") or b"/"
     if choice.host_rewrite is not None:  # a weighted cluster's; the route's own comes on top
         headers.set_in_place(b":authority", choice.host_rewrite)

@@ -84,7 +84,7 @@ def append(headers: HeaderMap, name: bytes, value: bytes, single: frozenset[byte
 class Mutations:
     """The levels that concern one route (or one weighted cluster of it), in the order they act."""
 
-    __slots__ = ("_request", "_response")
+    __slots__ = ("_request", "_response", "of_requests", "of_responses")
 
     def __init__(self, levels: Iterable[HeaderMutations], origin: Origin | None = None) -> None:
         listed = list(levels)
@@ -94,11 +94,8 @@ class Mutations:
         responses = [Level(one.response_remove, one.response_add, response, origin) for one in listed]
         self._request = [level for level in requests if level]
         self._response = [level for level in responses if level]
-
-    @property
-    def of_responses(self) -> bool:
-        """Whether responses are changed at all."""
-        return bool(self._response)
+        self.of_requests = bool(self._request)  # whether they are changed at all
+        self.of_responses = bool(self._response)
 
     def change_request(self, headers: HeaderMap, info: StreamInfo, moment: Moment) -> None:
         """What is done to a request on its way out."""

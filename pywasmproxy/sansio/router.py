@@ -61,6 +61,8 @@ class Choice:
     mutations: Mutations
     disabled: Mapping[str, bool]
     host_rewrite: str | None = None
+    rewrites: bool = True
+    """Whether path or host may become other ones."""
 
     @property
     def retry_policy(self) -> RetryPolicy | None:
@@ -98,7 +100,7 @@ class _Target:
 class _Entry:
     """A route made ready."""
 
-    __slots__ = ("_conditions", "_host", "_matches", "_plain", "_targets", "_total", "route")
+    __slots__ = ("_conditions", "_host", "_matches", "_plain", "_rewrites", "_targets", "_total", "route")
 
     def __init__(self, table: RouteConfig, host: VirtualHost, route: Route, origin: Origin | None) -> None:
         self.route = route
@@ -114,6 +116,14 @@ class _Entry:
 
         self._plain = _Target(mutations(), disabled, None)
         action = route.action
+        self._rewrites = isinstance(action, RouteAction) and (
+            bool(action.weighted_clusters)
+            or action.prefix_rewrite is not None
+            or action.regex_rewrite is not None
+            or action.host_rewrite_literal is not None
+            or action.host_rewrite_header is not None
+            or action.host_rewrite_path_regex is not None
+        )
         self._targets: list[tuple[int, _Target]] = []
         self._total = 0
         if isinstance(action, RouteAction):
@@ -136,7 +146,14 @@ class _Entry:
         if target.cluster_header is not None:
             cluster = (headers.first(target.cluster_header.encode()) or b"").decode("latin-1")
         return Choice(
-            self._host, self.route, matched, cluster, target.mutations, target.disabled, target.host_rewrite
+            self._host,
+            self.route,
+            matched,
+            cluster,
+            target.mutations,
+            target.disabled,
+            target.host_rewrite,
+            self._rewrites,
         )
 
 

@@ -150,7 +150,5 @@ def test_a_scheme_for_everybody() -> None:
 def test_fields_only_for_clients_inside() -> None:
     headers = HeaderMap([*PSEUDO, ("x-secret", "1")])
     arrival = Arrival(Forwarding())
-    prepare_request(
-        headers, StreamInfo(), arrival=arrival, request_id=None, internal_only=frozenset((b"x-secret",))
-    )
+    prepare_request(headers, StreamInfo(), arrival=arrival, request_id=None, hidden=frozenset((b"x-secret",)))
     assert headers.first("x-secret") is None
