@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abi.proxy_wasm.header_map import HeaderMap
 from pywasmproxy.sansio import commands as do
-from pywasmproxy.sansio.departure import ATTEMPT_COUNT, IS_TIMEOUT_RETRY, Departure
+from pywasmproxy.sansio.departure import ATTEMPT_COUNT, IS_TIMEOUT_RETRY, Departure, expected_timeout
 from pywasmproxy.sansio.events import UpstreamFailure
 from pywasmproxy.sansio.headers import EXPECTED_TIMEOUT
 from pywasmproxy.sansio.router import Choice
@@ -100,7 +100,8 @@ class Attempts:
         self.count += 1
         self.connected = False
         if self._headers.first(EXPECTED_TIMEOUT) is not None:
-            expected = self.departure.expected_timeout(elapsed)
+            limits = self.departure
+            expected = expected_timeout(limits.timeout, limits.per_try_timeout, elapsed)
             self._headers.set_in_place(EXPECTED_TIMEOUT, b"%d" % (expected or 1))
         host = self.choice.virtual_host
         if host.request_attempt_count:

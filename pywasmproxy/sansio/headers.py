@@ -30,7 +30,7 @@ HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"tra
 _NOT_IN_RESPONSES = frozenset((b"connection", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 """What is taken out of a response behind the filters; an upstream's `keep-alive` does not get that far."""
 
-_FOR_ENVOYS = frozenset(
+FOR_ENVOYS = frozenset(
     b"""
     x-envoy-expected-rq-timeout-ms x-envoy-force-trace x-envoy-hedge-on-per-try-timeout x-envoy-internal
     x-envoy-ip-tags x-envoy-max-retries x-envoy-original-url x-envoy-retriable-header-names
@@ -103,12 +103,12 @@ def prepare_request(
     *,
     arrival: Arrival,
     request_id: Callable[[], bytes] | None,
-    internal_only: frozenset[bytes] = frozenset(),
+    hidden: frozenset[bytes] = FOR_ENVOYS,
     upgrade: bool = False,
 ) -> None:
     """Make a request's head what the first filter sees, and `info` say who the client is.
 
-    `request_id` makes an id where there is none; clients outside must not have `internal_only` fields. With
+    `request_id` makes an id where there is none; clients outside must not have `hidden` fields. With
     `upgrade` the request asks for another protocol, which `connection` must say as well.
     """
     pseudo: dict[bytes, bytes] = {}
@@ -127,28 +127,29 @@ def prepare_request(
         elif (name not in HOP_BY_HOP or (upgrade and name == b"connection")) and name != INTERNAL:
             fields.append((name, value))
     transport = b"https" if info.tls else b"http"
-    rest = HeaderMap.adopt(fields)
+    given = dict(reversed(fields))  # the first line of each name
     internal, edge = False, False
-    if arrival.config.is_plain and rest.first(FORWARDED_FOR) is None:
-        if rest.first(FORWARDED_PROTO) is None:
-            rest.add(FORWARDED_PROTO, transport)
-    else:
+    if not arrival.plain or FORWARDED_FOR in given:
+        rest = HeaderMap.adopt(fields)
         internal, edge = arrival.apply(rest, info, transport)
-    if not internal:
-        hidden = _FOR_ENVOYS | internal_only
-        if not hidden.isdisjoint(name for name, _ in rest.lines):
-            rest.replace_all([line for line in rest.lines if line[0] not in hidden])
-    scheme = arrival.config.scheme
-    if scheme is not None:
-        rest.set_in_place(FORWARDED_PROTO, scheme)
+        fields = rest.lines
+        given = dict(reversed(fields))
+    elif FORWARDED_PROTO not in given:
+        fields.append((FORWARDED_PROTO, transport))
+    if not internal and not hidden.isdisjoint(given):
+        fields = [line for line in fields if line[0] not in hidden]
+    forwarded = given.get(FORWARDED_PROTO)
     order = ABSOLUTE_PSEUDO if b":scheme" in pseudo else REQUEST_PSEUDO
-    forwarded = rest.first(FORWARDED_PROTO)
     pseudo[b":scheme"] = forwarded if forwarded in (b"http", b"https") else transport
     if request_id is not None:
         forced = edge and not arrival.config.preserve_external_request_id
-        if forced or not rest.first(b"x-request-id"):
+        if b"x-request-id" not in given:
+            fields.append((b"x-request-id", request_id()))
+        elif forced or not given[b"x-request-id"]:
+            rest = HeaderMap.adopt(fields)
             rest.set_in_place(b"x-request-id", request_id())
-    headers.replace_all([(name, pseudo[name]) for name in order if name in pseudo] + rest.lines)
+            fields = rest.lines
+    headers.replace_all([(name, pseudo[name]) for name in order if name in pseudo] + fields)
 
 
 def rewrite_path(headers: HeaderMap, prefix: str, matched: bytes, *, envoy_headers: bool) -> None:

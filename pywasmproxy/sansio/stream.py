@@ -166,8 +166,9 @@ class HttpStream:
 
     def _on_upstream_event(self, event: ev.Event) -> None:
         if self._upstream_state is Upstream.COMPLETE:
-            self.info.upstream_response_received_after = self._elapsed()
-            self.info.backend_latency = self._now() - self._sent_at
+            now = self._now()
+            self.info.upstream_response_received_after = now - self._started_at
+            self.info.backend_latency = now - self._sent_at
         match event:
             case ev.UpstreamConnected():
                 if self._attempts is not None:
@@ -266,7 +267,7 @@ class HttpStream:
             info,
             arrival=chain.arrival,
             request_id=self._request_id if chain.request_ids else None,
-            internal_only=chain.internal_only,
+            hidden=chain.hidden,
             upgrade=bool(event.upgrade),
         )
         self._grpc = local.is_grpc(headers)
@@ -300,9 +301,10 @@ class HttpStream:
 
     def _tidy_target(self, headers: HeaderMap) -> LocalReply | None:
         """Host and path as they are wanted here; the answer to a request that is refused for its path."""
-        rules, path = self._chain.http.target, headers.first(b":path")
-        if rules.is_plain:
+        rules = self._chain.target
+        if rules is None:
             return None
+        path = headers.first(b":path")
         host = headers.first(b":authority")
         if host:
             port = (self.info.destination_address or "").rpartition(":")[2]
@@ -413,9 +415,7 @@ class HttpStream:
         if missing is not None:
             self.asks.put(local.request_lacks(missing))
             return
-        departure = depart(
-            headers, choice, self.info, self._moment(), envoy_headers=self._chain.envoy_headers
-        )
+        departure = depart(headers, choice, self.info, self._moment, envoy_headers=self._chain.envoy_headers)
         self._attempts = Attempts(
             choice,
             departure,
@@ -428,7 +428,7 @@ class HttpStream:
         self.info.upstream_attempt_count = 1
         self._upstream_state = Upstream.AWAITED
         self._sent_at = self._now()
-        self.info.upstream_request_began_after = self._elapsed()
+        self.info.upstream_request_began_after = self._sent_at - self._started_at
         self._commands.append(self._attempts.head(end_of_stream))
         if end_of_stream:
             self._uploaded()
@@ -464,7 +464,7 @@ class HttpStream:
         """The upstream has the whole request: the route's time runs."""
         self._upload_complete = True
         self._uploaded_at = self._now()
-        self.info.upstream_request_sent_after = self._elapsed()
+        self.info.upstream_request_sent_after = self._uploaded_at - self._started_at
         attempts = self._attempts
         if attempts is None:
             return
