@@ -192,19 +192,3 @@ TRANSPORT_SOCKET = Message(
     ignored="config",
     legacy="config",
 )
-
-PLAIN_TEXT = "TLS is not supported yet: connections are PLAIN TEXT"
-
-_RAW_SOCKETS = (
-    "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
-    "envoy.transport_sockets.raw_buffer",
-    "raw_buffer",
-)
-
-
-def transport_socket(cursor: Cursor) -> None:
-    """Warns loudly about TLS; raw sockets are what we do anyway."""
-    values = TRANSPORT_SOCKET.read(cursor)
-    name, _ = resolve(values.get("typed_config"))
-    if (name or values.get("name")) not in _RAW_SOCKETS:
-        cursor.warn(PLAIN_TEXT)

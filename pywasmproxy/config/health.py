@@ -161,15 +161,19 @@ _OUTLIER_VALUES = {
     "enforcing_consecutive_local_origin_failure": _PERCENT,
 }
 
+_COMPARING = (
+    "enforcing_success_rate",
+    "enforcing_failure_percentage",
+    "enforcing_local_origin_success_rate",
+    "enforcing_failure_percentage_local_origin",
+)
+
 OUTLIER = Message(
     "envoy.config.cluster.v3.OutlierDetection",
     {
         **_OUTLIER_VALUES,
         "split_external_local_origin_errors": boolean,
-        "enforcing_success_rate": UINT32,
-        "enforcing_failure_percentage": UINT32,
-        "enforcing_local_origin_success_rate": UINT32,
-        "enforcing_failure_percentage_local_origin": UINT32,
+        **dict.fromkeys(_COMPARING, _PERCENT),
     },
     ignored="success_rate_minimum_hosts success_rate_request_volume success_rate_stdev_factor "
     "failure_percentage_threshold failure_percentage_minimum_hosts failure_percentage_request_volume "
@@ -181,10 +185,9 @@ OUTLIER = Message(
 def outlier_detection(cursor: Cursor) -> OutlierDetection:
     """An `OutlierDetection`: runs of bad answers. What compares hosts with each other is not supported."""
     values = OUTLIER.read(cursor)
-    if values.get("enforcing_failure_percentage"):
-        cursor.warn(
-            "hosts are not compared with each other: enforcing_failure_percentage is not supported yet"
-        )
+    for name in _COMPARING:
+        if values.get(name):
+            cursor.warn(f"hosts are not compared with each other: {name} is not supported yet")
     found = {name: values[name] for name in _OUTLIER_VALUES if name in values}
     found["split_local_origin_errors"] = values.get("split_external_local_origin_errors", False)
     return OutlierDetection(**found)
@@ -197,10 +200,10 @@ THRESHOLDS = Message(
         "max_connections": UINT32,
         "max_pending_requests": UINT32,
         "max_requests": UINT32,
-        "max_retries": UINT32,
         "track_remaining": anything,
     },
-    ignored="retry_budget max_connection_pools",
+    ignored="max_retries retry_budget max_connection_pools",
+    harmless={"max_retries": (3,)},
 )
 
 BREAKERS = Message(

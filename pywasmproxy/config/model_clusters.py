@@ -111,6 +111,7 @@ class CircuitBreaker:
     """Requests that wait for a connection, or for the end of making one."""
     max_requests: int = 1024
     max_retries: int = 3
+    """Not enforced yet: each request has its own limit."""
 
 
 DEFAULT_BREAKER = CircuitBreaker()

@@ -63,7 +63,8 @@ def test_policies(fields: tuple[str, ...], wanted: LoadBalancing) -> None:
 def test_health_checks() -> None:
     http = (
         "http_health_check: {path: /h, host: h.test, method: HEAD, "
-        "expected_statuses: [{start: 200, end: 300}], request_headers_to_add: [{header: {key: x-a, value: b}}]}"
+        "expected_statuses: [{start: 200, end: 300}], "
+        "request_headers_to_add: [{header: {key: x-a, value: b}}]}"
     )
     assert cluster(f"health_checks: [{{{TIMES}, interval_jitter: 1s, {http}}}]").health_checks == (
         HealthCheck(
@@ -89,12 +90,12 @@ def test_health_checks() -> None:
 def test_outliers_and_breakers() -> None:
     found = cluster(
         "outlier_detection: {consecutive_5xx: 2, base_ejection_time: 1s, max_ejection_percent: 40}",
-        "circuit_breakers: {thresholds: [{priority: HIGH}, {max_requests: 7, max_retries: 1}]}",
+        "circuit_breakers: {thresholds: [{priority: HIGH}, {max_requests: 7, max_retries: 3}]}",
     )
     assert found.outlier_detection == OutlierDetection(
         consecutive_5xx=2, base_ejection_time=1, max_ejection_percent=40
     )
-    assert found.circuit_breaker == CircuitBreaker(max_requests=7, max_retries=1)
+    assert found.circuit_breaker == CircuitBreaker(max_requests=7)
 
 
 def test_hash_policies() -> None:

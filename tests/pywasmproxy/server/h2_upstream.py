@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -108,10 +109,12 @@ class H2Upstream:
 
 
 @contextlib.asynccontextmanager
-async def h2_upstream(script: Script, settings: Mapping[int, int] | None = None) -> AsyncIterator[H2Upstream]:
+async def h2_upstream(
+    script: Script, settings: Mapping[int, int] | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[H2Upstream]:
     """A running one."""
     one = H2Upstream(script, settings or {})
-    server = await asyncio.get_running_loop().create_server(lambda: Visit(one), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(lambda: Visit(one), "127.0.0.1", 0, ssl=tls)
     one.port = server.sockets[0].getsockname()[1]
     try:
         yield one

@@ -13,12 +13,15 @@ import pytest
 from pywasmproxy.config import load
 from pywasmproxy.server.proxy import Server
 from tests.abi.rig import BYTES
-from tests.pywasmproxy.server.scripted import REQUEST, Scripted
+from tests.pywasmproxy.server.h2_upstream import Visit as H2Visit
+from tests.pywasmproxy.server.h2_upstream import h2_upstream
+from tests.pywasmproxy.server.scripted import ANSWERED, REQUEST, Scripted
 from tests.pywasmproxy.server.support import (
     Client,
     Handler,
     Lines,
     Upstream,
+    Visit,
     bootstrap,
     cluster,
     hello,
@@ -336,3 +339,87 @@ async def test_an_upstream_without_tls_and_one_that_is_silent(authority: Authori
     async with upstream(silent) as up:
         status, body = await through(bootstrap(listener(), clusters=to_tls(up.port)))
         assert (status, body.split(b": ")[-1]) == (503, b"connection timeout")
+
+
+async def test_tcp_with_tls_on_both_sides(authority: Authority, pair: Pair) -> None:
+    async def shouting(visit: Visit) -> None:
+        while data := await visit.reader.read(65536):
+            visit.send(data.upper())
+
+    chain = f"""
+  - name: main
+    address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}
+    filter_chains:
+    - {socket("Downstream", own(pair))}
+      filters:
+      - name: envoy.filters.network.tcp_proxy
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+          stat_prefix: t
+          cluster: up
+"""
+    async with (
+        tls_upstream(pair, shouting) as up,
+        proxy(bootstrap(chain, clusters=to_tls(up.port, trusting(authority)))) as server,
+    ):
+        client = await connect(server, context(authority))
+        client.send(b"hello")
+        assert await client.reader.readexactly(5) == b"HELLO"
+        client.close()
+        await settled(server)
+
+
+async def test_calls_of_guests_over_tls(
+    authority: Authority, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HTTP call-outs go through the clusters like everything else, gRPC ones by HTTP/2."""
+    pytest.importorskip("h2", reason="extra: h2")
+    guest = Scripted(monkeypatch)
+    over = asyncio.Event()
+    guest.on(REQUEST, lambda *_: bool(guest.http_call(cluster="up")))
+    found: list[object] = []
+
+    def answered(*_: int) -> int:
+        found.append(guest.answer())
+        over.set()
+        return 0
+
+    guest.on(ANSWERED, answered)
+    text = listener(filters=guest.config()).replace("route: {cluster: up}", "direct_response: {status: 200}")
+    async with tls_upstream(pair) as up:
+        clusters = to_tls(up.port, trusting(authority))
+        async with proxy(bootstrap(text, clusters=clusters), log=guest.log()) as server:
+            client = await Client.open(port_of(server))
+            client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            async with asyncio.timeout(5):
+                await over.wait()
+            client.close()
+    assert found == [("200", b"Hello World!")]
+
+
+async def test_grpc_over_tls(authority: Authority, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("h2", reason="extra: h2")
+    guest = Scripted(monkeypatch)
+    over = asyncio.Event()
+    chosen: list[str | None] = []
+
+    def script(visit: H2Visit, number: int, what: str) -> None:
+        if what == "end":
+            chosen.append(visit.transport.get_extra_info("ssl_object").selected_alpn_protocol())
+            visit.answer(number, b"there")
+
+    guest.on(REQUEST, lambda *_: bool(guest.grpc_call()))
+    guest.on("proxy_on_grpc_receive", lambda *_: over.set())
+    text = listener(filters=guest.config()).replace("route: {cluster: up}", "direct_response: {status: 200}")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pair.certificate, pair.key)
+    tls.set_alpn_protocols(["h2", "http/1.1"])
+    async with h2_upstream(script, tls=tls) as up:
+        clusters = to_tls(up.port, trusting(authority))
+        async with proxy(bootstrap(text, clusters=clusters), log=guest.log()) as server:
+            client = await Client.open(port_of(server))
+            client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            async with asyncio.timeout(5):
+                await over.wait()
+            client.close()
+    assert chosen == ["h2"]

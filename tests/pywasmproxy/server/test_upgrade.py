@@ -222,8 +222,16 @@ async def test_filters_see_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None
         return 0
 
     guest.on(REQUEST, headers)
-    for name in ("proxy_on_request_body", "proxy_on_response_body"):
-        guest.on(name, lambda context, size, end, name=name: seen.append((name, size, end)) or 0)
+
+    def body(name: str) -> None:
+        def said(context: int, size: int, end: int) -> int:
+            seen.append((name, size, end))
+            return 0
+
+        guest.on(name, said)
+
+    body("proxy_on_request_body")
+    body("proxy_on_response_body")
     guest.on(RESPONSE, lambda *_: 0)
     async with (
         upstream(echoing) as up,
