@@ -283,6 +283,8 @@ class Server:
 
         StartError: it is refused as a whole, and the running one stays.
         """
+        if bootstrap.admin != self.bootstrap.admin:
+            self.log["admin"].warning("the admin server stays where it is until the process starts anew")
         async with self._changing:
             await Change(self, bootstrap).make()
             self.loaded_at = now()
