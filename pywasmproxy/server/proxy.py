@@ -332,9 +332,9 @@ class Proxy:
     `codec` is `h11`, `httptools` or None for the faster one that is installed; `loop` is `asyncio`, `uvloop`
     or `auto` (only `run` uses it). `source` reads the configuration again when it is to be loaded anew; with
     `watch` that is as soon as one of its files has changed. `store` keeps what plugins share, in the place of
-    the one that the configuration names. `drain_time`: seconds that requests in
-    flight get to finish at the end. `foreign_functions` are functions of yours that
-    plugins may call by name (`abi.proxy_wasm.foreign`); packages can bring theirs under an entry point.
+    the one that the configuration names. `drain_time`: seconds that requests in flight get to finish at the
+    end. `foreign_functions` are functions of yours that plugins may call by name
+    (`abi.proxy_wasm.foreign`); packages can bring theirs under an entry point.
     """
 
     def __init__(
