@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from pywasmproxy.config.model import (
     FilterChain,
     HttpConnectionManager,
     Listener,
+    RemoteCode,
     RouteAction,
     RouteConfig,
     RouteMatch,
@@ -39,6 +41,7 @@ from pywasmproxy.config.model import (
     WasmPlugin,
 )
 from pywasmproxy.config.model_routes import Route
+from pywasmproxy.config.model_tls import UpstreamTls
 from pywasmproxy.config.schema import (
     Context,
     Cursor,
@@ -127,6 +130,10 @@ OBJECT = Message(
 )
 
 
+FETCH_TIME = 60.0
+"""Seconds that one attempt to fetch code may take."""
+
+
 @dataclass(frozen=True, slots=True)
 class PluginObject:
     """One object: its plugin, and where that stands among others."""
@@ -145,6 +152,13 @@ class PluginObjects:
     warnings: tuple[ConfigWarning, ...] = ()
     honoured: tuple[tuple[str, tuple[str, ...]], ...] = ()
     files: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def sources(self) -> tuple[Cluster, ...]:
+        """The clusters that code is fetched from."""
+        remotes = (one.plugin.code.remote for one in self.objects)
+        names = dict.fromkeys(remote.cluster for remote in remotes if remote is not None)
+        return tuple(map(_source, names))
 
     @property
     def filters(self) -> tuple[WasmFilter, ...]:
@@ -266,11 +280,15 @@ def _environment(vm: dict[str, Any], context: Context) -> dict[str, str]:
 
 
 def _code(cursor: Cursor, digest: str) -> WasmCode:
-    """The module behind a URL: a file, or a folder with an OCI image."""
+    """The module behind a URL: a file, a folder with an OCI image, or something to fetch."""
     url = text(cursor)
     parts = urlsplit(url)
+    if parts.scheme in ("http", "https") and parts.hostname:
+        if not re.fullmatch("[0-9A-Fa-f]{64}", digest):
+            cursor.fail("needs 'sha256': code from elsewhere is only used when it is known")
+        return WasmCode(b"", None, RemoteCode(url, _place_of(url), FETCH_TIME, digest.lower()))
     if parts.scheme != "file":
-        what = f"{parts.scheme}://" if parts.scheme in ("http", "https", "oci") else "other"
+        what = "oci://" if parts.scheme == "oci" else "other"
         cursor.fail(f"{what} URLs are not supported yet: download the code and name it with file://")
     name = parts.path if not parts.netloc else parts.netloc + parts.path  # file://here.wasm is relative
     context = cursor.context
@@ -284,6 +302,21 @@ def _code(cursor: Cursor, digest: str) -> WasmCode:
     if digest and hashlib.sha256(data).hexdigest() != digest.lower():
         cursor.fail(f"the SHA-256 of {name} is {hashlib.sha256(data).hexdigest()}, not {digest}")
     return WasmCode(data, name)
+
+
+def _place_of(url: str) -> str:
+    """The name of the cluster that code is fetched from."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _source(name: str) -> Cluster:
+    """The cluster of that name."""
+    parts = urlsplit(name)
+    host, secure = parts.hostname or "", parts.scheme == "https"
+    endpoint = Endpoint(Address(host, parts.port or (443 if secure else 80)))
+    tls = UpstreamTls(sni=host) if secure else None
+    return Cluster(name, ClusterType.STRICT_DNS, (endpoint,), tls=tls)
 
 
 # --- what is served ---------------------------------------------------------------------------------------
@@ -331,6 +364,7 @@ def _with_filters(chain: FilterChain, objects: PluginObjects) -> FilterChain:
 def _told(bootstrap: Bootstrap, objects: PluginObjects) -> Bootstrap:
     return replace(
         bootstrap,
+        clusters=(*bootstrap.clusters, *objects.sources),
         warnings=(*bootstrap.warnings, *objects.warnings),
         honoured=(*bootstrap.honoured, *objects.honoured),
         files=(*bootstrap.files, *objects.files),

@@ -146,6 +146,11 @@ def test_the_digest(code: Path) -> None:
         ("url: 'file://none.wasm'", "spec.url", "Invalid path: none.wasm"),
         ("phase: AUTHN", "spec", "WasmPluginSpec needs 'url'"),
         (
+            "url: 'https://a.test/f.wasm'",
+            "spec.url",
+            "needs 'sha256': code from elsewhere is only used when it is known",
+        ),
+        (
             "url: 'oci://registry.test/a:1'",
             "spec.url",
             "oci:// URLs are not supported yet: download the code and name it with file://",
@@ -209,3 +214,21 @@ def test_before_the_filters_of_a_configuration(code: Path) -> None:
     base = load(bootstrap(filters=wasm("name: own")))
     filters = added(base, found).listeners[0].http.http_filters
     assert [getattr(one, "plugin", one).name for one in filters] == ["p", "own", "router"]
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "address", "secure"),
+    [
+        ("http://a.test/f.wasm", "http://a.test", Address("a.test", 80), False),
+        ("https://a.test:8443/f.wasm?x", "https://a.test:8443", Address("a.test", 8443), True),
+    ],
+)
+def test_code_from_elsewhere(url: str, name: str, address: Address, secure: bool) -> None:
+    digest = "AB" * 32
+    found = one(f"url: '{url}', sha256: {digest}")
+    [plugin] = [entry.plugin for entry in found.objects]
+    assert plugin.code.remote is not None
+    assert (plugin.code.remote.uri, plugin.code.remote.cluster) == (url, name)
+    assert plugin.code.sha256 == digest.lower()
+    source = serving(found, Address("up.test", 81), Address("127.0.0.1", 80)).clusters[-1]
+    assert (source.name, source.endpoints[0].address, source.tls is not None) == (name, address, secure)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 
 import pytest
 
+from pywasmproxy.config.model import Address
+from pywasmproxy.config.wasm_objects import load_objects, serving
+from pywasmproxy.server.proxy import Proxy
 from tests.pywasmproxy.server.guests import guest
 from tests.pywasmproxy.server.support import (
     Client,
@@ -210,3 +214,26 @@ bootstrap_extensions:
         async with asyncio.timeout(5):
             while sum("wasm log clock: a line" in line for line in log.text) < 2:
                 await asyncio.sleep(0.01)
+
+
+async def test_a_plugin_object_whose_code_is_fetched() -> None:
+    code = guest("mark")
+    digest = hashlib.sha256(code).hexdigest()
+
+    async def shop(visit: Visit) -> None:
+        while True:
+            await visit.request()
+            visit.send(answer(code))
+
+    async with upstream(shop) as source, upstream(hello) as up:
+        written = (
+            "apiVersion: extensions.istio.io/v1alpha1\nkind: WasmPlugin\nmetadata: {name: marks}\n"
+            f"spec: {{url: 'http://127.0.0.1:{source.port}/f.wasm', sha256: {digest}}}"
+        )
+        made = serving(load_objects([(written, "f")]), Address("127.0.0.1", up.port), Address("127.0.0.1", 0))
+        async with Proxy.from_bootstrap(made, log=Lines().log()).running() as server:
+            client = await Client.open(port_of(server))
+            response = await client.get()
+            assert (response.status, response.one("x-guest")) == (200, "yes")
+            client.close()
+    assert [head.split(b"\r\n")[0] for head in source.heads] == [b"GET /f.wasm HTTP/1.1"]
