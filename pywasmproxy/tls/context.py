@@ -117,7 +117,7 @@ def _prepare(context: CheckedContext, options: TlsOptions, maximum: ssl.TLSVersi
         if options.check is not None:
             _trust(context, options.check)
     except (ssl.SSLError, OSError) as error:
-        raise ValueError(str(getattr(error, "reason", None) or error)) from None
+        raise ValueError(str(getattr(error, "reason", None) or error.args[-1])) from None
     if options.alpn:
         context.set_alpn_protocols(list(options.alpn))
 
