@@ -31,6 +31,7 @@ from pywasmproxy.config.model_manager import (
     TargetRules,
     Underscores,
 )
+from pywasmproxy.config.replies import local_replies
 from pywasmproxy.config.routes import route_config
 from pywasmproxy.config.schema import (
     UINT32,
@@ -133,6 +134,7 @@ CONNECTION_MANAGER = Message(
         "preserve_external_request_id": boolean,
         "always_set_request_id_in_response": boolean,
         "access_log": access_logs,
+        "local_reply_config": local_replies,
         "use_remote_address": boolean,
         "xff_num_trusted_hops": UINT32,
         "skip_xff_append": boolean,
@@ -161,7 +163,7 @@ CONNECTION_MANAGER = Message(
     "http1_safe_max_connection_duration stream_flush_timeout drain_timeout "
     "original_ip_detection_extensions early_header_mutation_extensions "
     "proxy_100_continue represent_ipv4_remote_address_as_ipv4_mapped_ipv6 "
-    "request_id_extension local_reply_config stream_error_on_invalid_http_message "
+    "request_id_extension stream_error_on_invalid_http_message "
     "proxy_status_config typed_header_validation_config idle_timeout max_stream_duration",
     notes={
         "rds": _DYNAMIC_ROUTES,
@@ -250,6 +252,7 @@ def connection_manager(cursor: Cursor) -> HttpConnectionManager:
         generate_request_id=values.get("generate_request_id", True),
         always_set_request_id_in_response=values.get("always_set_request_id_in_response", False),
         access_logs=values.get("access_log", ()),
+        local_replies=values.get("local_reply_config"),
         forwarding=_forwarding(values),
         target=_target(values),
     )

@@ -28,6 +28,7 @@ from pywasmproxy.config.model_manager import (
     PLAIN_FORWARDING,
     PLAIN_TARGET,
     Forwarding,
+    LocalReplies,
     TargetRules,
     Underscores,
 )
@@ -263,6 +264,7 @@ class HttpConnectionManager:
     max_headers_count: int = HEADERS_COUNT_LIMIT
     generate_request_id: bool = True
     access_logs: tuple[AccessLog, ...] = ()
+    local_replies: LocalReplies | None = None
     forwarding: Forwarding = PLAIN_FORWARDING
     target: TargetRules = PLAIN_TARGET
     underscores: Underscores = Underscores.ALLOW

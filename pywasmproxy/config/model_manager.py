@@ -1,12 +1,16 @@
-"""Parts of the connection manager's settings: what becomes of a request before any filter sees it.
+"""Parts of the connection manager's settings: requests before any filter sees them, answers of its own.
 
 After envoy.extensions.filters.network.http_connection_manager.v3.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+
+from pywasmproxy.config.model_log import LogFilter
+from pywasmproxy.config.model_routes import HeaderAddition
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +89,35 @@ class Underscores(Enum):
     ALLOW = "ALLOW"
     REJECT_REQUEST = "REJECT_REQUEST"
     DROP_HEADER = "DROP_HEADER"
+
+
+# --- answers of the proxy's own -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BodyFormat:
+    """A body made of format strings: `json` if it is set, else `text`."""
+
+    text: str = ""
+    json: Mapping[str, object] | None = None
+    omit_empty_values: bool = False
+    content_type: str = "text/plain"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyMapper:
+    """What becomes of those local replies that its filter lets through; the first mapper that fits acts."""
+
+    filter: LogFilter | None
+    status: int | None = None
+    body: bytes | None = None
+    format: BodyFormat | None = None
+    headers: tuple[HeaderAddition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalReplies:
+    """How the answers look that do not come from an upstream. `format` is for those no mapper has one for."""
+
+    mappers: tuple[ReplyMapper, ...] = ()
+    format: BodyFormat | None = None

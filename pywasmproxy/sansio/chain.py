@@ -28,6 +28,7 @@ from pywasmproxy.sansio.dispatcher import Dispatcher
 from pywasmproxy.sansio.filter import FilterFactory
 from pywasmproxy.sansio.format import Origin
 from pywasmproxy.sansio.headers import FOR_ENVOYS
+from pywasmproxy.sansio.reply_mappers import ReplyMappers
 from pywasmproxy.sansio.router import Router
 from pywasmproxy.sansio.stream import HttpStream
 from pywasmproxy.sansio.wasm import WasmFilterFactory
@@ -82,6 +83,8 @@ class FilterChain:
         filters_of_file = (one for one in self.http.http_filters if isinstance(one, WasmFilter))
         self._known = [(one.name, one.disabled) for one in filters_of_file]
         self.router = Router(self.http.route_config, origin)
+        replies = self.http.local_replies
+        self.reply_mappers = None if replies is None else ReplyMappers(replies, origin)
         self.arrival = Arrival(self.http.forwarding, own)
         names = self.http.route_config.internal_only_headers
         self.hidden = FOR_ENVOYS | {name.encode() for name in names}  # from clients outside

@@ -77,6 +77,8 @@ class LocalReply:
     details: str = ""
     flags: Flags = Flags.NONE
     headers: HeaderMap = field(default_factory=HeaderMap)
+    content_type: str = "text/plain"
+    """Of a body, unless the headers have one."""
     grpc_status: int | None = None
     """For gRPC requests only; None: derived from the status."""
 
@@ -171,7 +173,7 @@ def render(reply: LocalReply, *, grpc: bool, to_head: bool) -> tuple[HeaderMap, 
         return headers, b""
     headers.set_in_place(b"content-length", b"%d" % len(reply.body))
     if headers.first(b"content-type") is None:
-        headers.add(b"content-type", b"text/plain")
+        headers.add(b"content-type", reply.content_type)
     return headers, b"" if to_head else reply.body
 
 

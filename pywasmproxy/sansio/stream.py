@@ -326,7 +326,7 @@ class HttpStream:
         """Answer a request that no filter has seen."""
         self._note(reply.details, reply.flags)
         self._give_up_request()
-        headers, body = local.render(reply, grpc=False, to_head=self._to_head)
+        headers, body = local.render(self._mapped(reply), grpc=False, to_head=self._to_head)
         self._response_started = True
         self.send_response(headers, not body)
         if body:
@@ -596,7 +596,7 @@ class HttpStream:
             self._cut_off()
             return
         self._give_up_request()
-        headers, body = local.render(reply, grpc=self._grpc, to_head=self._to_head)
+        headers, body = local.render(self._mapped(reply), grpc=self._grpc, to_head=self._to_head)
         if not self._response_started:
             self._start_response(headers, not body)
             if body and not self._response.stopped:
@@ -606,6 +606,13 @@ class HttpStream:
         self.send_response(headers, not body)
         if body and self._head_sent:
             self.download(body, True)
+
+    def _mapped(self, reply: LocalReply) -> LocalReply:
+        """A local reply as the configuration wants it to look."""
+        mappers = self._chain.reply_mappers
+        if mappers is None:
+            return reply
+        return mappers.map(reply, self.info, self._moment(), self._random, grpc=self._grpc)
 
     def _give_up(self, reply: LocalReply) -> None:
         """The upstream's response will not be complete: say so, unless the client already got part of it."""

@@ -318,7 +318,6 @@ def test_other_protocols_warn(version: str) -> None:
     "field",
     [
         "tracing: {}",
-        "local_reply_config: {}",
         "drain_timeout: 3s",
     ],
 )

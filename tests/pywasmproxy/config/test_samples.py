@@ -132,6 +132,7 @@ def tables() -> list[Message]:
         "retries",
         "per_filter",
         "extras",
+        "replies",
     ]
     modules = [bootstrap_tables, *(importlib.import_module(f"pywasmproxy.config.{name}") for name in names)]
     found = {
