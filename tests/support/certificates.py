@@ -31,6 +31,7 @@ class Authority:
         _openssl(
             *("req", "-x509", *_KEY, "-days", "2", "-subj", f"/CN={name}"),
             *("-keyout", self._key, "-out", self.certificate),
+            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
         )
 
     def issue(
@@ -40,7 +41,9 @@ class Authority:
         pair = Pair(self.folder / f"{name}.pem", self.folder / f"{name}.key")
         request, extra = self.folder / f"{name}.csr", self.folder / f"{name}.ext"
         _openssl("req", *_KEY, "-keyout", pair.key, "-out", request, "-subj", subject or f"/CN={name}")
-        extra.write_text(f"subjectAltName={names}\n")
+        # What a strict client (Python's own default since 3.13) wants to see.
+        identifiers = "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+        extra.write_text(f"basicConstraints=CA:FALSE\n{identifiers}subjectAltName={names}\n")
         _openssl(
             *("x509", "-req", "-in", request, "-out", pair.certificate, "-extfile", extra),
             *("-CA", self.certificate, "-CAkey", self._key, "-CAcreateserial"),

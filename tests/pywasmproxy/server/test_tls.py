@@ -83,6 +83,7 @@ def trusting(authority: Authority, more: str = "") -> str:
 def context(authority: Authority, identity: Pair | None = None) -> ssl.SSLContext:
     """A client's context."""
     found = ssl.create_default_context(cafile=str(authority.certificate))
+    found.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
     if identity is not None:
         found.load_cert_chain(identity.certificate, identity.key)
     return found
