@@ -115,8 +115,8 @@ def _imports(python: str, module: str) -> bool:
 
 @contextlib.contextmanager
 def _running(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, cwd=ROOT, **quiet) as process:
+    null = subprocess.DEVNULL
+    with subprocess.Popen(command, cwd=ROOT, stdout=null, stderr=null) as process:
         try:
             for _ in range(300):
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
