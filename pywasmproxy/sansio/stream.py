@@ -28,10 +28,11 @@ from pywasmproxy.sansio.filter import HttpFilter
 from pywasmproxy.sansio.format import Moment
 from pywasmproxy.sansio.hashing import hash_of
 from pywasmproxy.sansio.local_reply import Details, Flags, LocalReply
+from pywasmproxy.sansio.outlets import ToClient, ToUpstream
 from pywasmproxy.sansio.passage import RequestPassage, ResponsePassage
-from pywasmproxy.sansio.paths import BadPath, Redirected, tidy_host, tidy_path
 from pywasmproxy.sansio.router import HERE, Choice, location
 from pywasmproxy.sansio.states import Request, StreamStateError, Upstream, after
+from pywasmproxy.sansio.target import tidy
 
 if TYPE_CHECKING:
     from pywasmproxy.sansio.chain import FilterChain
@@ -82,8 +83,8 @@ class HttpStream:
     def _lay_passages(self) -> None:
         """The ways of request and response through the filters there are."""
         limit, info = self._chain.buffer_limit, self.info
-        self._request = RequestPassage(self._filters, _ToUpstream(self), limit, info)
-        self._response = ResponsePassage(self._filters, _ToClient(self), limit, info)
+        self._request = RequestPassage(self._filters, ToUpstream(self), limit, info)
+        self._response = ResponsePassage(self._filters, ToClient(self), limit, info)
 
     def _make_filters(self, choice: Choice | None) -> None:
         """The filters of the exchange, but those that its route switches off."""
@@ -252,8 +253,9 @@ class HttpStream:
             info.start_time = chain.surroundings.wall_clock_ns()
         info.request_headers = headers
         self._to_head = headers.first(b":method") == b"HEAD"
-        refusal = self._tidy_target(headers)
+        refusal = None if chain.target is None else tidy(headers, chain.target, info.destination_address)
         if refusal is not None:
+            self._last_on_connection = refusal.status == 400
             self._make_filters(None)
             self._refuse(refusal)
             return
@@ -298,29 +300,6 @@ class HttpStream:
         self.info.request_headers = event.headers
         self._make_filters(None)
         self._refuse(reply)
-
-    def _tidy_target(self, headers: HeaderMap) -> LocalReply | None:
-        """Host and path as they are wanted here; the answer to a request that is refused for its path."""
-        rules = self._chain.target
-        if rules is None:
-            return None
-        path = headers.first(b":path")
-        host = headers.first(b":authority")
-        if host:
-            port = (self.info.destination_address or "").rpartition(":")[2]
-            headers.set_in_place(b":authority", tidy_host(host, rules, int(port) if port else None))
-        if not path:
-            return None
-        try:
-            headers.set_in_place(b":path", tidy_path(path, rules))
-        except BadPath:
-            self._last_on_connection = True
-            return LocalReply(400, details=Details.PATH_REFUSED)
-        except Redirected as redirected:
-            headers.set_in_place(b":path", redirected.path)
-            target = HeaderMap([(b"location", redirected.path)])
-            return LocalReply(307, details=Details.PATH_REFUSED, headers=target)
-        return None
 
     def _refuse(self, reply: LocalReply) -> None:
         """Answer a request that no filter has seen."""
@@ -692,59 +671,3 @@ def _in_parts(event: ev.Event) -> tuple[ev.Event, ...]:
         kind = type(event)
         return kind(event.data, False), kind(b"", True)
     return (event,)
-
-
-class _ToUpstream:
-    """The `Outlet` of the request."""
-
-    __slots__ = ("_stream",)
-
-    def __init__(self, stream: HttpStream) -> None:
-        self._stream = stream
-
-    @property
-    def interrupted(self) -> bool:
-        return self._stream.interrupted
-
-    def emit_headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
-        self._stream.route_request(headers, end_of_stream)
-
-    def emit_body(self, data: bytes, end_of_stream: bool) -> None:
-        self._stream.upload(data, end_of_stream)
-
-    def emit_trailers(self, trailers: HeaderMap) -> None:
-        self._stream.upload_trailers(trailers)
-
-    def too_much(self) -> None:
-        self._stream.asks.put(local.REQUEST_TOO_LARGE)
-
-    def throttle(self, held: bool) -> None:
-        self._stream.command(do.PauseRequest() if held else do.ResumeRequest())
-
-
-class _ToClient:
-    """The `Outlet` of the response."""
-
-    __slots__ = ("_stream",)
-
-    def __init__(self, stream: HttpStream) -> None:
-        self._stream = stream
-
-    @property
-    def interrupted(self) -> bool:
-        return self._stream.interrupted
-
-    def emit_headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
-        self._stream.send_response(headers, end_of_stream)
-
-    def emit_body(self, data: bytes, end_of_stream: bool) -> None:
-        self._stream.download(data, end_of_stream)
-
-    def emit_trailers(self, trailers: HeaderMap) -> None:
-        self._stream.download_trailers(trailers)
-
-    def too_much(self) -> None:
-        self._stream.asks.put(local.RESPONSE_TOO_LARGE)
-
-    def throttle(self, held: bool) -> None:
-        self._stream.command(do.PauseResponse() if held else do.ResumeResponse())
