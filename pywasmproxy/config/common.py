@@ -9,7 +9,6 @@ import ipaddress
 from typing import Any
 
 from pywasmproxy.config.anyvalue import base64_bytes
-from pywasmproxy.config.extension import resolve
 from pywasmproxy.config.model import Address, Http1Options, Node
 from pywasmproxy.config.model_manager import Underscores
 from pywasmproxy.config.schema import (

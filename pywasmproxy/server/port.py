@@ -69,6 +69,7 @@ class Serving(Generic[_Chain_co]):
     generation: int = 0
     by_chain: tuple[Serving[_Chain_co], ...] = ()
     """The same for each filter chain alone, where clients choose by the name they ask for."""
+
     counts: DownstreamCounts = field(default_factory=DownstreamCounts)
     access_logs: Sequence[AccessLogger] = ()
 
