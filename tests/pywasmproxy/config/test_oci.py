@@ -83,6 +83,7 @@ def found(layout: Layout, name: str = "image") -> bytes:
         (gzip.compress(tar(plugin__wasm=MODULE)), TAR + "+gzip"),
         (gzip.compress(tar(plugin__wasm=MODULE)), "application/vnd.docker.image.rootfs.diff.tar.gzip"),
     ],
+    ids=["istio", "solo", "plain", "archive", "packed archive", "docker"],
 )
 def test_the_module(layout: Layout, data: bytes, kind: str) -> None:
     layout.image((b"?", "application/octet-stream"), (data, kind))
@@ -155,6 +156,7 @@ def test_a_digest_is_no_path(layout: Layout, digest: object) -> None:
         (tar(dir_in_plugin__wasm=MODULE), TAR, "neither a Wasm layer nor an archive"),
         (MODULE, "image/png", r"neither .* \(image/png\)"),
     ],
+    ids=["text", "cut", "zeros", "elsewhere", "picture"],
 )
 def test_no_module(layout: Layout, data: bytes, kind: str, reason: str) -> None:
     layout.image((data, kind))
