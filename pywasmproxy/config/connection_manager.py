@@ -25,6 +25,8 @@ from pywasmproxy.config.model import (
     ServerHeaderTransformation,
 )
 from pywasmproxy.config.model_manager import (
+    ClientCertMode,
+    ClientCertRules,
     EscapedSlashes,
     Forwarding,
     StripPort,
@@ -112,6 +114,13 @@ def _upgrade(cursor: Cursor) -> tuple[str, bool]:
     return upgrade_name(values.get("upgrade_type", ""), cursor), values.get("enabled", True)
 
 
+CERT_DETAILS = Message(
+    f"{_NAME}.SetCurrentClientCertDetails",
+    {"subject": boolean, "uri": boolean, "dns": boolean},
+    ignored="cert chain",
+    harmless={"cert": (False,), "chain": (False,)},
+)
+
 NORMALISATION = "use normalize_path instead: ignored"
 
 CONNECTION_MANAGER = Message(
@@ -153,8 +162,8 @@ CONNECTION_MANAGER = Message(
         # concern protocols, certificates and tools that no request here comes with
         "http2_protocol_options": anything,
         "http3_protocol_options": anything,
-        "forward_client_cert_details": anything,
-        "set_current_client_cert_details": anything,
+        "forward_client_cert_details": enum("way", " ".join(mode.name for mode in ClientCertMode)),
+        "set_current_client_cert_details": CERT_DETAILS.read,
         "forward_client_cert_matcher": anything,
         "append_local_overload": anything,
         "add_proxy_protocol_connection_state": anything,
@@ -195,6 +204,10 @@ def _forwarding(values: dict[str, Any]) -> Forwarding:
         add_user_agent=values.get("add_user_agent", False),
         preserve_external_request_id=values.get("preserve_external_request_id", False),
         scheme=None if scheme is None else scheme.lower(),
+        client_cert=ClientCertRules(
+            ClientCertMode[values.get("forward_client_cert_details", "SANITIZE")],
+            frozenset(name for name, on in values.get("set_current_client_cert_details", {}).items() if on),
+        ),
     )
 
 

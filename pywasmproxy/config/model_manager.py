@@ -13,6 +13,30 @@ from pywasmproxy.config.model_log import LogFilter
 from pywasmproxy.config.model_routes import HeaderAddition
 
 
+class ClientCertMode(Enum):
+    """What becomes of `x-forwarded-client-cert`. All but the last take it out where the client has shown no
+    certificate."""
+
+    SANITIZE = "SANITIZE"  # taken out
+    FORWARD_ONLY = "FORWARD_ONLY"  # left as it is
+    APPEND_FORWARD = "APPEND_FORWARD"  # the client's certificate is added
+    SANITIZE_SET = "SANITIZE_SET"  # the client's certificate, and nothing else
+    ALWAYS_FORWARD_ONLY = "ALWAYS_FORWARD_ONLY"  # left as it is, whoever comes
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertRules:
+    """How upstreams are told about a client's certificate; `details` are of `subject`, `uri`, `dns`."""
+
+    mode: ClientCertMode = ClientCertMode.SANITIZE
+    details: frozenset[str] = frozenset()
+
+    @property
+    def writes(self) -> bool:
+        """Whether the field may have to be written where there is none."""
+        return self.mode in (ClientCertMode.APPEND_FORWARD, ClientCertMode.SANITIZE_SET)
+
+
 @dataclass(frozen=True, slots=True)
 class Forwarding:
     """Who is believed about the client, and what the upstream is told about it."""
@@ -36,6 +60,8 @@ class Forwarding:
     """`x-request-id` of clients outside stays, although `use_remote_address`."""
     scheme: str | None = None
     """`:scheme` (and `x-forwarded-proto`) of all requests."""
+
+    client_cert: ClientCertRules = ClientCertRules()
 
     @property
     def is_plain(self) -> bool:

@@ -16,6 +16,7 @@ from abi.proxy_wasm.single_value import SINGLE_VALUE
 from abi.proxy_wasm.stream_info import StreamInfo
 from abi.proxy_wasm.types import MapType
 from pywasmproxy.config.model import ServerHeaderTransformation
+from pywasmproxy.sansio import client_cert as client_certs
 from pywasmproxy.sansio.arrival import FORWARDED_FOR, FORWARDED_PROTO, INTERNAL, Arrival
 
 REQUEST_PSEUDO = (b":authority", b":path", b":method", b":scheme")
@@ -128,6 +129,9 @@ def prepare_request(
             fields.append((name, value))
     transport = b"https" if info.tls else b"http"
     given = dict(reversed(fields))  # the first line of each name
+    client_cert = arrival.config.client_cert
+    if client_certs.FIELD in given or (client_cert.writes and info.tls):
+        fields = client_certs.forwarded(client_cert, fields, info)
     internal, edge = False, False
     if not arrival.plain or FORWARDED_FOR in given:
         rest = HeaderMap.adopt(fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.pywasmproxy.server.support import (
     bootstrap,
     cluster,
     hello,
+    indent,
     listener,
     port_of,
     proxy,
@@ -424,3 +426,30 @@ async def test_grpc_over_tls(authority: Authority, pair: Pair, monkeypatch: pyte
                 await over.wait()
             client.close()
     assert chosen == ["h2"]
+
+
+async def test_a_certificate_that_a_client_only_tells_of_is_not_passed_on(
+    authority: Authority, pair: Pair
+) -> None:
+    forged = b"x-forwarded-client-cert: Hash=forged\r\n"
+    details = "forward_client_cert_details: SANITIZE_SET\nset_current_client_cert_details: {subject: true}"
+    async with upstream(hello) as up:
+        async with proxy(bootstrap(listener(), clusters=cluster(up.port))) as server:
+            client = await Client.open(port_of(server))
+            await client.get(fields=forged)
+            client.close()
+        text = bootstrap(
+            downstream(pair, ", " + trusting(authority)).replace(
+                "stat_prefix: test\n", "stat_prefix: test\n" + indent(details, 10) + "\n"
+            ),
+            clusters=cluster(up.port),
+        )
+        async with proxy(text) as server:
+            client = await connect(server, context(authority, authority.issue("client", "DNS:me.test")))
+            await client.get(fields=forged)
+            client.close()
+        plain, mutual = up.heads
+        assert b"client-cert" not in plain
+        assert b"forged" not in mutual
+        expected = rb'\r\nx-forwarded-client-cert: By=spiffe://x/y;Hash=[0-9a-f]{64};Subject="CN=client"\r\n'
+        assert re.search(expected, mutual)
