@@ -1,6 +1,6 @@
 """`x-forwarded-client-cert`: what upstreams are told about a client's certificate, and nobody else may say.
 
-Source: envoy.extensions.filters.network.http_connection_manager.v3 (`forward_client_cert_details`); Envoy 1.40.
+Source: envoy.extensions...http_connection_manager.v3, `forward_client_cert_details`; Envoy 1.40.
 A field that arrives is believed only where the configuration says so: whoever could write it himself would be
 whoever he likes.
 """

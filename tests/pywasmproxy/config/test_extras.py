@@ -36,11 +36,14 @@ def test_tags_that_are_refused(tag: str, message: str) -> None:
     assert refused(top=f"stats_config: {{stats_tags: [{tag}]}}").message == message
 
 
+PLUGIN = f"{{name: s, vm_config: {{{CODE}}}}}"
+
+
 @pytest.mark.parametrize(
     "entry",
     [
-        f"{{name: a, typed_config: {{{SERVICE}, singleton: true, config: {{name: s, vm_config: {{{CODE}}}}}}}}}",
-        f"{{name: envoy.bootstrap.wasm, config: {{config: {{name: s, vm_config: {{{CODE}}}}}}}}}",
+        f"{{name: a, typed_config: {{{SERVICE}, singleton: true, config: {PLUGIN}}}}}",
+        f"{{name: envoy.bootstrap.wasm, config: {{config: {PLUGIN}}}}}",
     ],
 )
 def test_services(entry: str) -> None:

@@ -1,4 +1,4 @@
-"""`x-forwarded-client-cert`: taken out, left, added to or replaced, by the configuration and the connection."""
+"""`x-forwarded-client-cert`: taken out, left, added to or replaced, as configuration and connection say."""
 
 from __future__ import annotations
 
