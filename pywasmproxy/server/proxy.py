@@ -414,13 +414,23 @@ class Proxy:
             self.log["config"].warning(str(warning))
 
     def check(self) -> None:
-        """Start every plugin and end it again. StartError."""
+        """Start every plugin and end it again. StartError.
+
+        Code that has to be fetched needs an event loop: then RuntimeError where one is running already.
+        """
         self.warn()
 
         async def check() -> None:
             await self.server().check()
 
-        self.run_in_loop(check)
+        if any(plugin.code.remote is not None for plugin in plugins_of(self.bootstrap)):
+            self.run_in_loop(check)
+            return
+        filters = self.server().filters
+        try:
+            filters.start()
+        finally:
+            filters.close()
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. OSError, StartError, ImportError (uvloop is not installed)."""

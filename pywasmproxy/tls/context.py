@@ -129,7 +129,9 @@ def _no_password() -> bytes:
 
 def _trust(context: ssl.SSLContext, check: PeerCheck) -> None:
     if check.trusted_ca:
-        context.load_verify_locations(cadata=check.trusted_ca.decode("latin-1"))
+        if not check.trusted_ca.isascii():
+            raise ValueError("the trusted CA is no PEM text")
+        context.load_verify_locations(cadata=check.trusted_ca.decode())
     if check.system_roots:
         context.load_default_certs()
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN  # whoever is named is trusted

@@ -106,6 +106,10 @@ def test_an_upstream_that_is_not_verified_warns(fields: str) -> None:
         ),
         (upstream("tls_certificates: [{}]"), "TlsCertificate needs 'certificate_chain'"),
         (upstream("validation_context: {trusted_ca: {filename: /nope}}"), "Invalid path: /nope"),
+        (
+            upstream("validation_context: {trusted_ca: {inline_bytes: /w==}}"),
+            "the trusted CA is no PEM text",
+        ),
     ],
 )
 def test_refused(fields: str, message: str) -> None:
