@@ -113,7 +113,7 @@ def start(name: str, folder: str) -> dict[str, float]:
     engines.import_all("abi")
     plugin, configuration = PLUGINS[name]
     data = module_of(plugin).read_bytes()
-    limits = StoreLimits(seconds=30, memory_pages=4096)
+    limits = StoreLimits(seconds=600, memory_pages=4096)
     begin = timing.clock()
     started = Plugin(
         data,

@@ -4,7 +4,7 @@
 
 Our engine and every peer that is installed, CPU time, in turn, the best of several rounds, every answer
 checked. Ends with 1 when a bar of `bars.py` does not hold (`--ci`: one of those that CI checks), with 2 when
-an engine gives a wrong answer. Nothing is written unless `--json` says where.
+an engine gives a wrong answer or a process fails. Nothing is written unless `--json` says where.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -125,9 +126,14 @@ def main(argv: list[str] | None = None) -> int:
     run = machine()
     for name in run["missing"]:
         print(f"{name}: left out, it is not installed")
+    failed: list[str] = []
     try:
         for part in args.parts or (QUICK if args.quick else PARTS):
-            run |= PARTS[part](args)
+            try:
+                run |= PARTS[part](args)
+            except subprocess.CalledProcessError as error:
+                failed.append(part)
+                print(f"{part}: {error}", file=sys.stderr)
             print(flush=True)
     except timing.WrongAnswerError as error:
         print(f"wrong answer: {error}", file=sys.stderr)
@@ -143,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
     if wrong:
         print(f"fuel differs from the stored count: {', '.join(wrong)}", file=sys.stderr)
         return 2
-    return 0 if all(row["met"] for row in run["bars"]) else 1
+    return 2 if failed else 0 if all(row["met"] for row in run["bars"]) else 1
 
 
 if __name__ == "__main__":
