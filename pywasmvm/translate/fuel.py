@@ -3,8 +3,8 @@
 What a straight way costs is added up here, and paid in one statement before a call, where a loop goes back,
 and at the end. Where ways meet, each settles by how much it differs from what most of them cost; that is paid
 later. So the body of a loop pays once for an iteration, and who leaves it pays on the way out. Whether
-anything is left is looked at where code may go on for long: where loops go back, and before calls. A fault in
-the middle of a way leaves that way unpaid.
+anything is left is looked at where code may go on for long: at the heads of loops, and before calls outside
+of them. A fault in the middle of a way leaves that way unpaid.
 """
 
 from __future__ import annotations
@@ -13,19 +13,30 @@ from collections import Counter
 from collections.abc import Iterable
 
 from pywasmvm.translate.body import Body
-from pywasmvm.translate.graph import RETURN, STOP, Graph, Node
+from pywasmvm.translate.graph import RETURN, STOP, Graph, Loop, Node
 
 
 def charge(body: Body, graph: Graph) -> None:
     """Put the statements that count into the nodes and their edges."""
     fuel, ops = body.use("fuel"), body.code.ops
-    settle = f"{body.use('I')}.store.settle()"
     calling = {node for node in graph.nodes if any("call" in op.name for op in ops[node.first : node.last])}
-    if body.piecewise:  # `Body.pay` has seen to the rest
-        for node in graph.nodes:
-            if node in calling or node in graph.loops:
-                node.lines.insert(0, f"if {fuel}<0:{settle}")
-        return
+    if not body.piecewise:  # else `Body.pay` has seen to it
+        _pay(fuel, body, graph, calling)
+    settle = f"if {fuel}<0:{body.use('I')}.store.settle()"
+    for node in graph.nodes:
+        if node in graph.loops or (node in calling and not _in_loop(node)):
+            node.lines.insert(0, settle)
+
+
+def _in_loop(node: Node) -> bool:
+    """Whether the head of a loop around the node has looked already."""
+    container = node.container
+    while container is not None and not isinstance(container, Loop):
+        container = container.outer
+    return container is not None
+
+
+def _pay(fuel: str, body: Body, graph: Graph, calling: set[Node]) -> None:
     #: What has been run up to the end of a node and is not yet paid for.
     owed: dict[Node, int] = {}
     for node in graph.nodes:
@@ -43,22 +54,14 @@ def charge(body: Body, graph: Graph) -> None:
                 if node.is_merge and due != debt:
                     edge.moves.insert(0, _paid(fuel, due - debt))
         debt += own
-        if node in calling:
-            node.lines.insert(0, f"if ({fuel}:={fuel}-{debt})<0:{settle}")
-            debt = 0
-        elif debt and node.end in (RETURN, STOP):
+        if debt and (node in calling or node.end in (RETURN, STOP)):
             node.lines.insert(0, _paid(fuel, debt))
+            debt = 0
         owed[node] = debt
     for header in graph.loops:
         for edge in header.in_edges:
-            debt = owed[edge.source]
-            if edge.source.order < header.order:
-                if debt:
-                    edge.moves.insert(0, _paid(fuel, debt))
-            elif debt:
-                edge.moves.insert(0, f"if ({fuel}:={fuel}-{debt})<0:{settle}")
-            elif edge.source not in calling:
-                edge.moves.insert(0, f"if {fuel}<0:{settle}")
+            if owed[edge.source]:
+                edge.moves.insert(0, _paid(fuel, owed[edge.source]))
 
 
 def _most_common(debts: Iterable[int]) -> int:
