@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
+from pywasmproxy.config import discovery
 from pywasmproxy.config.access_log import access_logs
 from pywasmproxy.config.actions import upgrade_name
 from pywasmproxy.config.common import HTTP_DOWNSTREAM, http1_downstream
@@ -43,6 +44,7 @@ from pywasmproxy.config.schema import (
     boolean,
     enum,
     integer,
+    later,
     repeated,
     text,
     timeout,
@@ -121,6 +123,25 @@ CERT_DETAILS = Message(
     harmless={"cert": (False,), "chain": (False,)},
 )
 
+RDS = Message(
+    "envoy.extensions.filters.network.http_connection_manager.v3.Rds",
+    {"config_source": later, "route_config_name": text},
+)
+
+
+def _dynamic_routes(cursor: Cursor) -> RouteConfig | None:
+    """The routes in a file; None for those that somebody else has, which is warned about."""
+    values = RDS.read(cursor)
+    found = None
+    if "config_source" in values:
+        name = values.get("route_config_name", "")
+        found = discovery.named(values["config_source"], "RouteConfiguration", name)
+    if found is None:
+        cursor.warn(_DYNAMIC_ROUTES)
+        return None
+    return route_config(found)
+
+
 NORMALISATION = "use normalize_path instead: ignored"
 
 CONNECTION_MANAGER = Message(
@@ -129,6 +150,7 @@ CONNECTION_MANAGER = Message(
         "stat_prefix": text,
         "codec_type": _codec,
         "route_config": route_config,
+        "rds": _dynamic_routes,
         "http_filters": http_filters,
         "http_protocol_options": http1_downstream,
         "common_http_protocol_options": HTTP_DOWNSTREAM.read,
@@ -175,7 +197,6 @@ CONNECTION_MANAGER = Message(
     "request_id_extension stream_error_on_invalid_http_message "
     "proxy_status_config typed_header_validation_config idle_timeout max_stream_duration",
     notes={
-        "rds": _DYNAMIC_ROUTES,
         "scoped_routes": _DYNAMIC_ROUTES,
         "path_normalization_options": NORMALISATION,
     },
@@ -236,6 +257,8 @@ def connection_manager(cursor: Cursor) -> HttpConnectionManager:
     values = CONNECTION_MANAGER.read(cursor)
     if "http_filters" not in values:
         cursor.fail("http_filters is missing: it needs at least the router (envoy.filters.http.router)")
+    if values.get("rds") is not None:
+        values["route_config"] = values["rds"]
     if "route_config" not in values and cursor.get("rds", "scoped_routes", "scopedRoutes") is None:
         cursor.fail("route_config is missing")
     common = values.get("common_http_protocol_options", {})

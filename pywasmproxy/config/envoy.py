@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pywasmproxy import stores
-from pywasmproxy.config import common, document
+from pywasmproxy.config import common, discovery, document
 from pywasmproxy.config.clusters import cluster
 from pywasmproxy.config.errors import ConfigError
 from pywasmproxy.config.extras import bootstrap_extensions, stats_config
@@ -59,8 +59,9 @@ BOOTSTRAP = Message(
         "static_resources": later,
         "stats_config": stats_config,
         "bootstrap_extensions": bootstrap_extensions,
+        "dynamic_resources": later,
     },
-    ignored="node_context_params dynamic_resources cluster_manager hds_config flags_path stats_sinks "
+    ignored="node_context_params cluster_manager hds_config flags_path stats_sinks "
     "deferred_stat_options stats_flush_interval stats_flush_on_admin stats_eviction_interval "
     "watchdog watchdogs tracing layered_runtime overload_manager enable_dispatcher_stats header_prefix "
     "stats_server_version_override use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config "
@@ -119,7 +120,7 @@ def load(
         ours = _settings(values["node"])
         node = common.node(values["node"])
     admin = _admin(values["admin"]) if "admin" in values else None
-    listeners, clusters = _resources(values.get("static_resources"), "dynamic_resources" in _keys(root))
+    listeners, clusters = _resources(values.get("static_resources"), values.get("dynamic_resources"))
     return Bootstrap(
         listeners=listeners,
         clusters=clusters,
@@ -136,12 +137,6 @@ def load(
         document=document.plain(root) if isinstance(root, document.Mapping) else {},
         files=tuple(str(context.directory / name) for name in context.files),
     )
-
-
-def _keys(root: document.Node) -> set[str]:
-    """Top-level field names in snake_case."""
-    entries = root.entries if isinstance(root, document.Mapping) else {}
-    return {BOOTSTRAP.spellings.get(key, key) for key in entries}
 
 
 def _admin(cursor: Cursor) -> Admin | None:
@@ -193,24 +188,27 @@ def _store(place: Cursor) -> str:
     return name
 
 
-def _resources(cursor: Cursor | None, dynamic: bool) -> tuple[tuple[Listener, ...], tuple[Cluster, ...]]:
+def _resources(
+    static: Cursor | None, dynamic: Cursor | None
+) -> tuple[tuple[Listener, ...], tuple[Cluster, ...]]:
     """Listeners and clusters, with the checks that need both."""
-    if cursor is None:
-        return (), ()
-    values = STATIC_RESOURCES.read(cursor)
-    places = values.get("clusters", ())
+    values = {} if static is None else STATIC_RESOURCES.read(static)
+    more_listeners, more_clusters, complete = discovery.dynamic(dynamic)
+    places = [*values.get("clusters", ()), *more_clusters]
     clusters = _unique("cluster", [(cluster(place), place) for place in places])
-    read = [(listener(place), place) for place in values.get("listeners", ())]
+    read = [(listener(place), place) for place in (*values.get("listeners", ()), *more_listeners)]
     listeners = _unique("listener", [(found, place) for found, place in read if found is not None])
     names = [found.name for found in clusters]
-    if not dynamic:
-        for name, place in cursor.context.cluster_references:
+    known = static or dynamic
+    if known is not None and complete:
+        context = known.context
+        for name, place in context.cluster_references:
             if name not in names:
                 place.fail(f"unknown cluster {name!r}", suggest(name, names))
-        for name, place in cursor.context.named_host_references:
+        for name, place in context.named_host_references:
             if not any(found.host_name for found in clusters if found.name == name):
                 place.warn(f"the hosts of cluster {name!r} have not one name for all: requests keep theirs")
-        for name, place in cursor.context.tcp_cluster_references:
+        for name, place in context.tcp_cluster_references:
             if name not in names:
                 place.warn(f"unknown cluster {name!r}: connections are closed")
     return listeners, clusters

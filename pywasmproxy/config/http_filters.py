@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from pywasmproxy.config import discovery
 from pywasmproxy.config.extension import resolve
 from pywasmproxy.config.limits import suggest
 from pywasmproxy.config.model import HttpFilter, RouterFilter, WasmFilter
@@ -22,8 +23,8 @@ HTTP_FILTER = Message(
         "config": later,
         "is_optional": boolean,
         "disabled": boolean,
+        "config_discovery": later,
     },
-    notes={"config_discovery": "not supported yet: the filter is left out"},
     one_of=("typed_config config_discovery config",),
     required="name",
     legacy="config",
@@ -104,9 +105,13 @@ def _filter(cursor: Cursor) -> HttpFilter | None:
     """One entry; None for a filter that is left out (and has warned about it)."""
     values = HTTP_FILTER.read(cursor)
     name: str = values["name"]
-    if cursor.get("config_discovery", "configDiscovery") is not None:
-        return None
-    message, fields = resolve(values.get("typed_config"), values.get("config"))
+    typed = values.get("typed_config")
+    if "config_discovery" in values:
+        typed = discovery.extension(values["config_discovery"], name)
+        if typed is None:
+            cursor.warn("its configuration is not in a file: the filter is left out")
+            return None
+    message, fields = resolve(typed, values.get("config"))
     kind = kind_of(message, name)
     if kind is None:
         if message is not None:

@@ -144,7 +144,7 @@ def test_admin() -> None:
     "field",
     [
         "layered_runtime: {}",
-        "dynamic_resources: {}",
+        "hds_config: {}",
         "overload_manager: {}",
         "stats_flush_interval: 5s",
         "tracing: {}",

@@ -473,10 +473,12 @@ def test_disabled_filters_wait_for_a_route_that_wants_them() -> None:
 
 
 def test_discovered_filters_are_left_out() -> None:
-    discovered = f"[{{name: w, config_discovery: {{}}}}, {ROUTER_ENTRY}]"
+    discovered = f"[{{name: w, config_discovery: {{config_source: {{ads: {{}}}}}}}}, {ROUTER_ENTRY}]"
     assert len(manager(filters=discovered).http_filters) == 1
+    entry = MANAGER + ".http_filters[0]"
     assert warnings(filters=discovered) == [
-        (MANAGER + ".http_filters[0].config_discovery", "not supported yet: the filter is left out")
+        (entry + ".config_discovery.config_source.ads", "not supported yet, ignored"),
+        (entry, "its configuration is not in a file: the filter is left out"),
     ]
 
 

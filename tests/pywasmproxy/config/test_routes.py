@@ -153,8 +153,8 @@ def test_an_unknown_cluster_gets_a_suggestion_and_its_place() -> None:
 def test_unknown_clusters_can_be_allowed() -> None:
     route = "{match: {prefix: /}, route: {cluster: later}}"
     assert read(route_config="validate_clusters: false", route=route)
-    dynamic = read(top="dynamic_resources: {}", route=route)
-    assert [warning.path for warning in dynamic.warnings] == ["dynamic_resources"]
+    dynamic = read(top="dynamic_resources: {cds_config: {ads: {}}}", route=route)
+    assert [warning.path for warning in dynamic.warnings] == ["dynamic_resources.cds_config.ads"]
 
 
 def test_clusters_may_stand_before_listeners() -> None:
