@@ -146,12 +146,13 @@ def measure(names: Sequence[str] = (), rounds: int = 1) -> list[dict[str, Any]]:
     for name in names or PLUGINS:
         with tempfile.TemporaryDirectory() as folder:
             rows.append({"plugin": name} | _rounds(name, Path(folder), rounds))
-        figures = (rows[-1][key] for key in ("cold", "warm", "snapshot", "first"))
-        print(f"{name:32}", *(f"{figure * 1e3:16.1f}" for figure in figures), flush=True)
+        figures = [rows[-1][key] for key in ("cold", "warm", "snapshot", "first")]
+        shown = ["-" if figure is None else f"{figure * 1e3:.1f}" for figure in figures]
+        print(f"{name:32}", *(f"{text:>16}" for text in shown), flush=True)
     return rows
 
 
-def _rounds(name: str, folder: Path, rounds: int) -> dict[str, float]:
+def _rounds(name: str, folder: Path, rounds: int) -> dict[str, float | None]:
     cache, kept = folder / "cache", folder / "kept"
     for path in (cache, kept):
         path.mkdir(mode=0o700)
@@ -160,10 +161,10 @@ def _rounds(name: str, folder: Path, rounds: int) -> dict[str, float]:
     for _ in range(0 if name == LONG else rounds - 1):
         cold = min(cold, _child(name, "", ""), key=lambda times: times["start"])
     _child(name, str(cache), str(kept))  # leaves both
-    warm = _child(name, str(cache), "") if name != LONG else cold
+    warm = None if name == LONG else _child(name, str(cache), "")["start"]
     snapshot = [_child(name, str(cache), str(kept)) for _ in range(rounds)]
     best = min(snapshot, key=lambda times: times["start"])
-    return {"cold": cold["start"], "warm": warm["start"], "snapshot": best["start"], "first": first}
+    return {"cold": cold["start"], "warm": warm, "snapshot": best["start"], "first": first}
 
 
 def _child(name: str, cache: str, folder: str) -> dict[str, float]:
