@@ -331,8 +331,9 @@ class Vm:
         self.current = self.active = context
         if self.trace is not None:
             self.trace(f"[host->vm] {name}({', '.join(map(str, arguments))})")
-        if self._depth == 0:
-            self._refuel()
+        fuel = self.store.limits.fuel
+        if fuel is not None and self._depth == 0:
+            self._refuel(fuel)
         self._depth += 1
         begin = perf_counter_ns()
         try:
@@ -343,8 +344,8 @@ class Vm:
             use = self.usage.callbacks.get(name) or self.usage.callback(name)
             use.calls += 1
             use.nanoseconds += perf_counter_ns() - begin
-            if self.store.limits.fuel is not None and self._depth == 1:
-                use.instructions += self.store.limits.fuel - (self.store.fuel_left or 0)
+            if fuel is not None and self._depth == 1:
+                use.instructions += fuel - (self.store.fuel_left or 0)
             self._depth -= 1
             self.current, self.active = outer
         if self.trace is not None:
@@ -367,13 +368,11 @@ class Vm:
         """Do something as soon as the running callback has returned."""
         self._after_callback.append(action)
 
-    def _refuel(self) -> None:
+    def _refuel(self, fuel: int) -> None:
         """Fuel is a pool of the store; make it the budget of one call."""
-        fuel = self.store.limits.fuel
-        if fuel is not None:
-            missing = fuel - (self.store.fuel_left or 0)
-            if missing:
-                self.store.refuel(missing)
+        missing = fuel - (self.store.fuel_left or 0)
+        if missing:
+            self.store.refuel(missing)
 
     def _allocate(self, size: int) -> int:
         """A block from the guest's allocator; 0 when it fails. A trap in it kills the VM, but the callback
