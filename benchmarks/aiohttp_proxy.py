@@ -6,6 +6,7 @@ python aiohttp_proxy.py PORT UPSTREAM_PORT
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncIterator
 
 from aiohttp import ClientSession, TCPConnector, web
 
@@ -15,7 +16,7 @@ HOP_BY_HOP = frozenset(("connection", "keep-alive", "transfer-encoding", "conten
 def application(upstream: str) -> web.Application:
     """Everything goes to the upstream and comes back as it is, streamed."""
 
-    async def session(app: web.Application):  # type: ignore[no-untyped-def]
+    async def session(app: web.Application) -> AsyncIterator[None]:
         connector = TCPConnector(limit=0, keepalive_timeout=60)
         async with ClientSession(connector=connector, auto_decompress=False) as client:
             app["client"] = client

@@ -204,6 +204,8 @@ cache on disk. Snapshot: from the state that an earlier process kept after `_ini
 start where that takes longer than half a second; with the cache. `ai-data-masking` with its system words
 builds tables out of them when it is configured, in billions of instructions: that is done once, and kept.
 
+Measured in a run of their own, with another job on the other processor.
+
 {_columns(run["plugins"], "plugin", columns, 1e3)}"""
     if run.get("pythons"):
         rows = run["pythons"]

@@ -139,10 +139,10 @@ class Store(ABC):
     def check(self) -> None:  # noqa: B027 - memory has nothing to check
         """Find out whether the store can be used at all."""
 
-    def look(self) -> None:  # noqa: B027
+    def look(self) -> None:  # noqa: B027 - memory is always there
         """Look whether the store is still the one that was opened; costs next to nothing."""
 
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:  # noqa: B027 - memory holds nothing open
         """Let go of files and connections; what is stored stays."""
 
 
