@@ -319,7 +319,6 @@ class Workers:
 
     def _be_worker(self, index: int, says: int, blocked: set[Any]) -> int:
         """What the child does; its exit status."""
-        parent = os.getppid()
         signal.set_wakeup_fd(-1)
         for name in ("SIGTERM", "SIGCHLD"):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
@@ -341,13 +340,13 @@ class Workers:
         try:
             self._serve(seat, anew=replaces)
         except (ConfigError, StartError, OSError) as error:
-            print(error, file=sys.stderr)
+            self.log.error(str(error))  # in one piece: others write there, too
             return 1
         except KeyboardInterrupt:
             return 1
         if index == 0:
             entry.end()
-        if os.getppid() != parent:  # it cannot do that any more
+        if select.select([self._alive[0]], [], [], 0)[0]:  # the parent has gone, and cannot do that any more
             shutil.rmtree(self._folder, ignore_errors=True)
         return 0
 
@@ -374,6 +373,8 @@ class Workers:
             server = proxy.server(proxy.store, seat)
             server.filters.inherit(tried.filters)
             await proxy.serve(server)
+            # Told once more while the loop is closed, we would end in the middle of it.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
         proxy.run_in_loop(serve)
 
