@@ -7,7 +7,7 @@ and written as UTF-8 with `surrogateescape`, so that any byte string survives th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from itertools import takewhile
 
 
@@ -27,22 +27,26 @@ class HeaderMap(MutableMapping[str, str]):
     mapping must; `len(map.lines)` counts lines. Deleting a missing name with `remove` is not an error.
     """
 
-    __slots__ = ("_lines",)
+    __slots__ = ("_firsts", "_lines")
 
     def __init__(self, lines: Iterable[tuple[str | bytes, str | bytes]] = ()) -> None:
         self._lines: list[tuple[bytes, bytes]] = [(_bytes(n).lower(), _bytes(v)) for n, v in lines]
+        self._firsts: dict[bytes, bytes] | None = (
+            None  # the first value of each name, once that was asked for
+        )
 
     @classmethod
     def adopt(cls, lines: list[tuple[bytes, bytes]]) -> HeaderMap:
         """A map of lines whose names are lower-case already; the list becomes the map's own. For parsers."""
-        made = cls()
+        made = cls.__new__(cls)
         made._lines = lines
+        made._firsts = None
         return made
 
     @property
     def lines(self) -> list[tuple[bytes, bytes]]:
         """All lines in order as `(lower-case name, value)`; a copy."""
-        return list(self._lines)
+        return self._lines.copy()
 
     @property
     def line_count(self) -> int:
@@ -54,26 +58,38 @@ class HeaderMap(MutableMapping[str, str]):
         """Sum of the lengths of all names and values (what `proxy_get_header_map_size` answers)."""
         return sum(len(n) + len(v) for n, v in self._lines)
 
+    @property
+    def firsts(self) -> Mapping[bytes, bytes]:
+        """The first value of each name (lower-case), in no order; good until the map is changed."""
+        firsts = self._firsts
+        if firsts is None:
+            firsts = self._firsts = dict(reversed(self._lines))
+        return firsts
+
     def replace_all(self, lines: Iterable[tuple[str | bytes, str | bytes]]) -> None:
         """Make these lines the whole content."""
+        self._firsts = None
         self._lines = [
             (n.lower(), v) if type(n) is bytes and type(v) is bytes else (_bytes(n).lower(), _bytes(v))
             for n, v in lines
         ]
 
+    def adopt_all(self, lines: list[tuple[bytes, bytes]]) -> None:
+        """The same with lines whose names are lower-case already; the list becomes the map's own."""
+        self._firsts = None
+        self._lines = lines
+
     def copy(self) -> HeaderMap:
         """An independent map with the same lines."""
-        other = HeaderMap()
-        other._lines = list(self._lines)
-        return other
+        return HeaderMap.adopt(self._lines.copy())
 
     def first(self, name: str | bytes) -> bytes | None:
         """The first value of a name as bytes; None when there is none."""
-        key = (name if type(name) is bytes else _bytes(name)).lower()
-        for n, v in self._lines:
-            if n == key:
-                return v
-        return None
+        key = name.lower() if type(name) is bytes else _bytes(name).lower()
+        firsts = self._firsts
+        if firsts is None:
+            firsts = self._firsts = dict(reversed(self._lines))
+        return firsts.get(key)
 
     def all_bytes(self, name: str | bytes) -> list[bytes]:
         """Every value of a name, in order."""
@@ -94,8 +110,11 @@ class HeaderMap(MutableMapping[str, str]):
         if line[0][:1] == b":":
             at = sum(1 for _ in takewhile(lambda present: present[0][:1] == b":", self._lines))
             self._lines.insert(at, line)
+            self._firsts = None
         else:
             self._lines.append(line)
+            if self._firsts is not None:
+                self._firsts.setdefault(*line)
 
     def set(self, name: str | bytes, value: str | bytes) -> None:
         """Leave one line with this name, at the end."""
@@ -104,26 +123,30 @@ class HeaderMap(MutableMapping[str, str]):
 
     def set_in_place(self, name: str | bytes, value: str | bytes) -> None:
         """Leave one line with this name where its first line stood (at the end when there was none)."""
-        key, new = _bytes(name).lower(), _bytes(value)
-        out: list[tuple[bytes, bytes]] = []
-        found = False
-        for n, v in self._lines:
-            if n != key:
-                out.append((n, v))
-            elif not found:
-                out.append((key, new))
-                found = True
-        if not found:
-            out.append((key, new))
-        self._lines = out
+        key = name.lower() if type(name) is bytes else _bytes(name).lower()
+        new = value if type(value) is bytes else _bytes(value)
+        firsts = self._firsts
+        if firsts is None:
+            firsts = self._firsts = dict(reversed(self._lines))
+        if key not in firsts:
+            self._lines.append((key, new))
+        else:
+            at = next(place for place, line in enumerate(self._lines) if line[0] == key)
+            rest = [line for line in self._lines[at + 1 :] if line[0] != key]
+            self._lines[at:] = [(key, new), *rest]
+        firsts[key] = new
 
     def remove(self, name: str | bytes) -> int:
         """Remove every line of a name; how many there were."""
-        key = _bytes(name).lower()
-        kept = [line for line in self._lines if line[0] != key]
-        removed = len(self._lines) - len(kept)
-        self._lines = kept
-        return removed
+        key = name.lower() if type(name) is bytes else _bytes(name).lower()
+        firsts = self._firsts
+        if firsts is None:
+            firsts = self._firsts = dict(reversed(self._lines))
+        if firsts.pop(key, None) is None:
+            return 0
+        before = len(self._lines)
+        self._lines = [line for line in self._lines if line[0] != key]
+        return before - len(self._lines)
 
     def __getitem__(self, name: str) -> str:
         value = self.first(name)

@@ -59,7 +59,7 @@ class Asks:
     """A FIFO of asks. `woken` is called for the first one that comes while nobody is there to take it."""
 
     def __init__(self, woken: Callable[[], None]) -> None:
-        self._queue: deque[Ask] = deque()
+        self.queue: deque[Ask] = deque()
         self._woken = woken
         self.attended = False  # an event is being worked on, asks will be taken at its end
         self.answer_due = False  # an answer or a close is among them
@@ -69,7 +69,7 @@ class Asks:
         self.route_headers: HeaderMap | None = None  # that decide on the route, whatever becomes of them
 
     def __bool__(self) -> bool:
-        return bool(self._queue)
+        return bool(self.queue)
 
     def put(self, ask: Ask) -> None:
         """Ask for something; ignored after the end and after the first answer."""
@@ -79,15 +79,15 @@ class Asks:
             if self.answer_due:
                 return
             self.answer_due = True
-        self._queue.append(ask)
-        if len(self._queue) == 1 and not self.attended:
+        self.queue.append(ask)
+        if len(self.queue) == 1 and not self.attended:
             self._woken()
 
     def take(self) -> Ask | None:
         """The next one; None when there is none."""
-        if not self._queue:
+        if not self.queue:
             return None
-        ask = self._queue.popleft()
+        ask = self.queue.popleft()
         if isinstance(ask, LocalReply | Close):
             self.answer_due = False
         return ask
@@ -96,7 +96,7 @@ class Asks:
         """The exchange is over: nothing can be asked any more."""
         self.closed = True
         self.answer_due = False
-        self._queue.clear()
+        self.queue.clear()
         self._woken = _nobody
 
 

@@ -7,7 +7,7 @@ for command in stream.feed(RequestHeaders(headers, end_of_stream=True)): ...
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from abi.proxy_wasm.host import MemoryHost
@@ -27,7 +27,7 @@ from pywasmproxy.sansio.arrival import Arrival, Self
 from pywasmproxy.sansio.dispatcher import Dispatcher
 from pywasmproxy.sansio.filter import FilterFactory
 from pywasmproxy.sansio.format import Origin
-from pywasmproxy.sansio.headers import FOR_ENVOYS
+from pywasmproxy.sansio.headers import FOR_ENVOYS, uuid4
 from pywasmproxy.sansio.reply_mappers import ReplyMappers
 from pywasmproxy.sansio.router import Router
 from pywasmproxy.sansio.stream import HttpStream
@@ -91,15 +91,24 @@ class FilterChain:
         self.target = None if self.http.target.is_plain else self.http.target
         self.buffer_limit = buffer_limit
         self.surroundings: Surroundings = surroundings or MemoryHost()
-        self.request_ids = self.http.generate_request_id
+        self.monotonic_ns = self.surroundings.monotonic_ns
+        self.request_id = self._new_request_id if self.http.generate_request_id else None
+        self.server_name = self.http.server_name.encode()
         self.envoy_headers = self.http.envoy_headers
 
-    def members(self) -> Iterator[tuple[str, FilterFactory, bool]]:
+    def members(self) -> Sequence[tuple[str, FilterFactory, bool]]:
         """The filters with the names they have in the configuration, and whether they are off by default."""
+        if not self.factories:
+            return ()
         known = self._known if len(self._known) == len(self.factories) else None  # else made without one
-        for place, factory in enumerate(self.factories):
-            name, off = ("", False) if known is None else known[place]
-            yield name, factory, off
+        return (
+            [("", one, False) for one in self.factories]
+            if known is None
+            else [(name, one, off) for (name, off), one in zip(known, self.factories, strict=True)]
+        )
+
+    def _new_request_id(self) -> bytes:
+        return uuid4(self.surroundings.random_bytes(16))
 
     def open(
         self,

@@ -1,8 +1,10 @@
-"""What leaves an exchange: one frozen dataclass per thing the driver has to do, in the order of the list.
+"""What leaves an exchange: one small dataclass per thing the driver has to do, in the order of the list.
 
 Header maps are final: `server`, `date`, `x-envoy-*` are in them, hop-by-hop fields are not. What belongs to
 the wire alone is the codec's: `transfer-encoding`, `content-length: 0` of an empty message, `connection`, and
 cutting a body to the content-length that the head announced.
+
+Nobody changes one that is made; `frozen` would say so, and cost four times as much for each.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from pywasmproxy.config.model import Route
 # --- to the upstream ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SendUpstreamHeaders:
     """Start the exchange with a host of this cluster. Answered by UpstreamConnected or UpstreamFailed."""
 
@@ -33,7 +35,7 @@ class SendUpstreamHeaders:
     """It asks for another protocol: its body is sent as it is, and 101 is a response."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SendUpstreamBody:
     """A piece of the request's body (may be empty when it only says that this was all)."""
 
@@ -41,33 +43,33 @@ class SendUpstreamBody:
     end_of_stream: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SendUpstreamTrailers:
     """The request's trailers; they end it."""
 
     trailers: HeaderMap
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResetUpstream:
     """Give the upstream exchange up; no events from it are wanted any more."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StartRouteTimeout:
     """The request is complete: feed RouteTimeout in so many seconds unless StreamDone comes first."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StartTryTimeout:
     """This attempt has the whole request: feed TryTimeout in so many seconds unless it is over before."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WaitForRetry:
     """Feed RetryDue in so many seconds: the request is then sent once more."""
 
@@ -77,14 +79,14 @@ class WaitForRetry:
 # --- to the client --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SendInformational:
     """An interim (1xx) response."""
 
     headers: HeaderMap
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SendDownstreamHeaders:
     """The head of the response. `close`: it is the last one on the connection, and its headers say so."""
 
@@ -93,7 +95,7 @@ class SendDownstreamHeaders:
     close: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SendDownstreamBody:
     """A piece of the response's body (may be empty when it only says that this was all)."""
 
@@ -101,14 +103,14 @@ class SendDownstreamBody:
     end_of_stream: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SendDownstreamTrailers:
     """The response's trailers; they end it."""
 
     trailers: HeaderMap
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResetDownstream:
     """Close the client's connection without completing the response."""
 
@@ -116,22 +118,22 @@ class ResetDownstream:
 # --- flow control ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PauseRequest:
     """Enough of the request's body is waiting here: read no more of it for now."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResumeRequest:
     """Go on reading the request's body."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PauseResponse:
     """Enough of the response's body is waiting here: read no more of it for now."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResumeResponse:
     """Go on reading the response's body."""
 
@@ -139,7 +141,7 @@ class ResumeResponse:
 # --- the end --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StreamDone:
     """Everything was sent and every callback has run: the last command, exactly once.
 

@@ -1,9 +1,11 @@
-"""What enters an exchange: one frozen dataclass per thing that can happen outside of it.
+"""What enters an exchange: one small dataclass per thing that can happen outside of it.
 
 A driver (the asyncio server, an adapter, a test's list) translates its world into these and feeds them to
 `HttpStream.feed`. Header maps carry pseudo-headers (`:authority :path :method`, `:status`) as ordinary lines
 in front; all other lines are as they came, also `connection` and `transfer-encoding` (filters see those of a
 response).
+
+Nobody changes one that is made; `frozen` would say so, and cost four times as much for each.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from abi.proxy_wasm.header_map import HeaderMap
 # --- from the client ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestHeaders:
     """The head of the request. `end_of_stream`: neither body nor trailers follow.
 
@@ -30,7 +32,7 @@ class RequestHeaders:
     upgrade: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestRefused:
     """What the client sends is no request that can be served: it is answered without looking further.
 
@@ -47,7 +49,7 @@ class RequestRefused:
     end_of_stream: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestBody:
     """A piece of the request's body. The end may come with it or as an empty piece of its own."""
 
@@ -55,14 +57,14 @@ class RequestBody:
     end_of_stream: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestTrailers:
     """The request's trailers; they end it. Drivers that do not pass trailers on feed an empty end instead."""
 
     trailers: HeaderMap
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DownstreamClosed:
     """The client is gone. Nothing can be sent to it any more."""
 
@@ -70,7 +72,7 @@ class DownstreamClosed:
 # --- from the upstream ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UpstreamConnected:
     """The request has a connection; addresses are `ip:port`."""
 
@@ -78,14 +80,14 @@ class UpstreamConnected:
     local_address: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResponseInformational:
     """An interim (1xx) response."""
 
     headers: HeaderMap
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResponseHeaders:
     """The head of the response. `end_of_stream`: neither body nor trailers follow (HEAD, 204, 304, ...)."""
 
@@ -93,7 +95,7 @@ class ResponseHeaders:
     end_of_stream: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResponseBody:
     """A piece of the response's body. The end may come with it or as an empty piece of its own."""
 
@@ -101,7 +103,7 @@ class ResponseBody:
     end_of_stream: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResponseTrailers:
     """The response's trailers; they end it."""
 
@@ -123,7 +125,7 @@ class UpstreamFailure(Enum):
     NO_CLUSTER = "no cluster"  # of the name that the route, or the request, gave
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UpstreamFailed:
     """The upstream exchange broke, before or within the response. `detail` is for properties and logs."""
 
@@ -134,32 +136,32 @@ class UpstreamFailed:
 # --- time and other contexts ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RouteTimeout:
     """The time asked for with `StartRouteTimeout` is over and the response is not complete."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TryTimeout:
     """The time asked for with `StartTryTimeout` is over and there is no response yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RetryDue:
     """The time asked for with `WaitForRetry` is over."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RequestTimeout:
     """The client took longer for its request than it may."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class IdleTimeout:
     """Nothing moved in this exchange for the idle time."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Resumed:
     """A filter asked for something while no event of this exchange was being worked on (guest code ran in a
     tick, or in another exchange). Feed it when `wake` was called for the stream."""

@@ -175,7 +175,10 @@ def finish_call(headers: HeaderMap, timeout_ms: int) -> None:
 
 def missing_from_request(headers: HeaderMap) -> str | None:
     """The pseudo-header without which a request cannot be sent, if the filters removed one."""
-    return next((name for name in (":method", ":path") if not headers.first(name)), None)
+    firsts = headers.firsts
+    if firsts.get(b":method") and firsts.get(b":path"):
+        return None
+    return ":path" if firsts.get(b":method") else ":method"
 
 
 # --- responses ------------------------------------------------------------------------------------------
@@ -183,35 +186,35 @@ def missing_from_request(headers: HeaderMap) -> str | None:
 
 def prepare_response(headers: HeaderMap) -> None:
     """Make an upstream's head what the first filter, or the guest that asked for it, sees."""
-    lines = headers.lines
-    fields = join_single(
-        [line for line in lines if line[0] != b"keep-alive"], SINGLE_VALUE[MapType.HTTP_RESPONSE_HEADERS]
-    )
-    if len(fields) != len(lines):
-        headers.replace_all(fields)
+    firsts = headers.firsts
+    if len(firsts) == headers.line_count and b"keep-alive" not in firsts:
+        return
+    fields = [line for line in headers.lines if line[0] != b"keep-alive"]
+    headers.adopt_all(join_single(fields, SINGLE_VALUE[MapType.HTTP_RESPONSE_HEADERS]))
 
 
 def finish_response(
     headers: HeaderMap,
     *,
-    server_name: str,
+    server_name: bytes,
     transformation: ServerHeaderTransformation,
     date: bytes,
     upgraded: bool = False,
 ) -> None:
     """What the proxy does to every response after the filters, local ones included."""
-    lines = headers.lines
-    if not upgraded and any(name in _NOT_IN_RESPONSES for name, _ in lines):
-        headers.replace_all([line for line in lines if line[0] not in _NOT_IN_RESPONSES])
-    if headers.first(b"date") is None:
+    firsts = headers.firsts
+    if not upgraded and not _NOT_IN_RESPONSES.isdisjoint(firsts):
+        headers.adopt_all([line for line in headers.lines if line[0] not in _NOT_IN_RESPONSES])
+        firsts = headers.firsts
+    if b"date" not in firsts:
         headers.add(b"date", date)
     if transformation is ServerHeaderTransformation.OVERWRITE:
         headers.set_in_place(b"server", server_name)
-    elif transformation is ServerHeaderTransformation.APPEND_IF_ABSENT and headers.first(b"server") is None:
+    elif transformation is ServerHeaderTransformation.APPEND_IF_ABSENT and b"server" not in firsts:
         headers.add(b"server", server_name)
 
 
 def status_of(headers: HeaderMap) -> int | None:
     """The response's status; None when it is missing or no number, and the response cannot be sent."""
-    value = headers.first(b":status")
+    value = headers.firsts.get(b":status")
     return int(value) if value and len(value) <= 3 and value.isdigit() else None

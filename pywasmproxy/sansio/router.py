@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from abi.proxy_wasm.header_map import HeaderMap
 from pywasmproxy.config.model_routes import (
@@ -46,12 +46,12 @@ def _no_random() -> int:
     return 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Choice:
     """The route taken for a request. `matched` is what a `prefix_rewrite` replaces.
 
     `cluster` is the one of the route that this request goes to ("": none); `disabled` says of HTTP filters,
-    by name, that they are switched off (True) or on for it.
+    by name, that they are switched off (True) or on for it. Shared by all requests that go the same way.
     """
 
     virtual_host: VirtualHost
@@ -64,23 +64,19 @@ class Choice:
     rewrites: bool = True
     """Whether path or host may become other ones."""
 
-    @property
-    def retry_policy(self) -> RetryPolicy | None:
-        """The route's policy, or that of its virtual host."""
-        action = self.route.action
-        own = action.retry_policy if isinstance(action, RouteAction) else None
-        return own if own is not None else self.virtual_host.retry_policy
+    retry_policy: RetryPolicy | None = field(init=False)
+    """The route's policy, or that of its virtual host."""
+    changes_responses: bool = field(init=False)
+    """Whether something is done to responses."""
+    buffer_limit: int | None = field(init=False)
+    """Bytes of the request's body that may wait, where the route says so."""
 
-    @property
-    def changes_responses(self) -> bool:
-        """Whether something is done to responses."""
-        return self.mutations.of_responses or self.virtual_host.response_attempt_count
-
-    @property
-    def buffer_limit(self) -> int | None:
-        """Bytes of the request's body that may wait, where the route says so."""
-        own = self.route.buffer_limit
-        return own if own is not None else self.virtual_host.buffer_limit
+    def __post_init__(self) -> None:
+        route, host = self.route, self.virtual_host
+        own = route.action.retry_policy if isinstance(route.action, RouteAction) else None
+        self.retry_policy = own if own is not None else host.retry_policy
+        self.changes_responses = self.mutations.of_responses or host.response_attempt_count
+        self.buffer_limit = route.buffer_limit if route.buffer_limit is not None else host.buffer_limit
 
 
 class _Target:
@@ -100,7 +96,17 @@ class _Target:
 class _Entry:
     """A route made ready."""
 
-    __slots__ = ("_conditions", "_host", "_matches", "_plain", "_rewrites", "_targets", "_total", "route")
+    __slots__ = (
+        "_conditions",
+        "_host",
+        "_matches",
+        "_only",
+        "_plain",
+        "_rewrites",
+        "_targets",
+        "_total",
+        "route",
+    )
 
     def __init__(self, table: RouteConfig, host: VirtualHost, route: Route, origin: Origin | None) -> None:
         self.route = route
@@ -133,11 +139,21 @@ class _Entry:
                 target = _Target(mutations(one.mutations), {**disabled, **one.disabled_filters}, one)
                 self._targets.append((self._total, target))
 
+        named = _named(route.match)
+        self._only: Choice | None = None  # that there can be
+        if named is not None and not self._targets and self._plain.cluster_header is None:
+            self._only = self._choice(self._plain, self._plain.cluster, named)
+
     def choose(self, headers: HeaderMap, path: bytes, bare: bytes, random: Random) -> Choice | None:
         """This route for a request that it takes."""
         matched = self._matches(bare)
-        if matched is None or not all(meets(headers, path, random) for meets in self._conditions):
+        if matched is None:
             return None
+        for meets in self._conditions:
+            if not meets(headers, path, random):
+                return None
+        if self._only is not None:
+            return self._only
         target = self._plain
         if self._targets:
             place = random() % self._total
@@ -145,6 +161,9 @@ class _Entry:
         cluster = target.cluster
         if target.cluster_header is not None:
             cluster = (headers.first(target.cluster_header.encode()) or b"").decode("latin-1")
+        return self._choice(target, cluster, matched)
+
+    def _choice(self, target: _Target, cluster: str, matched: bytes) -> Choice:
         return Choice(
             self._host,
             self.route,
@@ -235,12 +254,13 @@ class Router:
 
         As in Envoy, a request whose `:path` or `x-forwarded-proto` a filter has removed has no route.
         """
-        path = headers.first(b":path")
-        if headers.first(b":method") == b"CONNECT":
+        firsts = headers.firsts
+        path = firsts.get(b":path")
+        if firsts.get(b":method") == b"CONNECT":
             return None  # a tunnel needs a route of its own kind
-        if not path or not headers.first(b"x-forwarded-proto"):
+        if not path or not firsts.get(b"x-forwarded-proto"):
             return None
-        host = self._find(headers.first(b":authority") or b"")
+        host = self._find(firsts.get(b":authority", b""))
         return None if host is None else host.choose(headers, path, random)
 
 
@@ -256,27 +276,26 @@ def _matcher(match: RouteMatch) -> Matcher:
     if match.safe_regex is not None:
         pattern = re.compile(match.safe_regex.encode())
         return lambda path: path if pattern.fullmatch(path) else None
-    rule, wanted = next(
-        (rule, text.encode())
-        for text, rule in (
-            (match.path, _is),
-            (match.path_separated_prefix, _is_below),
-            (match.prefix if match.prefix is not None else "", _starts),
-        )
-        if text is not None
-    )
+    rule, text = _rule(match)
+    wanted = text.encode()
     if match.case_sensitive:
-        return lambda path: path[: len(wanted)] if rule(path, wanted) else None
+        return lambda path: wanted if rule(path, wanted) else None
     folded = wanted.lower()
     return lambda path: path[: len(wanted)] if rule(path.lower(), folded) else None
 
 
-def _starts(path: bytes, prefix: bytes) -> bool:
-    return path.startswith(prefix)
+def _rule(match: RouteMatch) -> tuple[Callable[[bytes, bytes], bool], str]:
+    """How a path is compared, and with what."""
+    if match.path is not None:
+        return bytes.__eq__, match.path
+    if match.path_separated_prefix is not None:
+        return _is_below, match.path_separated_prefix
+    return bytes.startswith, match.prefix if match.prefix is not None else ""
 
 
-def _is(path: bytes, wanted: bytes) -> bool:
-    return path == wanted
+def _named(match: RouteMatch) -> bytes | None:
+    """The part of the path that the route names, where that is always the same."""
+    return _rule(match)[1].encode() if match.safe_regex is None and match.case_sensitive else None
 
 
 def _is_below(path: bytes, prefix: bytes) -> bool:

@@ -13,12 +13,17 @@ from typing import TypeAlias
 from pywasmproxy.sansio import events as ev
 
 
+Kind: TypeAlias = type[ev.Event]
+
+
 class StreamStateError(Exception):
     """A driver fed an event that cannot happen now."""
 
 
 class Request(Enum):
     """How far the client's request has come."""
+
+    following: dict[tuple[Kind, bool], Request]  # what comes after it, by event and whether that ends
 
     IDLE = "no request yet"
     OPEN = "request not complete"
@@ -29,6 +34,8 @@ class Request(Enum):
 class Upstream(Enum):
     """How far the upstream's response has come."""
 
+    following: dict[tuple[Kind, bool], Upstream]
+
     IDLE = "nothing sent upstream"
     AWAITED = "response awaited"
     OPEN = "response not complete"
@@ -36,8 +43,6 @@ class Upstream(Enum):
     BACK_OFF = "another attempt waits"
     RELEASED = "upstream given up"
 
-
-Kind: TypeAlias = type[ev.Event]
 
 REQUEST: dict[tuple[Request, Kind, bool], Request] = {
     # state, event, whether it ends the message -> next state
@@ -103,23 +108,26 @@ ANY_TIME: frozenset[Kind] = frozenset((ev.DownstreamClosed, ev.IdleTimeout, ev.R
 """Events that may come whenever there is a request, and after its end."""
 
 _ENDS: frozenset[Kind] = frozenset((ev.RequestTrailers, ev.ResponseTrailers, ev.UpstreamFailed))
-REQUEST_EVENTS: frozenset[Kind] = frozenset(kind for _, kind, _ in REQUEST)
+
+# The same by state, so that an exchange asks no enumeration for its hash.
+for state in Request:
+    state.following = {(kind, ends): to for (at, kind, ends), to in REQUEST.items() if at is state}
+    if state is not Request.IDLE:
+        state.following |= {(kind, False): state for kind in ANY_TIME}
+for up in Upstream:
+    up.following = {(kind, ends): to for (at, kind, ends), to in UPSTREAM.items() if at is up}
 
 
 def after(request: Request, upstream: Upstream, event: ev.Event) -> tuple[Request, Upstream]:
     """The states after an event. StreamStateError when it cannot happen in these states."""
     kind = type(event)
     ends = kind in _ENDS or getattr(event, "end_of_stream", False)
-    if kind in ANY_TIME:
-        if request is not Request.IDLE:
-            return request, upstream
-    elif kind in REQUEST_EVENTS:
-        next_request = REQUEST.get((request, kind, ends))
-        if next_request is not None:
-            return next_request, upstream
-    else:
-        next_upstream = UPSTREAM.get((upstream, kind, ends))
-        if next_upstream is not None:
-            return request, next_upstream
+    step = kind, ends
+    next_request = request.following.get(step)
+    if next_request is not None:
+        return next_request, upstream
+    next_upstream = upstream.following.get(step)
+    if next_upstream is not None:
+        return request, next_upstream
     end = " (end of stream)" if ends else ""
     raise StreamStateError(f"{kind.__name__}{end} cannot happen now: {request.value}, {upstream.value}")

@@ -7,9 +7,9 @@ Source: Envoy 1.40's connection manager and router as measured (golden cases).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.stream_info import StreamInfo
@@ -49,36 +49,38 @@ class HttpStream:
         self, chain: FilterChain, info: StreamInfo, wake: Callable[[HttpStream], None] | None = None
     ) -> None:
         self.info = info
-        self.done = False
         self._chain = chain
+        self._now = chain.monotonic_ns
         self._wake = wake
         self._commands: list[do.Command] = []
         self.asks = Asks(self._asked_from_outside)
-
-        self._request_state = Request.IDLE
-        self._upstream_state = Upstream.IDLE
-        self._upload_complete = False
-        self._attempts: Attempts | None = None
-        self._choice: Choice | None = None  # that the request was sent, or is answered, by
-        self._timed_out = False  # the last attempt
-        self._last_on_connection = False
-        self._random_number: int | None = None
-        self._to_head = False
-        self._upgrade = b""  # the protocol that the request asks for
-        self._cookies: list[bytes] = []  # for the client, so that it comes back to the same host
-        self._grpc = False
-        self._began = False  # filters have seen the request
-        self._response_started = False  # a response entered the filters
-        self._head_sent = False  # ... and its head has left them
-        self._ended = False
-
-        self._started_at = 0  # monotonic ns
-        self._sent_at = 0
-        self._uploaded_at: int | None = None
-
-        self._callbacks: list[StreamCallbacks] = []
         self._filters: list[HttpFilter] = []
         self._lay_passages()
+
+    # How an exchange begins; most of them change few of these, so they are kept with the class.
+
+    done = False
+    _request_state = Request.IDLE
+    _upstream_state = Upstream.IDLE
+    _upload_complete = False
+    _attempts: Attempts | None = None
+    _choice: Choice | None = None  # that the request was sent, or is answered, by
+    _shown: Choice | None = None  # that the properties show
+    _timed_out = False  # the last attempt
+    _last_on_connection = False
+    _random_number: int | None = None
+    _to_head = False
+    _upgrade = b""  # the protocol that the request asks for
+    _cookies: Sequence[bytes] = ()  # for the client, so that it comes back to the same host
+    _grpc = False
+    _began = False  # filters have seen the request
+    _response_started = False  # a response entered the filters
+    _head_sent = False  # ... and its head has left them
+    _ended = False
+    _started_at = 0  # monotonic ns
+    _sent_at = 0
+    _uploaded_at: int | None = None
+    _callbacks: Sequence[StreamCallbacks] = ()
 
     def _lay_passages(self) -> None:
         """The ways of request and response through the filters there are."""
@@ -88,17 +90,19 @@ class HttpStream:
 
     def _make_filters(self, choice: Choice | None) -> None:
         """The filters of the exchange, but those that its route switches off."""
-        chain, disabled = self._chain, choice.disabled if choice is not None else {}
-        for name, factory, off in chain.members():
+        disabled = choice.disabled if choice is not None else {}
+        all_callbacks = []
+        for name, factory, off in self._chain.members():
             if disabled.get(name, off):
                 continue
             callbacks = StreamCallbacks(self.asks, self._waits_at)
             made = factory(callbacks, self.info)
             if made is not None:
                 callbacks.filter = made
-                self._callbacks.append(callbacks)
+                all_callbacks.append(callbacks)
                 self._filters.append(made)
-        if self._filters:
+        if all_callbacks:
+            self._callbacks = all_callbacks
             self._lay_passages()
         if choice is not None and choice.buffer_limit is not None:
             self._request.limit = choice.buffer_limit
@@ -110,95 +114,115 @@ class HttpStream:
 
         Raises StreamStateError for an event that cannot happen now (`states.py`); the stream is unchanged.
         """
-        if self.asks.attended:
+        asks, before = self.asks, self._upstream_state
+        if asks.attended:
             raise StreamStateError("an event was fed while another one is being worked on")
-        upstream_before = self._upstream_state
-        self._request_state, self._upstream_state = after(self._request_state, self._upstream_state, event)
+        self._request_state, self._upstream_state = after(self._request_state, before, event)
         if self.done:
             return []
-        if self._request_state is Request.COMPLETE and self.info.request_received_after is None:
+        if self.info.request_received_after is None and self._request_state is Request.COMPLETE:
             self.info.request_received_after = self._elapsed() if self._began else 0
-        self.asks.attended = True
+        asks.attended = True
         try:
-            for part in _in_parts(event):
-                self._handle(part, upstream_before)
+            self._handle(event, before)
+            if asks.queue:
                 self._settle()
             if self._ended:
                 self._finish()
         finally:
-            self.asks.attended = False
+            asks.attended = False
         commands, self._commands = self._commands, []
         return commands
 
     def _handle(self, event: ev.Event, upstream_before: Upstream) -> None:
+        kind = type(event)
+        handle = _HANDLERS.get(kind)
         if self._ended:
-            return
-        match event:
-            case ev.RequestHeaders():
-                self._on_request_headers(event)
-            case ev.RequestRefused():
-                self._on_request_refused(event)
-            case ev.RequestBody() | ev.RequestTrailers() if self._request_state is Request.IGNORED:
-                pass
-            case ev.RequestBody():
-                self.info.request_body_size += len(event.data)
-                self._request.put_body(event.data, event.end_of_stream)
-            case ev.RequestTrailers():
-                self.info.request_trailers = event.trailers
-                self._request.put_trailers(event.trailers)
-            case ev.DownstreamClosed():
-                self._note(Details.DOWNSTREAM_CLOSED, Flags.DOWNSTREAM_CONNECTION_TERMINATION)
-                self._ended = True
-            case ev.RequestTimeout():
-                if self._request_state is Request.OPEN:
-                    self.asks.put(local.REQUEST_TIMEOUT)
-            case ev.IdleTimeout():
-                self.asks.put(local.idle_timeout(self._request_state is Request.COMPLETE))
-            case ev.Resumed():
-                pass  # the asks are waiting already
-            case ev.RetryDue() if upstream_before is Upstream.BACK_OFF:
+            pass
+        elif handle is not None:
+            handle(self, event)
+        elif upstream_before is Upstream.AWAITED or upstream_before is Upstream.OPEN:
+            if self._upstream_state is Upstream.COMPLETE:
+                now = self._now()
+                self.info.upstream_response_received_after = now - self._started_at
+                self.info.backend_latency = now - self._sent_at
+            _UPSTREAM_HANDLERS[kind](self, event)
+            if self._upstream_state is Upstream.COMPLETE and not self._upload_complete:
+                # Answered before all was sent: the rest of the request is of no use to anybody.
+                self._release_upstream()
+        elif upstream_before is Upstream.BACK_OFF:
+            if kind is ev.RetryDue:
                 self._try_again()
-            case ev.RouteTimeout() if upstream_before is Upstream.BACK_OFF:
+            elif kind is ev.RouteTimeout:
                 self._give_up(local.ROUTE_TIMEOUT)
-            case _ if upstream_before in (Upstream.COMPLETE, Upstream.BACK_OFF, Upstream.RELEASED):
-                pass
-            case _:
-                self._on_upstream_event(event)
 
-    def _on_upstream_event(self, event: ev.Event) -> None:
-        if self._upstream_state is Upstream.COMPLETE:
-            now = self._now()
-            self.info.upstream_response_received_after = now - self._started_at
-            self.info.backend_latency = now - self._sent_at
-        match event:
-            case ev.UpstreamConnected():
-                if self._attempts is not None:
-                    self._attempts.connected = True
-                self.info.upstream_address = event.address
-                self.info.upstream_local_address = event.local_address
-                self.info.upstream_transport_failure_reason = ""
-                self.info.upstream_pool_ready_duration = self._now() - self._sent_at
-            case ev.ResponseHeaders():
-                if self._tries_again_after_response(event.headers):
-                    return
-                self.info.upstream_response_began_after = self._elapsed()
-                self._on_response_headers(event)
-            case ev.ResponseBody():
-                self._response.put_body(event.data, event.end_of_stream)
-            case ev.ResponseTrailers():
-                self.info.response_trailers = event.trailers
-                self._response.put_trailers(event.trailers)
-            case ev.UpstreamFailed():
-                self._on_upstream_failure(event.reason)
-            case ev.TryTimeout():
-                self._on_try_timeout()
-            case ev.RouteTimeout():
-                self._give_up(local.ROUTE_TIMEOUT)
-            case _:
-                pass  # interim responses are not passed on (Envoy: proxy_100_continue is off)
-        if self._upstream_state is Upstream.COMPLETE and not self._upload_complete:
-            # Answered before all was sent: the rest of the request is of no use to anybody.
-            self._release_upstream()
+    def _on_request_body(self, event: ev.RequestBody) -> None:
+        if self._request_state is Request.IGNORED:
+            return
+        data, end_of_stream = event.data, event.end_of_stream
+        self.info.request_body_size += len(data)
+        if self._ends_apart(data, end_of_stream):
+            self._request.put_body(data, False)
+            self._settle()
+            if self._ended:
+                return
+            data = b""
+        self._request.put_body(data, end_of_stream)
+
+    def _on_request_trailers(self, event: ev.RequestTrailers) -> None:
+        if self._request_state is not Request.IGNORED:
+            self.info.request_trailers = event.trailers
+            self._request.put_trailers(event.trailers)
+
+    def _on_downstream_closed(self, event: ev.DownstreamClosed) -> None:
+        self._note(Details.DOWNSTREAM_CLOSED, Flags.DOWNSTREAM_CONNECTION_TERMINATION)
+        self._ended = True
+
+    def _on_request_timeout(self, event: ev.RequestTimeout) -> None:
+        if self._request_state is Request.OPEN:
+            self.asks.put(local.REQUEST_TIMEOUT)
+
+    def _on_idle_timeout(self, event: ev.IdleTimeout) -> None:
+        self.asks.put(local.idle_timeout(self._request_state is Request.COMPLETE))
+
+    def _on_resumed(self, event: ev.Resumed) -> None:
+        """The asks are waiting already."""
+
+    def _on_upstream_connected(self, event: ev.UpstreamConnected) -> None:
+        if self._attempts is not None:
+            self._attempts.connected = True
+        info = self.info
+        info.upstream_address = event.address
+        info.upstream_local_address = event.local_address
+        info.upstream_transport_failure_reason = ""
+        info.upstream_pool_ready_duration = self._now() - self._sent_at
+
+    def _on_response_informational(self, event: ev.ResponseInformational) -> None:
+        """Interim responses are not passed on (Envoy: `proxy_100_continue` is off)."""
+
+    def _on_response_body(self, event: ev.ResponseBody) -> None:
+        data, end_of_stream = event.data, event.end_of_stream
+        if self._ends_apart(data, end_of_stream):
+            self._response.put_body(data, False)
+            self._settle()
+            if self._ended:
+                return
+            data = b""
+        self._response.put_body(data, end_of_stream)
+
+    def _ends_apart(self, data: bytes, end_of_stream: bool) -> bool:
+        """Whether the end of a body must be an empty piece of its own, as filters know it from HTTP/1."""
+        return end_of_stream and bool(data and self._filters)
+
+    def _on_response_trailers(self, event: ev.ResponseTrailers) -> None:
+        self.info.response_trailers = event.trailers
+        self._response.put_trailers(event.trailers)
+
+    def _on_upstream_failed(self, event: ev.UpstreamFailed) -> None:
+        self._on_upstream_failure(event.reason)
+
+    def _on_route_timeout(self, event: ev.RouteTimeout) -> None:
+        self._give_up(local.ROUTE_TIMEOUT)
 
     # --- the filters' side --------------------------------------------------------------------------------
 
@@ -252,15 +276,19 @@ class HttpStream:
         if info.start_time is None:
             info.start_time = chain.surroundings.wall_clock_ns()
         info.request_headers = headers
-        self._to_head = headers.first(b":method") == b"HEAD"
-        refusal = None if chain.target is None else tidy(headers, chain.target, info.destination_address)
-        if refusal is not None:
-            self._last_on_connection = refusal.status == 400
-            self._make_filters(None)
-            self._refuse(refusal)
-            return
+        firsts = headers.firsts
+        if firsts.get(b":method") == b"HEAD":
+            self._to_head = True
+        if chain.target is not None:
+            refusal = tidy(headers, chain.target, info.destination_address)
+            if refusal is not None:
+                self._last_on_connection = refusal.status == 400
+                self._make_filters(None)
+                self._refuse(refusal)
+                return
         self._began = True
-        if (headers.first(b"expect") or b"").lower() == b"100-continue" and info.protocol != "HTTP/1.0":
+        expect = firsts.get(b"expect")
+        if expect is not None and expect.lower() == b"100-continue" and info.protocol != "HTTP/1.0":
             # The proxy answers for the upstream, so that filters and upstream see an ordinary request.
             headers.remove(b"expect")
             self._commands.append(do.SendInformational(HeaderMap([(b":status", b"100")])))
@@ -268,18 +296,20 @@ class HttpStream:
             headers,
             info,
             arrival=chain.arrival,
-            request_id=self._request_id if chain.request_ids else None,
+            request_id=chain.request_id,
             hidden=chain.hidden,
             upgrade=bool(event.upgrade),
         )
-        self._grpc = local.is_grpc(headers)
-        choice = self._choose_route(headers)
+        if local.is_grpc(headers):
+            self._grpc = True
+        choice = chain.router.choose(headers, self._random)
         self._note_route(choice)
-        if event.upgrade and not self._may_upgrade(choice, event.upgrade):
-            self._make_filters(None)
-            self._refuse(local.UPGRADE_REFUSED)
-            return
-        self._upgrade = event.upgrade
+        if event.upgrade:
+            if not self._may_upgrade(choice, event.upgrade):
+                self._make_filters(None)
+                self._refuse(local.UPGRADE_REFUSED)
+                return
+            self._upgrade = event.upgrade
         self._make_filters(choice)
         self._request.put_headers(headers, event.end_of_stream)
 
@@ -311,20 +341,20 @@ class HttpStream:
         if body:
             self.download(body, True)
 
-    def _request_id(self) -> bytes:
-        return head.uuid4(self._chain.surroundings.random_bytes(16))
-
     def _note_route(self, choice: Choice | None) -> None:
         """Make the route visible as properties."""
-        info = self.info
+        if choice is self._shown:
+            return
+        self._shown, info = choice, self.info
         if choice is None:
             info.route_name = info.virtual_host_name = info.cluster_name = info.route_metadata = None
             return
-        info.route_name = choice.route.name
+        route = choice.route
+        info.route_name = route.name
         info.virtual_host_name = choice.virtual_host.name
-        there = isinstance(choice.route.action, RouteAction) and self._chain.has_cluster(choice.cluster)
+        there = isinstance(route.action, RouteAction) and self._chain.has_cluster(choice.cluster)
         info.cluster_name = choice.cluster if there else None
-        info.route_metadata = dict(choice.route.metadata)
+        info.route_metadata = route.metadata
 
     def _choose_route(self, headers: HeaderMap) -> Choice | None:
         kept = self.asks.route_headers
@@ -344,13 +374,18 @@ class HttpStream:
 
     def route_request(self, headers: HeaderMap, end_of_stream: bool) -> None:
         """The request's head has come through the filters: send it where its route says."""
-        choice = self._choose_route(headers)
+        # Only filters can have changed anything about it since the request came.
+        choice = self._choose_route(headers) if self._filters else self._shown
         self._note_route(choice)
         if choice is None:
             self.asks.put(local.NO_ROUTE)
             return
         self._choice = choice
         match choice.route.action:
+            case RouteAction() if self._chain.has_cluster(choice.cluster):
+                self._send_upstream(choice, headers, end_of_stream)
+            case RouteAction():
+                self._give_up(local.NO_CLUSTER)
             case DirectResponse(status, body):
                 target = HeaderMap()
                 if status == 201 or 300 <= status < 400:  # as Envoy does, which redirects in the same way
@@ -362,10 +397,6 @@ class HttpStream:
                 rewrite_for(redirect, headers, choice.matched, envoy_headers=self._chain.envoy_headers)
                 reply = LocalReply(redirect.status, details=Details.DIRECT_RESPONSE, headers=target)
                 self.asks.put(self._routed(reply))
-            case RouteAction() if not self._chain.has_cluster(choice.cluster):
-                self._give_up(local.NO_CLUSTER)
-            case RouteAction():
-                self._send_upstream(choice, headers, end_of_stream)
 
     def _routed(self, reply: LocalReply) -> LocalReply:
         """The router's own answer, with what the route does to responses."""
@@ -456,9 +487,11 @@ class HttpStream:
 
     def _tries_again_after_response(self, headers: HeaderMap) -> bool:
         """Whether this response is not the last word."""
-        attempts, status = self._attempts, head.status_of(headers) or 0
-        if attempts is None or not attempts.after_response(status, headers):
-            if attempts is not None and attempts.exhausted:
+        attempts = self._attempts
+        if attempts is None or attempts.departure.retries is None:
+            return False
+        if not attempts.after_response(head.status_of(headers) or 0, headers):
+            if attempts.exhausted:
                 self.info.response_flags |= Flags.UPSTREAM_RETRY_LIMIT_EXCEEDED
             return False
         self._back_off(attempts, timed_out=False)
@@ -472,7 +505,7 @@ class HttpStream:
             retried = attempts is not None and attempts.count > 1
             self._give_up(local.upstream_failed(failure, self._response_started, retried=retried))
 
-    def _on_try_timeout(self) -> None:
+    def _on_try_timeout(self, event: ev.TryTimeout) -> None:
         """This attempt has taken too long; that no longer counts once there is a response."""
         attempts = self._attempts
         if self._response_started or attempts is None:
@@ -500,6 +533,9 @@ class HttpStream:
 
     def _on_response_headers(self, event: ev.ResponseHeaders) -> None:
         headers = event.headers
+        if self._tries_again_after_response(headers):
+            return
+        self.info.upstream_response_began_after = self._elapsed()
         head.prepare_response(headers)
         if self._uploaded_at is not None and self._chain.envoy_headers:
             headers.set_in_place(head.SERVICE_TIME, b"%d" % ((self._now() - self._uploaded_at) // 1_000_000))
@@ -514,8 +550,8 @@ class HttpStream:
 
     def _start_response(self, headers: HeaderMap, end_of_stream: bool) -> None:
         self._response_started = True
-        self.info.response_headers = headers
-        self.info.response_code = head.status_of(headers)
+        info = self.info
+        info.response_headers, info.response_code = headers, head.status_of(headers)
         self._response.put_headers(headers, end_of_stream)
 
     def send_response(self, headers: HeaderMap, end_of_stream: bool) -> None:
@@ -525,23 +561,23 @@ class HttpStream:
             self.asks.put(local.response_lacks(":status"))
             return
         chain = self._chain
+        info, http = self.info, chain.http
         head.finish_response(
             headers,
-            server_name=chain.http.server_name,
-            transformation=chain.http.server_header_transformation,
+            server_name=chain.server_name,
+            transformation=http.server_header_transformation,
             date=head.http_date(chain.surroundings.wall_clock_ns() // 1_000_000_000),
             upgraded=status == 101,
         )
-        if chain.http.forwarding.via:
-            add_via(headers, chain.http.forwarding.via)
-        if chain.http.always_set_request_id_in_response and self.info.request_headers is not None:
-            request_id = self.info.request_headers.first(b"x-request-id")
+        if http.forwarding.via:
+            add_via(headers, http.forwarding.via)
+        if http.always_set_request_id_in_response and info.request_headers is not None:
+            request_id = info.request_headers.first(b"x-request-id")
             if request_id is not None:
                 headers.set_in_place(b"x-request-id", request_id)
         self._head_sent = True
-        self.info.response_began_after = self._elapsed()
-        self.info.response_headers = headers
-        self.info.response_code = status
+        info.response_began_after = self._elapsed()
+        info.response_headers, info.response_code = headers, status
         # The rest of an unfinished request cannot be told from the next one, so this response is the last.
         close = self._last_on_connection or self._request_state is not Request.COMPLETE
         close = close and status != 101  # then the connection is no longer about requests
@@ -643,14 +679,11 @@ class HttpStream:
         # Let go of what refers back to here: memory is free at once, not when the collector comes by.
         for callbacks in self._callbacks:
             callbacks.filter = None
-        self._callbacks, self._filters = [], []
+        self._callbacks, self._filters = (), []
         self._request.release()
         self._response.release()
 
     # --- facts --------------------------------------------------------------------------------------------
-
-    def _now(self) -> int:
-        return self._chain.surroundings.monotonic_ns()
 
     def _elapsed(self) -> int:
         """Nanoseconds since the request's head."""
@@ -665,9 +698,25 @@ class HttpStream:
         self._commands.append(command)
 
 
-def _in_parts(event: ev.Event) -> tuple[ev.Event, ...]:
-    """The end of a body is an empty piece of its own, as filters behind Envoy know it from HTTP/1."""
-    if isinstance(event, ev.RequestBody | ev.ResponseBody) and event.end_of_stream and event.data:
-        kind = type(event)
-        return kind(event.data, False), kind(b"", True)
-    return (event,)
+_HANDLERS: dict[type[ev.Event], Callable[[HttpStream, Any], None]] = {
+    ev.RequestHeaders: HttpStream._on_request_headers,
+    ev.RequestRefused: HttpStream._on_request_refused,
+    ev.RequestBody: HttpStream._on_request_body,
+    ev.RequestTrailers: HttpStream._on_request_trailers,
+    ev.DownstreamClosed: HttpStream._on_downstream_closed,
+    ev.RequestTimeout: HttpStream._on_request_timeout,
+    ev.IdleTimeout: HttpStream._on_idle_timeout,
+    ev.Resumed: HttpStream._on_resumed,
+}
+
+_UPSTREAM_HANDLERS: dict[type[ev.Event], Callable[[HttpStream, Any], None]] = {
+    ev.UpstreamConnected: HttpStream._on_upstream_connected,
+    ev.ResponseInformational: HttpStream._on_response_informational,
+    ev.ResponseHeaders: HttpStream._on_response_headers,
+    ev.ResponseBody: HttpStream._on_response_body,
+    ev.ResponseTrailers: HttpStream._on_response_trailers,
+    ev.UpstreamFailed: HttpStream._on_upstream_failed,
+    ev.TryTimeout: HttpStream._on_try_timeout,
+    ev.RouteTimeout: HttpStream._on_route_timeout,
+}
+"""What an upstream that still matters has to say."""

@@ -75,7 +75,7 @@ def test_fields_about_the_connection_go(name: str) -> None:
 def test_fields_about_the_connection_go_behind_the_filters(name: str) -> None:
     response = HeaderMap([(":status", "200"), (name, "x")])
     finish_response(
-        response, server_name="e", transformation=ServerHeaderTransformation.OVERWRITE, date=b"now"
+        response, server_name=b"e", transformation=ServerHeaderTransformation.OVERWRITE, date=b"now"
     )
     assert name not in response
 
@@ -159,7 +159,7 @@ def test_missing_from_request(given_lines: list[tuple[str, str]], missing: str |
 )
 def test_server(transformation: ServerHeaderTransformation, server: str | None, result: list[str]) -> None:
     headers = HeaderMap([("server", server)] if server else [])
-    finish_response(headers, server_name="envoy", transformation=transformation, date=b"now")
+    finish_response(headers, server_name=b"envoy", transformation=transformation, date=b"now")
     assert headers.get_all("server") == result
     assert headers["date"] == "now"
 
