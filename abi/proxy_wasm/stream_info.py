@@ -6,9 +6,13 @@ proceeds; `calls/properties.py` reads it. None means "not known (yet)", and answ
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import dataclass_transform
 
-from abi.proxy_wasm.filter_state import FilterState
+from abi.proxy_wasm.filter_state import FilterState, Values
 from abi.proxy_wasm.header_map import HeaderMap
 
 
@@ -31,8 +35,21 @@ class TlsFacts:
     peer: CertificateFacts | None = None
 
 
-@dataclass(slots=True)
-class StreamInfo:
+@dataclass_transform(kw_only_default=True, eq_default=False)
+class Known:
+    """Base of classes full of facts, few of which are known at a time.
+
+    As with a dataclass, the class lists them with the values they have before they are known, and the
+    initialiser takes those that are. An object holds these alone: it is made for each exchange.
+    """
+
+    def __init__(self, **known: object) -> None:
+        if not known.keys() <= self.__annotations__.keys():
+            raise TypeError(f"unknown: {', '.join(known.keys() - self.__annotations__.keys())}")
+        self.__dict__.update(known)
+
+
+class StreamInfo(Known):
     """Attributes of one exchange. Times are ns since 1970, durations ns, sizes bytes, addresses `ip:port`."""
 
     request_headers: HeaderMap | None = None
@@ -78,12 +95,16 @@ class StreamInfo:
     filter_chain_name: str | None = None
     listener_direction: int = 0
 
-    node: dict[str, object] = field(default_factory=dict)  # the bootstrap's `node`, JSON-like
-    route_metadata: dict[str, object] | None = None
-    cluster_metadata: dict[str, object] | None = None
-    dynamic_metadata: dict[str, object] = field(default_factory=dict)
+    node: Mapping[str, object] = MappingProxyType({})  # the bootstrap's `node`, JSON-like
+    route_metadata: Mapping[str, object] | None = None
+    cluster_metadata: Mapping[str, object] | None = None
+    dynamic_metadata: Mapping[str, object] = MappingProxyType({})
+    connection_values: Values | None = None  # what the connection's exchanges have in common
 
-    filter_state: FilterState = field(default_factory=FilterState)  # proxy_set_property writes here
+    @cached_property
+    def filter_state(self) -> FilterState:
+        """Where `proxy_set_property` writes."""
+        return FilterState(self.connection_values)
 
     @property
     def tls(self) -> bool:

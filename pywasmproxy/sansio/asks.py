@@ -58,6 +58,8 @@ Ask: TypeAlias = LocalReply | Continue | Close | Reroute | Inject | LimitBuffer
 class Asks:
     """A FIFO of asks. `woken` is called for the first one that comes while nobody is there to take it."""
 
+    __slots__ = ("_woken", "answer_due", "attended", "closed", "host", "queue", "route_headers")
+
     def __init__(self, woken: Callable[[], None]) -> None:
         self.queue: deque[Ask] = deque()
         self._woken = woken

@@ -13,6 +13,22 @@ from pywasmproxy.sansio.router import Choice
 class Attempts:
     """The attempts of one request. `limit`: bytes of its body that are kept; beyond it there is only one."""
 
+    __slots__ = (
+        "_body",
+        "_complete",
+        "_hash_key",
+        "_headers",
+        "_host",
+        "_limit",
+        "_retries",
+        "_trailers",
+        "_upgrade",
+        "choice",
+        "connected",
+        "count",
+        "departure",
+    )
+
     def __init__(
         self,
         choice: Choice,
@@ -32,7 +48,7 @@ class Attempts:
         self._host = host
         self._hash_key, self._upgrade = hash_key, upgrade
         self._limit = limit
-        self._body = bytearray()
+        self._body: bytes | bytearray = b""
         self._trailers: HeaderMap | None = None
         self._complete = False
         self._retries = departure.retries
@@ -61,8 +77,10 @@ class Attempts:
             return
         if len(self._body) + len(data) > self._limit:
             self._retries = None
-            self._body = bytearray()
+            self._body = b""
         else:
+            if not self._body:
+                self._body = bytearray()
             self._body += data
 
     def completed(self, trailers: HeaderMap | None = None) -> None:

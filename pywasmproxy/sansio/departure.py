@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.stream_info import StreamInfo
@@ -32,7 +33,7 @@ _FOR_THE_ROUTER = frozenset(
 """Fields that tell the router what to do, and end there."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Departure:
     """What goes with a request that leaves. Seconds; None: no limit."""
 
@@ -41,6 +42,7 @@ class Departure:
     retries: Retries | None
 
 
+@lru_cache(maxsize=64)
 def expected_timeout(timeout: float | None, per_try: float | None, elapsed: float = 0.0) -> int | None:
     """Milliseconds that an attempt has, `elapsed` seconds after the request was complete."""
     if timeout is None:
@@ -63,7 +65,7 @@ def depart(
         raise TypeError("only requests to clusters leave")
     policy = choice.retry_policy
     timeout, per_try = action.timeout, policy.per_try_timeout if policy is not None else None
-    asked = not _FOR_THE_ROUTER.isdisjoint(name for name, _ in headers.lines)
+    asked = not _FOR_THE_ROUTER.isdisjoint(headers.firsts)
     if asked:
         timeout = _asked(headers, UPSTREAM_TIMEOUT, timeout)
         per_try = _asked(headers, PER_TRY_TIMEOUT, per_try)
@@ -78,8 +80,9 @@ def depart(
         headers.set_in_place(ATTEMPT_COUNT, b"1")
     if choice.mutations.of_requests:
         choice.mutations.change_request(headers, info, moment())
-        asked = asked or not _FOR_THE_ROUTER.isdisjoint(name for name, _ in headers.lines)
-    _rewrite(headers, choice, action, envoy_headers=envoy_headers)
+        asked = asked or not _FOR_THE_ROUTER.isdisjoint(headers.firsts)
+    if choice.rewrites:
+        _rewrite(headers, choice, action, envoy_headers=envoy_headers)
     retries = retries_of(policy, headers) if asked or policy is not None else None
     if asked:
         headers.replace_all([line for line in headers.lines if line[0] not in _FOR_THE_ROUTER])
@@ -96,8 +99,6 @@ def _asked(headers: HeaderMap, name: bytes, otherwise: float | None) -> float | 
 
 def _rewrite(headers: HeaderMap, choice: Choice, action: RouteAction, *, envoy_headers: bool) -> None:
     """The path and the host as the route wants them."""
-    if not choice.rewrites:
-        return
     path = headers.first(b":path") or b"/"
     if choice.host_rewrite is not None:  # a weighted cluster's; the route's own comes on top
         headers.set_in_place(b":authority", choice.host_rewrite)

@@ -112,23 +112,15 @@ def prepare_request(
     `request_id` makes an id where there is none; clients outside must not have `hidden` fields. With
     `upgrade` the request asks for another protocol, which `connection` must say as well.
     """
-    pseudo: dict[bytes, bytes] = {}
-    fields: list[Line] = []
-    for name, value in join_single(headers.lines, SINGLE_VALUE[MapType.HTTP_REQUEST_HEADERS]):
-        if name[:1] == b":":
-            pseudo.setdefault(name, value)
-        elif name == b"te":
-            if any(option.strip() == b"trailers" for option in value.lower().split(b",")):
-                fields.append((name, b"trailers"))
-            elif not value:
-                fields.append((name, value))
-        elif name == b"referer":
-            if is_referer(value):
-                fields.append((name, value))
-        elif (name not in HOP_BY_HOP or (upgrade and name == b"connection")) and name != INTERNAL:
-            fields.append((name, value))
+    lines, first = headers.lines, headers.firsts
+    if len(first) != len(lines):
+        lines = join_single(lines, SINGLE_VALUE[MapType.HTTP_REQUEST_HEADERS])
+    fields = [line for line in lines if line[0][:1] != b":"]
+    given = first
+    if not _LOOKED_AT.isdisjoint(given):
+        fields = _acceptable(fields, upgrade)
+        given = dict(reversed(fields))
     transport = b"https" if info.tls else b"http"
-    given = dict(reversed(fields))  # the first line of each name
     client_cert = arrival.config.client_cert
     if client_certs.FIELD in given or (client_cert.writes and info.tls):
         fields = client_certs.forwarded(client_cert, fields, info)
@@ -143,8 +135,9 @@ def prepare_request(
     if not internal and not hidden.isdisjoint(given):
         fields = [line for line in fields if line[0] not in hidden]
     forwarded = given.get(FORWARDED_PROTO)
-    order = ABSOLUTE_PSEUDO if b":scheme" in pseudo else REQUEST_PSEUDO
-    pseudo[b":scheme"] = forwarded if forwarded in (b"http", b"https") else transport
+    scheme = forwarded if forwarded in (b"http", b"https") else transport
+    order = ABSOLUTE_PSEUDO if b":scheme" in first else REQUEST_PSEUDO
+    pseudo = [(name, scheme if name == b":scheme" else first.get(name)) for name in order]
     if request_id is not None:
         forced = edge and not arrival.config.preserve_external_request_id
         if b"x-request-id" not in given:
@@ -153,7 +146,28 @@ def prepare_request(
             rest = HeaderMap.adopt(fields)
             rest.set_in_place(b"x-request-id", request_id())
             fields = rest.lines
-    headers.replace_all([(name, pseudo[name]) for name in order if name in pseudo] + fields)
+    headers.adopt_all([(name, value) for name, value in pseudo if value is not None] + fields)
+
+
+_LOOKED_AT = HOP_BY_HOP | {b"te", b"referer", INTERNAL}
+"""Fields that are not simply taken over."""
+
+
+def _acceptable(fields: list[Line], upgrade: bool) -> list[Line]:
+    """The fields of a request that are for those behind the proxy, as they may be."""
+    accepted: list[Line] = []
+    for name, value in fields:
+        if name == b"te":
+            if any(option.strip() == b"trailers" for option in value.lower().split(b",")):
+                accepted.append((name, b"trailers"))
+            elif not value:
+                accepted.append((name, value))
+        elif name == b"referer":
+            if is_referer(value):
+                accepted.append((name, value))
+        elif (name not in HOP_BY_HOP or (upgrade and name == b"connection")) and name != INTERNAL:
+            accepted.append((name, value))
+    return accepted
 
 
 def rewrite_path(headers: HeaderMap, prefix: str, matched: bytes, *, envoy_headers: bool) -> None:

@@ -106,10 +106,12 @@ class Passage(ABC):
     `limit` is the number of body bytes that may be held. `closed` ends it: nothing is passed on any more.
     """
 
+    __slots__ = ("closed", "headers", "limit", "outlet", "places", "trailers")
+
     def __init__(self, filters: list[HttpFilter], outlet: Outlet, limit: int) -> None:
-        self.places = [Place(filter, index) for index, filter in enumerate(filters)]
+        self.places = [Place(filter, index) for index, filter in enumerate(filters)] if filters else []
         self.outlet, self.limit = outlet, limit
-        self.headers = HeaderMap()
+        self.headers: HeaderMap | None = None
         self.trailers: HeaderMap | None = None
         self.closed = False
 
@@ -137,12 +139,16 @@ class Passage(ABC):
     def put_headers(self, headers: HeaderMap, end_of_stream: bool) -> None:
         """The head of the message."""
         self.headers = headers
-        self._pass_headers(0, end_of_stream)
+        self._pass_headers(0, headers, end_of_stream)
 
     def put_body(self, data: bytes, end_of_stream: bool) -> None:
         """A piece of the body."""
-        if not self.stopped:
+        if self.stopped:
+            pass
+        elif self.places:
             self._pass_body(0, bytearray(data), end_of_stream)
+        else:
+            self.outlet.emit_body(data, end_of_stream)
 
     def put_trailers(self, trailers: HeaderMap) -> None:
         """The trailers, and with them the end."""
@@ -163,11 +169,11 @@ class Passage(ABC):
         if place is None or place.finished or self.stopped:
             return
         before = self.places[place.index - 1] if place.index else None
-        if not (self.headers.line_count and (before is None or before.headers_passed)):
+        if self.headers is None or not (before is None or before.headers_passed):
             return
         if not place.headers_passed:
             place.headers_passed = True
-            self._pass_headers(place.index + 1, False)
+            self._pass_headers(place.index + 1, self.headers, False)
         if end_of_stream:
             place.finished = True
             for one in self.places[: place.index + 1]:
@@ -200,10 +206,10 @@ class Passage(ABC):
 
     # --- iteration ----------------------------------------------------------------------------------------
 
-    def _pass_headers(self, start: int, end_of_stream: bool) -> None:
+    def _pass_headers(self, start: int, headers: HeaderMap, end_of_stream: bool) -> None:
         for place in self.places[start:]:
             place.complete = end_of_stream
-            action = self.call_headers(place.filter, self.headers, end_of_stream)
+            action = self.call_headers(place.filter, headers, end_of_stream)
             if self.stopped:
                 return
             if action.paused:
@@ -211,7 +217,7 @@ class Passage(ABC):
                 place.streaming = place.hold is Hold.WATERMARK
                 return
             place.headers_passed = True
-        self.outlet.emit_headers(self.headers, end_of_stream)
+        self.outlet.emit_headers(headers, end_of_stream)
 
     def _pass_body(self, start: int, data: bytearray, end_of_stream: bool) -> None:
         maker: Place | None = None  # whose filter made trailers while this piece went round
@@ -285,10 +291,10 @@ class Passage(ABC):
         place.hold, place.gathers = Hold.NONE, False
         self.call_passed(place.filter)
         trailers = self.trailers if place.has_trailers else None
-        if not place.headers_passed:
+        if not place.headers_passed and self.headers is not None:
             place.headers_passed = True
             bare = place.complete and place.body is None and trailers is None
-            self._pass_headers(place.index + 1, bare)
+            self._pass_headers(place.index + 1, self.headers, bare)
         start = place.index if unseen else place.index + 1
         if place.body is not None and not self.stopped:
             body, place.body = place.body, None
@@ -323,6 +329,8 @@ class Passage(ABC):
 class RequestPassage(Passage):
     """The request, from the first filter to the last."""
 
+    __slots__ = ("_info",)
+
     def __init__(self, filters: list[HttpFilter], outlet: Outlet, limit: int, info: StreamInfo) -> None:
         super().__init__(filters, outlet, limit)
         self._info = info
@@ -345,6 +353,8 @@ class RequestPassage(Passage):
 
 class ResponsePassage(Passage):
     """The response, from the last filter to the first."""
+
+    __slots__ = ("_info",)
 
     def __init__(self, filters: list[HttpFilter], outlet: Outlet, limit: int, info: StreamInfo) -> None:
         super().__init__(filters[::-1], outlet, limit)

@@ -12,7 +12,6 @@ from typing import TypeAlias
 
 from pywasmproxy.sansio import events as ev
 
-
 Kind: TypeAlias = type[ev.Event]
 
 

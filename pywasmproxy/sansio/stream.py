@@ -254,8 +254,9 @@ class HttpStream:
                         self._note(Details.WASM_CLOSED, Flags.NONE)
                     self._cut_off()
                 case Reroute():
-                    if self._upstream_state is Upstream.IDLE:  # else it has been used
-                        self._note_route(self._choose_route(self._request.headers))
+                    headers = self._request.headers
+                    if headers is not None and self._upstream_state is Upstream.IDLE:  # else it has been used
+                        self._note_route(self._choose_route(headers))
                 case Inject(filter, data, end_of_stream):
                     if self._response_started:
                         self._response.inject(filter, data, end_of_stream)

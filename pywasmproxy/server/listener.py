@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from abi.proxy_wasm.filter_state import FilterState
 from abi.proxy_wasm.stream_info import StreamInfo
 from pywasmproxy.config.model import HttpConnectionManager
 from pywasmproxy.server.codec import HeadParser, ProtocolError, RequestHead
@@ -90,5 +89,5 @@ class Listener(Port[DownstreamConnection]):
             node=self.serving.node,
             downstream_tls=connection.tls,
             requested_server_name=connection.server_name,
-            filter_state=FilterState(connection.filter_state),
+            connection_values=connection.filter_state,
         )

@@ -309,15 +309,15 @@ def test_filter_state_has_a_bound() -> None:
         rig,
         (b"set_envoy_filter_state", text + field(2, bytes(50_000))),
         (b"set_envoy_filter_state", field(1, b"envoy.upstream.dynamic_host") + field(2, b"x")),
-        info=StreamInfo(filter_state=_nearly_full()),
+        info=_nearly_full(),
     )
     assert answers == [(FULL, b""), (OK, b"")]
 
 
-def _nearly_full() -> FilterState:
-    state = FilterState()
-    assert state.put(b"k", bytes((1 << 20) - 40_000))
-    return state
+def _nearly_full() -> StreamInfo:
+    info = StreamInfo()
+    assert info.filter_state.put(b"k", bytes((1 << 20) - 40_000))
+    return info
 
 
 def test_a_connections_values_are_seen_by_its_exchanges() -> None:
@@ -339,12 +339,10 @@ def test_a_declared_connection_property_outlives_its_exchange() -> None:
     assert declare(rig.plugin.root, field(1, b"c") + varint(5 << 3) + b"\x02") is None
     connection = Values()
     rig.during("proxy_on_request_headers", lambda: rig.ask("proxy_set_property", b"c", b"v"))
-    rig.plugin.http_stream(StreamInfo(filter_state=FilterState(connection))).on_request_headers(
-        HeaderMap(), True
-    )
+    rig.plugin.http_stream(StreamInfo(connection_values=connection)).on_request_headers(HeaderMap(), True)
     rig.during("proxy_on_request_headers", lambda: rig.ask("proxy_get_property", b"c", BYTES))
-    for state, answer in ((FilterState(connection), (OK, b"v")), (FilterState(), (MISSING, None))):
-        rig.plugin.http_stream(StreamInfo(filter_state=state)).on_request_headers(HeaderMap(), True)
+    for values, answer in ((connection, (OK, b"v")), (None, (MISSING, None))):
+        rig.plugin.http_stream(StreamInfo(connection_values=values)).on_request_headers(HeaderMap(), True)
         assert rig.results["proxy_on_request_headers"] == answer
 
 
