@@ -166,6 +166,10 @@ _LENGTHS = re.compile(rb"\r\ncontent-length:[ \t]*([^\r]*?)[ \t]*(?=\r)", re.IGN
 _PLAIN = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
 
 
+_CLEAN = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]+\r\n(?![\t ]))+\r\n")
+"""A whole block that `_check_text` has nothing against."""
+
+
 def _check_text(block: bytes | bytearray) -> None:
     """Refuse control bytes, bare CR or LF, and folded lines (a block may end between CR and LF)."""
     controls = block.translate(None, _PLAIN)
@@ -206,9 +210,8 @@ class _Facts:
     framing: Framing | None
     length: int
     tokens: frozenset[bytes]
-    hosts: list[bytes]
-    expect: bytes
-    upgrade: bytes
+    expect: bytes = b""
+    upgrade: bytes = b""
 
 
 _NO_TOKENS: frozenset[bytes] = frozenset()
@@ -224,41 +227,40 @@ def _facts(headers: HeaderLines, minor: int, block: bytes) -> _Facts:
 
     Lengths are looked up in the block itself: h11 joins equal ones into one, llhttp refuses them.
     """
-    codings: list[bytes] = []
-    lengths: list[bytes] = []
-    hosts: list[bytes] = []
-    options: list[bytes] = []
-    expect = upgrade = b""
-    for name, value in headers:
-        if name == b"host":
-            hosts.append(value)
-        elif name == b"content-length":
-            lengths.append(value)
-        elif name == b"transfer-encoding":
-            codings.append(value)
-        elif name == b"connection":
-            options.append(value)
-        elif name == b"expect":
-            expect = value.lower()
-        elif name == b"upgrade":
-            upgrade = value.lower()
+    names = {name for name, _ in headers}
+    if _TELLING.isdisjoint(names):
+        return _NOTHING_SAID
     framing: Framing | None = None
     length = 0
-    if codings:
+    if b"transfer-encoding" in names:
+        codings = [value for name, value in headers if name == b"transfer-encoding"]
         if len(codings) > 1 or codings[0].lower() != b"chunked":
             raise ProtocolError(501, "unsupported transfer coding", "http1.invalid_transfer_encoding")
-        if lengths or minor == 0:
-            code = "http1.content_length_and_chunked_not_allowed" if lengths else "http1.codec_error"
+        if b"content-length" in names or minor == 0:
+            both = b"content-length" in names
+            code = "http1.content_length_and_chunked_not_allowed" if both else "http1.codec_error"
             raise ProtocolError(400, "transfer-encoding with content-length or in HTTP/1.0", code)
         framing = Framing.CHUNKED
-    elif lengths:
+    elif b"content-length" in names:
         lengths = _LENGTHS.findall(block)
         if len(lengths) > 1 or not _DIGITS.fullmatch(lengths[0]):
             raise ProtocolError(400, "bad content-length")
         framing = Framing.LENGTH
         length = int(lengths[0])
-    tokens = connection_tokens(options) if options else _NO_TOKENS
-    return _Facts(framing, length, tokens, hosts, expect, upgrade)
+    tokens, expect, upgrade = _NO_TOKENS, b"", b""
+    if not _OF_CONNECTIONS.isdisjoint(names):
+        tokens = connection_tokens(value for name, value in headers if name == b"connection")
+        for name, value in headers:
+            if name == b"expect":
+                expect = value.lower()
+            elif name == b"upgrade":
+                upgrade = value.lower()
+    return _Facts(framing, length, tokens, expect, upgrade)
+
+
+_OF_CONNECTIONS = frozenset((b"connection", b"expect", b"upgrade"))
+_TELLING = _OF_CONNECTIONS | {b"content-length", b"transfer-encoding"}
+_NOTHING_SAID = _Facts(None, 0, _NO_TOKENS)
 
 
 def _place(method: bytes, target: bytes, host: bytes) -> tuple[bytes, bytes]:
@@ -369,8 +371,9 @@ class _Reader:
         end += len(ending)
         if end > self.max_bytes + len(ending):
             raise self._fail(431, "headers too large", "http1.headers_too_large")
-        block = bytes(buffer[:end])
-        _check_text(block)
+        block = bytes(buffer) if end == len(buffer) else bytes(buffer[:end])
+        if _CLEAN.fullmatch(block) is None:
+            _check_text(block)  # says what is wrong
         del buffer[:end]
         self._scanned = 0
         return block
@@ -386,6 +389,11 @@ class _Reader:
             self._state = _State.LENGTH
         else:
             self._state = _State.COMPLETE
+
+    def pass_end(self) -> None:
+        """Go past the EndOfMessage that is due after a head without a body, and says nothing new."""
+        if self._state is _State.COMPLETE:
+            self._state = _State.HEAD
 
     def _body_event(self) -> Data | EndOfMessage | None:
         """The next event of a body; None when more bytes are needed."""
@@ -476,7 +484,7 @@ class RequestReader(_Reader):
     def next_event(self) -> RequestEvent | None:
         """The next event, None when more bytes are needed; ProtocolError ends the connection."""
         if self._state is _State.HEAD:
-            while self._buffer.startswith(b"\r\n"):  # RFC 9112, section 2.2: ignore empty lines before
+            while self._buffer[:2] == b"\r\n":  # RFC 9112, section 2.2: ignore empty lines before
                 del self._buffer[:2]
                 self._scanned = 0
             if not self._buffer:
@@ -509,14 +517,13 @@ class RequestReader(_Reader):
         if len(headers) > self.max_fields:
             raise ProtocolError(431, "too many headers", "http1.too_many_headers")
         facts = _facts(headers, minor, block)
-        if len(facts.hosts) > 1:
+        tokens = facts.tokens
+        hosts = [value for name, value in headers if name == b"host"]
+        if len(hosts) > 1:
             raise ProtocolError(400, "two hosts")
-        authority, path = _place(method, target, facts.hosts[0] if facts.hosts else self.default_host)
-        upgrade = facts.upgrade if b"upgrade" in facts.tokens else b""
-        if minor == 0:
-            keep_alive = b"keep-alive" in facts.tokens and b"close" not in facts.tokens
-        else:
-            keep_alive = b"close" not in facts.tokens
+        authority, path = _place(method, target, hosts[0] if hosts else self.default_host)
+        upgrade = facts.upgrade if b"upgrade" in tokens else b""
+        keep_alive = b"close" not in tokens and (minor == 1 or b"keep-alive" in tokens)
         upgraded = bool(upgrade) and upgrade in self.upgrades and minor == 1
         tunnel = method == b"CONNECT" or upgraded
         head = RequestHead(
@@ -530,11 +537,11 @@ class RequestReader(_Reader):
             facts.length,
             keep_alive and not tunnel,
             facts.expect == b"100-continue" and minor == 1,
-            facts.tokens,
+            tokens,
             upgrade,
             upgraded,
         )
-        if not facts.hosts and (minor == 1 or not self.default_host):
+        if not hosts and (minor == 1 or not self.default_host):
             raise ProtocolError(400, "no host", "missing_host_header", head)
         if b"#" in target:
             raise ProtocolError(400, "fragment in request target", "path_normalization_failed", head)

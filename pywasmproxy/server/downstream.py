@@ -240,7 +240,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._taken += 1
         self._receiving = not head.bodiless
         if head.bodiless:
-            self._reader.next_event()  # the end, which says nothing new
+            self._reader.pass_end()
         self._tunnel = head.tunnel
         if head.upgrade and head.upgrade != b"h2c" and not head.tunnel:
             why = f"upgrade to {head.upgrade.decode('latin-1')} is not configured"

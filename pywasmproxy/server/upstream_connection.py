@@ -176,7 +176,7 @@ class UpstreamConnection(asyncio.Protocol):
                             self.host_counts.rq_error += 1
                         self._keep_alive = event.keep_alive
                         if event.bodiless:  # the end is known with the head: be free before it is acted upon
-                            self._reader.next_event()
+                            self._reader.pass_end()
                             self._detach(request)
                     request.handler.upstream_head(event)
                     if event.status >= 200 and event.bodiless:

@@ -23,6 +23,9 @@ class UnsafeHeader(ValueError):
     """A start line, name or value with a line break or NUL in it."""
 
 
+_COLON = b": "
+
+
 def reason(status: int) -> bytes:
     """The reason phrase of a status; `Unknown` if it has none."""
     return _REASONS.get(status, b"Unknown")
@@ -30,8 +33,7 @@ def reason(status: int) -> bytes:
 
 def head_bytes(start: bytes, lines: Iterable[tuple[bytes, bytes]]) -> bytes:
     """A head: start line, fields, empty line. UnsafeHeader if a part would break out of its line."""
-    parts = [start]
-    parts += [b"%b: %b" % line for line in lines]
+    parts = [start, *map(_COLON.join, lines)]
     head = b"\r\n".join(parts)
     breaks = len(parts) - 1
     if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
