@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 from abi.proxy_wasm.filter_state import Values
@@ -71,7 +72,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._draining = False  # the response is out; input is thrown away until the close
         self._eof = False
         self._pumping = False
-        self._last_activity = self._opened_at = self._loop.time()
+        self._last_activity = self._opened_at = monotonic()
         self._head_since = 0.0
         self._taken = 0  # requests
         self._timer: asyncio.TimerHandle | None = None
@@ -95,7 +96,7 @@ class DownstreamConnection(asyncio.Protocol):
 
     @property
     def _http(self) -> HttpConnectionManager:
-        return self.serving.config.http
+        return self.serving.http
 
     # --- asyncio's side -------------------------------------------------------------------------------------
 
@@ -126,7 +127,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._counts.downstream_cx_rx_bytes_total += len(data)
         if self._draining:
             return
-        self._last_activity = self._loop.time()
+        self._last_activity = monotonic()
         if self._reader.at_start:
             self._head_since = self._last_activity
         self._reader.feed(data)
@@ -161,7 +162,7 @@ class DownstreamConnection(asyncio.Protocol):
         self.listener.closed(self)
 
     def _count_end(self, *, remote: bool, active: bool) -> None:
-        counts, milliseconds = self._counts, int((self._loop.time() - self._opened_at) * 1000)
+        counts, milliseconds = self._counts, int((monotonic() - self._opened_at) * 1000)
         counts.downstream_cx_destroy += 1
         counts.downstream_cx_destroy_active_rq += active
         if remote:
@@ -176,7 +177,7 @@ class DownstreamConnection(asyncio.Protocol):
             self.exchange.client_writable(False)
 
     def resume_writing(self) -> None:
-        self._last_activity = self._loop.time()
+        self._last_activity = monotonic()
         if self.exchange is not None:
             self.exchange.client_writable(True)
 
@@ -222,13 +223,11 @@ class DownstreamConnection(asyncio.Protocol):
 
     def _steer_socket(self) -> None:
         """Let the socket read exactly while its bytes have somewhere to go."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
         full = self._held and self._receiving
         if self.exchange is not None and not self._receiving:
             full = self._reader.buffered > PIPELINE_BYTES
-        if full != self._socket_paused:
+        transport = self._transport
+        if full != self._socket_paused and transport is not None and not transport.is_closing():
             self._socket_paused = full
             if full:
                 transport.pause_reading()
@@ -264,7 +263,7 @@ class DownstreamConnection(asyncio.Protocol):
         most, longest = config.max_requests_per_connection, config.max_connection_duration
         if most is not None and self._taken >= most:
             return True
-        return longest is not None and self._loop.time() - self._opened_at >= longest
+        return longest is not None and monotonic() - self._opened_at >= longest
 
     def _refuse(self, error: ProtocolError) -> None:
         """Answer a message that is not accepted, and end the connection."""
@@ -320,7 +319,7 @@ class DownstreamConnection(asyncio.Protocol):
             return
         transport = self._transport
         if transport is not None and not transport.is_closing():
-            self._last_activity = self._loop.time()
+            self._last_activity = monotonic()
             data = out[0] if len(out) == 1 else b"".join(out)
             self._counts.downstream_cx_tx_bytes_total += len(data)
             transport.write(data)
@@ -393,7 +392,7 @@ class DownstreamConnection(asyncio.Protocol):
 
     def touch(self) -> None:
         """Something happened in the current exchange."""
-        self._last_activity = self._loop.time()
+        self._last_activity = monotonic()
 
     def _deadline(self) -> float | None:
         """When the connection or its exchange has been idle for too long, as things stand."""
@@ -410,15 +409,15 @@ class DownstreamConnection(asyncio.Protocol):
         """One timer per connection, looking again when it fires: cheaper than one per request."""
         deadline = self._deadline()
         longest = self.listener.timer_step
-        now = self._loop.time()
+        now = monotonic()
         wait = longest if deadline is None else max(0.001, min(deadline - now, longest))
         self._timer = self._loop.call_later(wait, self._timer_due)
 
     def _timer_due(self) -> None:
         deadline = self._deadline()
-        if deadline is not None and self._loop.time() >= deadline and not self._draining:
+        if deadline is not None and monotonic() >= deadline and not self._draining:
             if self.exchange is not None:
-                self._last_activity = self._loop.time()
+                self._last_activity = monotonic()
                 self._counts.downstream_rq_idle_timeout += 1
                 self.exchange.idle()
             elif self._reader.at_start:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,7 +21,7 @@ from pywasmproxy.sansio.departure import put_host
 from pywasmproxy.sansio.events import UpstreamFailure
 from pywasmproxy.server.account import account
 from pywasmproxy.server.codec import HeaderLines, ProtocolError, RequestHead, ResponseHead
-from pywasmproxy.server.patience import PatientTimer
+from pywasmproxy.server.patience import Timer
 from pywasmproxy.server.upstream import UpstreamRequest
 from pywasmproxy.server.wire import (
     BodyWriter,
@@ -59,54 +58,32 @@ _KEPT = frozenset((b"te", b"expect"))  # dealt with by the core, whether `connec
 class Exchange:
     """One request and its response. Connection, upstream request and timers call it; it calls the core."""
 
-    __slots__ = (
-        "_body",
-        "_events",
-        "_head",
-        "_over",
-        "_request_ended",
-        "_request_held",
-        "_response_ended",
-        "_response_held",
-        "_running",
-        "_stream",
-        "_timers",
-        "_upstream",
-        "_upstream_trailers",
-        "batch",
-        "connection",
-        "idle_timeout",
-        "info",
-        "listener",
-        "response_complete",
-        "response_started",
-        "serving",
-        "upstream_counts",
-    )
+    # How an exchange begins; most of them change few of these, so they are kept with the class.
+
+    response_started = False
+    response_complete = False
+    upstream_counts: ClusterCounts | None = None  # of the cluster that was asked last
+    batch = False  # more events follow at once: whoever set this will call `flush`
+    _running = False  # commands are being performed
+    _over = False
+    _stream: Stream | None = None
+    _upstream: UpstreamRequest | None = None
+    _upstream_trailers = False
+    _body: BodyWriter | None = None
+    _request_ended = False  # the core has been told that the request is complete
+    _response_ended = False
+    _request_held = 0  # bits of _CORE and _SOCKET
+    _response_held = 0
+    _events: list[ev.Event] | None = None  # that wait
+    _timers: dict[type[ev.Event], Timer] | None = None
 
     def __init__(self, listener: Listener, connection: DownstreamConnection, head: RequestHead) -> None:
         self.listener = listener
         self.connection = connection
         self.serving = connection.serving
         self.info = listener.stream_info(connection, head)
-        self.idle_timeout = self.serving.config.http.stream_idle_timeout
-        self.response_started = False
-        self.response_complete = False
-        self.upstream_counts: ClusterCounts | None = None  # of the cluster that was asked last
-        self.batch = False  # more events follow at once: whoever set this will call `flush`
+        self.idle_timeout = self.serving.http.stream_idle_timeout
         self._head = head
-        self._events: deque[ev.Event] = deque()
-        self._running = False  # commands are being performed
-        self._over = False
-        self._stream: Stream | None = None
-        self._upstream: UpstreamRequest | None = None
-        self._upstream_trailers = False
-        self._body: BodyWriter | None = None
-        self._request_ended = False  # the core has been told that the request is complete
-        self._response_ended = False
-        self._request_held = 0  # bits of _CORE and _SOCKET
-        self._response_held = 0
-        self._timers: dict[type[ev.Event], PatientTimer] = {}
 
     # --- events ---------------------------------------------------------------------------------------------
 
@@ -126,11 +103,11 @@ class Exchange:
             details = "absolute_path_rejected"
             self.feed(ev.RequestRefused(404, b"", details, False, headers, head.bodiless))
         else:
-            seconds = self.serving.config.http.request_timeout
-            if seconds is not None and not head.bodiless and not head.tunnel:
+            seconds = self.serving.http.request_timeout
+            if seconds is not None and not self._request_ended and not head.tunnel:
                 self._feed_later(seconds, ev.RequestTimeout())
             upgrade = head.upgrade if head.tunnel else b""
-            self.feed(ev.RequestHeaders(headers, head.bodiless, upgrade))
+            self.feed(ev.RequestHeaders(headers, self._request_ended, upgrade))
 
     def refuse(self, error: ProtocolError) -> None:
         """What the client sends cannot be served: the response that says so is the last one."""
@@ -145,14 +122,20 @@ class Exchange:
         """Give the core an event and do what it says; events that this causes wait until that is done."""
         if self._over:
             return
-        self._events.append(event)
         if self._running:
+            if self._events is None:
+                self._events = []
+            self._events.append(event)
             return
         self._running = True
+        stream: Stream | None = self._stream
+        next_event: ev.Event | None = event
         try:
-            while self._events and not self._over and self._stream is not None:
-                for command in self._stream.feed(self._events.popleft()):
+            while next_event is not None and stream is not None:
+                for command in stream.feed(next_event):
                     _PERFORM[type(command)](self, command)
+                next_event = self._events.pop(0) if self._events else None
+                stream = self._stream
         except Exception:
             self._crashed()
         finally:
@@ -179,7 +162,7 @@ class Exchange:
         if self._request_ended:
             return
         self._request_ended = True
-        if trailers and self.serving.config.http.http1.enable_trailers:
+        if trailers and self.serving.http.http1.enable_trailers:
             self.feed(ev.RequestTrailers(HeaderMap(trailers)))
         else:
             self.feed(ev.RequestBody(b"", True))
@@ -256,13 +239,13 @@ class Exchange:
         if cluster is None:
             self.feed(ev.UpstreamFailed(UpstreamFailure.NO_CLUSTER, f"no cluster {command.cluster!r}"))
             return
-        self.info.cluster_metadata = dict(cluster.config.metadata)
+        self.info.cluster_metadata = cluster.config.metadata
         self.upstream_counts = cluster.counts
         self._use_route(command.route)
         self._name_host(command, cluster.config.host_name)
         method, path, lines = upstream_lines(command.headers)
         self._upstream_trailers = cluster.config.http1.enable_trailers
-        trailers = self._upstream_trailers or self.serving.config.http.http1.enable_trailers
+        trailers = self._upstream_trailers or self.serving.http.http1.enable_trailers
         try:
             head, writer = request_bytes(
                 lines, method, path, command.end_of_stream, trailers, raw=command.upgrade
@@ -290,7 +273,7 @@ class Exchange:
         """Let the request name its host as the cluster does, if the route wants that."""
         action = command.route.action
         if name and isinstance(action, RouteAction) and action.auto_host_rewrite:
-            named = self.serving.config.http.envoy_headers
+            named = self.serving.http.envoy_headers
             forwarded = action.append_x_forwarded_host
             put_host(command.headers, name.encode(), forwarded=forwarded, envoy_headers=named)
 
@@ -321,12 +304,16 @@ class Exchange:
 
     def _feed_later(self, seconds: float, event: ev.Event) -> None:
         """Feed an event in so many seconds; one of its kind at a time."""
-        self._cancel(type(event))
-        self._timers[type(event)] = PatientTimer(seconds, lambda: self._feed_due(event))
+        if self._timers is None:
+            self._timers = {}
+        else:
+            self._cancel(type(event))
+        self._timers[type(event)] = self.listener.timers.start(seconds, self._feed_due, event)
 
     def _feed_due(self, event: ev.Event) -> None:
         self._count_timeout(event)
-        self._timers.pop(type(event), None)
+        if self._timers is not None:
+            self._timers.pop(type(event), None)
         self.feed(event)
 
     def _count_timeout(self, event: ev.Event) -> None:
@@ -345,7 +332,7 @@ class Exchange:
             counts.upstream_rq_retry += 1
 
     def _cancel(self, kind: type[ev.Event]) -> None:
-        timer = self._timers.pop(kind, None)
+        timer = self._timers.pop(kind, None) if self._timers is not None else None
         if timer is not None:
             timer.cancel()
 
@@ -370,7 +357,7 @@ class Exchange:
             end_of_stream=command.end_of_stream,
             minor=self._head.minor,
             close=connection.closing and not upgraded,
-            trailers_allowed=self.serving.config.http.http1.enable_trailers,
+            trailers_allowed=self.serving.http.http1.enable_trailers,
         )
         if upgraded:
             self._body = BodyWriter(chunked=False, length=None)
@@ -437,10 +424,11 @@ class Exchange:
             return
         self._over = True
         self._stream = None  # it refers back to us
-        self._events.clear()
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._events = None
+        if self._timers is not None:
+            for timer in self._timers.values():
+                timer.cancel()
+            self._timers = None
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.reset()
@@ -497,39 +485,25 @@ def request_map(head: RequestHead) -> HeaderMap:
     consumed = _CONSUMED | (head.connection - _KEPT) if head.connection else _CONSUMED
     if head.tunnel:
         consumed -= {b"upgrade"}
-    fields = [line for line in head.headers if line[0] not in consumed]
-    pseudo = [(b":authority", head.authority), (b":path", head.path), (b":method", head.method)]
+    lines = [(b":authority", head.authority), (b":path", head.path), (b":method", head.method)]
     if head.method == b"CONNECT":
-        del pseudo[1]  # a tunnel has no path
+        del lines[1]  # a tunnel has no path
     elif head.target[:1] not in b"/*":
-        pseudo.insert(1, (b":scheme", head.target.partition(b":")[0].lower()))
-    return HeaderMap.adopt(pseudo + fields)
+        lines.insert(1, (b":scheme", head.target.partition(b":")[0].lower()))
+    lines += [line for line in head.headers if line[0] not in consumed]
+    return HeaderMap.adopt(lines)
 
 
 def upstream_lines(headers: HeaderMap) -> tuple[bytes, bytes, HeaderLines]:
     """Method, path and the fields of a request's head on the wire; `host` comes first."""
-    method = path = b""
-    lines: HeaderLines = []
-    for line in headers.lines:
-        name, value = line
-        if name[:1] != b":":
-            lines.append(line)
-        elif name == b":method":
-            method = value
-        elif name == b":path":
-            path = value
-        elif name == b":authority":
-            lines.insert(0, (b"host", value))
-    return method, path, lines
+    firsts = headers.firsts
+    lines = [line for line in headers.lines if line[0][:1] != b":"]
+    if b":authority" in firsts:
+        lines.insert(0, (b"host", firsts[b":authority"]))
+    return firsts.get(b":method", b""), firsts.get(b":path", b""), lines
 
 
 def response_lines(headers: HeaderMap) -> tuple[int, HeaderLines]:
     """Status and fields of a response's head on the wire."""
-    status = 0
-    lines: HeaderLines = []
-    for line in headers.lines:
-        if line[0][:1] != b":":
-            lines.append(line)
-        elif line[0] == b":status":
-            status = int(line[1])
-    return status, lines
+    lines = [line for line in headers.lines if line[0][:1] != b":"]
+    return int(headers.firsts.get(b":status", b"0")), lines

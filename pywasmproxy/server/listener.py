@@ -10,6 +10,7 @@ from pywasmproxy.server.codec import HeadParser, ProtocolError, RequestHead
 from pywasmproxy.server.downstream import DownstreamConnection
 from pywasmproxy.server.exchange import Exchange, StreamFactory
 from pywasmproxy.server.log import Log
+from pywasmproxy.server.patience import Timers
 from pywasmproxy.server.port import Port, Serving
 
 LONGEST_STEP = 30.0
@@ -28,6 +29,7 @@ class Listener(Port[DownstreamConnection]):
         self.parser = parser
         self.log = log
         self.exchanges: set[Exchange] = set()
+        self.timers = Timers()
         self.timer_step = self._timer_step()
 
     def serve(self, serving: Serving[StreamFactory]) -> None:
@@ -37,7 +39,7 @@ class Listener(Port[DownstreamConnection]):
     @property
     def http(self) -> HttpConnectionManager:
         """The connection manager that new exchanges get."""
-        return self.serving.config.http
+        return self.serving.http
 
     def _timer_step(self) -> float:
         """How often a connection's timer must look to be late by a quarter of a timeout at most."""
@@ -59,6 +61,10 @@ class Listener(Port[DownstreamConnection]):
     def _accepted(self) -> DownstreamConnection:
         return DownstreamConnection(self)
 
+    async def drain(self, timeout: float) -> None:
+        await super().drain(timeout)
+        self.timers.close()
+
     # --- exchanges ------------------------------------------------------------------------------------------
 
     def begin(
@@ -78,16 +84,13 @@ class Listener(Port[DownstreamConnection]):
 
     def stream_info(self, connection: DownstreamConnection, head: RequestHead) -> StreamInfo:
         """What is known about an exchange before it begins."""
-        config = connection.serving.config
         return StreamInfo(
             protocol="HTTP/1.1" if head.minor else "HTTP/1.0",
             connection_id=connection.id,
             source_address=connection.remote,
             destination_address=connection.local,
-            filter_chain_name=config.filter_chains[0].name,
-            listener_direction=int(config.traffic_direction),
-            node=self.serving.node,
             downstream_tls=connection.tls,
             requested_server_name=connection.server_name,
             connection_values=connection.filter_state,
+            **connection.serving.facts,
         )

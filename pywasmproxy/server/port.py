@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from abi.proxy_wasm.stream_info import StreamInfo
-from pywasmproxy.config.model import Address
+from pywasmproxy.config.model import Address, HttpConnectionManager
 from pywasmproxy.config.model import Listener as ListenerConfig
 from pywasmproxy.sansio.format import Moment
 from pywasmproxy.server.accept import Acceptor
@@ -72,6 +72,22 @@ class Serving(Generic[_Chain_co]):
 
     counts: DownstreamCounts = field(default_factory=DownstreamCounts)
     access_logs: Sequence[AccessLogger] = ()
+
+    http: HttpConnectionManager = field(init=False)
+    """The connection manager, where HTTP is spoken."""
+    facts: Mapping[str, Any] = field(init=False)
+    """What `StreamInfo` says of all that happens here."""
+
+    def __post_init__(self) -> None:
+        config = self.config
+        if config.tcp is None:
+            object.__setattr__(self, "http", config.http)
+        facts = {
+            "filter_chain_name": config.filter_chains[0].name,
+            "listener_direction": int(config.traffic_direction),
+            "node": self.node,
+        }
+        object.__setattr__(self, "facts", facts)
 
     def of(self, server_name: str | None) -> Serving[_Chain_co]:
         """What is done for a client that asks for a name."""

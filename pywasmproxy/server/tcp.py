@@ -58,14 +58,11 @@ class TcpListener(Port["TcpConnection"]):
 
     def stream_info(self, connection: TcpConnection, local: str) -> StreamInfo:
         """What is known about a connection when it begins."""
-        config = connection.serving.config
         return StreamInfo(
             connection_id=connection.id,
             source_address=connection.remote,
             destination_address=local,
-            filter_chain_name=config.filter_chains[0].name,
-            listener_direction=int(config.traffic_direction),
-            node=connection.serving.node,
+            **connection.serving.facts,
         )
 
 

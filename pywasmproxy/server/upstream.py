@@ -48,28 +48,22 @@ class UpstreamHandler(Protocol):
 class UpstreamRequest:
     """One request to a cluster. `write` and `end` may be called before there is a connection."""
 
-    __slots__ = (
-        "_attempts",
-        "_blocked",
-        "_host",
-        "_kept",
-        "_opening",
-        "_out",
-        "_out_size",
-        "_task",
-        "cluster",
-        "connection",
-        "done",
-        "handler",
-        "hash_key",
-        "host",
-        "method",
-        "once",
-        "paused",
-        "sent_all",
-        "upgrade",
-        "writer",
-    )
+    # How a request begins; most of them change few of these, so they are kept with the class.
+
+    host = ""  # preferred, if the cluster has it
+    hash_key: int | None = None  # chooses among the hosts, where the policy looks at it
+    upgrade = False  # asks for another protocol
+    once = False  # whoever sends it looks after further attempts
+    connection: UpstreamConnection | None = None
+    paused = False  # reading of the response is held back
+    sent_all = False
+    done = False
+    _host: Host | None = None  # that counts this request as under way
+    _kept: bytes | None = None  # the whole request, while it may be sent again
+    _task: asyncio.Task[None] | None = None
+    _opening = False  # the task has begun
+    _attempts = 0
+    _blocked = False
 
     def __init__(
         self, cluster: Cluster, handler: UpstreamHandler, method: bytes, head: bytes, writer: BodyWriter
@@ -78,22 +72,8 @@ class UpstreamRequest:
         self.handler = handler
         self.method = method
         self.writer = writer
-        self.host = ""  # preferred, if the cluster has it
-        self.hash_key: int | None = None  # chooses among the hosts, where the policy looks at it
-        self.upgrade = False  # asks for another protocol
-        self._host: Host | None = None  # that counts this request as under way
-        self.connection: UpstreamConnection | None = None
-        self.paused = False  # reading of the response is held back
-        self.sent_all = False
-        self.done = False
         self._out: list[bytes] = [head]
         self._out_size = len(head)
-        self._kept: bytes | None = None  # the whole request, while it may be sent again
-        self._task: asyncio.Task[None] | None = None
-        self._opening = False  # the task has begun
-        self._attempts = 0
-        self.once = False  # whoever sends it looks after further attempts
-        self._blocked = False
 
     def start(self) -> None:
         """Take a connection from the pool, open one, or wait for one."""
@@ -132,10 +112,11 @@ class UpstreamRequest:
         """A connection was found for this request."""
         self.connection = connection
         self._task = None
+        cluster = self.cluster
         self._host = connection.host
         self._host.active += 1
-        self.cluster.active += 1
-        self.cluster.counts.upstream_rq_total += 1
+        cluster.active += 1
+        cluster.counts.upstream_rq_total += 1
         connection.host_counts.rq_total += 1
         self.handler.upstream_connected(connection.remote, connection.local)
         self.flush()
