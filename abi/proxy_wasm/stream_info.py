@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import dataclass_transform
+from typing import Self, dataclass_transform
 
 from abi.proxy_wasm.filter_state import FilterState, Values
 from abi.proxy_wasm.header_map import HeaderMap
@@ -47,6 +47,13 @@ class Known:
         if not known.keys() <= self.__annotations__.keys():
             raise TypeError(f"unknown: {', '.join(known.keys() - self.__annotations__.keys())}")
         self.__dict__.update(known)
+
+    @classmethod
+    def of(cls, known: Mapping[str, object]) -> Self:
+        """One that knows these facts, the names of which are in order."""
+        made = cls.__new__(cls)
+        made.__dict__.update(known)
+        return made
 
 
 class StreamInfo(Known):

@@ -109,7 +109,7 @@ class Passage(ABC):
     __slots__ = ("closed", "headers", "limit", "outlet", "places", "trailers")
 
     def __init__(self, filters: list[HttpFilter], outlet: Outlet, limit: int) -> None:
-        self.places = [Place(filter, index) for index, filter in enumerate(filters)] if filters else []
+        self.places = [Place(filter, index) for index, filter in enumerate(filters)]
         self.outlet, self.limit = outlet, limit
         self.headers: HeaderMap | None = None
         self.trailers: HeaderMap | None = None
@@ -143,12 +143,8 @@ class Passage(ABC):
 
     def put_body(self, data: bytes, end_of_stream: bool) -> None:
         """A piece of the body."""
-        if self.stopped:
-            pass
-        elif self.places:
+        if not self.stopped:
             self._pass_body(0, bytearray(data), end_of_stream)
-        else:
-            self.outlet.emit_body(data, end_of_stream)
 
     def put_trailers(self, trailers: HeaderMap) -> None:
         """The trailers, and with them the end."""

@@ -54,8 +54,6 @@ class HttpStream:
         self._wake = wake
         self._commands: list[do.Command] = []
         self.asks = Asks(self._asked_from_outside)
-        self._filters: list[HttpFilter] = []
-        self._lay_passages()
 
     # How an exchange begins; most of them change few of these, so they are kept with the class.
 
@@ -81,31 +79,33 @@ class HttpStream:
     _sent_at = 0
     _uploaded_at: int | None = None
     _callbacks: Sequence[StreamCallbacks] = ()
-
-    def _lay_passages(self) -> None:
-        """The ways of request and response through the filters there are."""
-        limit, info = self._chain.buffer_limit, self.info
-        self._request = RequestPassage(self._filters, ToUpstream(self), limit, info)
-        self._response = ResponsePassage(self._filters, ToClient(self), limit, info)
+    _filters: Sequence[HttpFilter] = ()
+    _request: RequestPassage | None = None  # the ways through the filters, if there are any
+    _response: ResponsePassage | None = None
+    _buffer_limit = 0
 
     def _make_filters(self, choice: Choice | None) -> None:
-        """The filters of the exchange, but those that its route switches off."""
+        """The filters of the exchange, but those that its route switches off; and the ways through them."""
+        chain, info = self._chain, self.info
+        own = choice.buffer_limit if choice is not None else None
+        limit = self._buffer_limit = chain.buffer_limit if own is None else own
+        if not chain.factories:
+            return
         disabled = choice.disabled if choice is not None else {}
-        all_callbacks = []
-        for name, factory, off in self._chain.members():
+        all_callbacks, filters = [], []
+        for name, factory, off in chain.members():
             if disabled.get(name, off):
                 continue
             callbacks = StreamCallbacks(self.asks, self._waits_at)
-            made = factory(callbacks, self.info)
+            made = factory(callbacks, info)
             if made is not None:
                 callbacks.filter = made
                 all_callbacks.append(callbacks)
-                self._filters.append(made)
-        if all_callbacks:
-            self._callbacks = all_callbacks
-            self._lay_passages()
-        if choice is not None and choice.buffer_limit is not None:
-            self._request.limit = choice.buffer_limit
+                filters.append(made)
+        if filters:
+            self._callbacks, self._filters = all_callbacks, filters
+            self._request = RequestPassage(filters, ToUpstream(self), limit, info)
+            self._response = ResponsePassage(filters, ToClient(self), chain.buffer_limit, info)
 
     # --- the driver's side --------------------------------------------------------------------------------
 
@@ -161,18 +161,25 @@ class HttpStream:
             return
         data, end_of_stream = event.data, event.end_of_stream
         self.info.request_body_size += len(data)
-        if self._ends_apart(data, end_of_stream):
-            self._request.put_body(data, False)
+        way = self._request
+        if way is None:
+            self.upload(data, end_of_stream)
+            return
+        if data and end_of_stream:  # an empty piece of its own, as filters know the end from HTTP/1
+            way.put_body(data, False)
             self._settle()
             if self._ended:
                 return
             data = b""
-        self._request.put_body(data, end_of_stream)
+        way.put_body(data, end_of_stream)
 
     def _on_request_trailers(self, event: ev.RequestTrailers) -> None:
         if self._request_state is not Request.IGNORED:
             self.info.request_trailers = event.trailers
-            self._request.put_trailers(event.trailers)
+            if self._request is None:
+                self.upload_trailers(event.trailers)
+            else:
+                self._request.put_trailers(event.trailers)
 
     def _on_downstream_closed(self, event: ev.DownstreamClosed) -> None:
         self._note(Details.DOWNSTREAM_CLOSED, Flags.DOWNSTREAM_CONNECTION_TERMINATION)
@@ -202,21 +209,24 @@ class HttpStream:
 
     def _on_response_body(self, event: ev.ResponseBody) -> None:
         data, end_of_stream = event.data, event.end_of_stream
-        if self._ends_apart(data, end_of_stream):
-            self._response.put_body(data, False)
+        way = self._response
+        if way is None:
+            self.download(data, end_of_stream)
+            return
+        if data and end_of_stream:
+            way.put_body(data, False)
             self._settle()
             if self._ended:
                 return
             data = b""
-        self._response.put_body(data, end_of_stream)
-
-    def _ends_apart(self, data: bytes, end_of_stream: bool) -> bool:
-        """Whether the end of a body must be an empty piece of its own, as filters know it from HTTP/1."""
-        return end_of_stream and bool(data and self._filters)
+        way.put_body(data, end_of_stream)
 
     def _on_response_trailers(self, event: ev.ResponseTrailers) -> None:
         self.info.response_trailers = event.trailers
-        self._response.put_trailers(event.trailers)
+        if self._response is None:
+            self.download_trailers(event.trailers)
+        else:
+            self._response.put_trailers(event.trailers)
 
     def _on_upstream_failed(self, event: ev.UpstreamFailed) -> None:
         self._on_upstream_failure(event.reason)
@@ -237,14 +247,18 @@ class HttpStream:
         return bool(self.asks)
 
     def _waits_at(self, filter: HttpFilter) -> bool:
-        return self._request.waits_at(filter) or self._response.waits_at(filter)
+        request, response = self._request, self._response
+        return (request is not None and request.waits_at(filter)) or (
+            response is not None and response.waits_at(filter)
+        )
 
     def _asked_from_outside(self) -> None:
         if self._wake is not None:
             self._wake(self)
 
     def _settle(self) -> None:
-        """Do what the filters asked for, until nobody asks any more."""
+        """Do what was asked for, until nobody asks any more."""
+        request, response = self._request, self._response
         while not self._ended and (ask := self.asks.take()) is not None:
             match ask:
                 case LocalReply():
@@ -253,21 +267,22 @@ class HttpStream:
                     if not self._response_started:
                         self._note(Details.WASM_CLOSED, Flags.NONE)
                     self._cut_off()
+                case _ if request is None or response is None:
+                    pass  # only filters ask for the rest
                 case Reroute():
-                    headers = self._request.headers
-                    if headers is not None and self._upstream_state is Upstream.IDLE:  # else it has been used
-                        self._note_route(self._choose_route(headers))
+                    if request.headers is not None and self._upstream_state is Upstream.IDLE:
+                        self._note_route(self._choose_route(request.headers))  # else it has been used
                 case Inject(filter, data, end_of_stream):
                     if self._response_started:
-                        self._response.inject(filter, data, end_of_stream)
+                        response.inject(filter, data, end_of_stream)
                 case LimitBuffer(StreamType.HTTP_REQUEST, size):
-                    self._request.limit = size
+                    request.limit = size
                 case LimitBuffer(_, size):
-                    self._response.limit = size
+                    response.limit = size
                 case Continue(filter, StreamType.HTTP_REQUEST):
-                    self._request.resume(filter)
+                    request.resume(filter)
                 case Continue(filter, _):
-                    self._response.resume(filter)
+                    response.resume(filter)
 
     # --- request ------------------------------------------------------------------------------------------
 
@@ -312,7 +327,10 @@ class HttpStream:
                 return
             self._upgrade = event.upgrade
         self._make_filters(choice)
-        self._request.put_headers(headers, event.end_of_stream)
+        if self._request is None:
+            self.route_request(headers, event.end_of_stream)
+        else:
+            self._request.put_headers(headers, event.end_of_stream)
 
     def _may_upgrade(self, choice: Choice | None, name: bytes) -> bool:
         """Whether a request may change to a protocol: its route's word, or the connection manager's."""
@@ -432,7 +450,7 @@ class HttpStream:
             departure,
             headers,
             self.asks.host,
-            self._request.limit,
+            self._buffer_limit if self._request is None else self._request.limit,
             hash_key=self._hash(choice, headers),
             upgrade=bool(self._upgrade),
         )
@@ -553,7 +571,10 @@ class HttpStream:
         self._response_started = True
         info = self.info
         info.response_headers, info.response_code = headers, head.status_of(headers)
-        self._response.put_headers(headers, end_of_stream)
+        if self._response is None:
+            self.send_response(headers, end_of_stream)
+        else:
+            self._response.put_headers(headers, end_of_stream)
 
     def send_response(self, headers: HeaderMap, end_of_stream: bool) -> None:
         """A response's head has come through the filters, or needs none: send it."""
@@ -615,10 +636,14 @@ class HttpStream:
         headers, body = local.render(self._mapped(reply), grpc=self._grpc, to_head=self._to_head)
         if not self._response_started:
             self._start_response(headers, not body)
-            if body and not self._response.stopped:
-                self._response.put_body(body, True)
+            if body and not self.interrupted:
+                if self._response is None:
+                    self.download(body, True)
+                else:
+                    self._response.put_body(body, True)
             return
-        self._response.close()
+        if self._response is not None:
+            self._response.close()
         self.send_response(headers, not body)
         if body and self._head_sent:
             self.download(body, True)
@@ -645,7 +670,8 @@ class HttpStream:
 
     def _give_up_request(self) -> None:
         """The request is answered: neither its rest nor an upstream's response matters any more."""
-        self._request.close()
+        if self._request is not None:
+            self._request.close()
         if self._request_state is Request.OPEN:
             self._request_state = Request.IGNORED
         self._release_upstream()
@@ -667,7 +693,8 @@ class HttpStream:
     def _finish(self) -> None:
         """Everything was sent: tell the filters, and the driver."""
         self._give_up_request()
-        self._response.close()
+        if self._response is not None:
+            self._response.close()
         self.asks.close()
         self.info.request_duration = self._elapsed()
         for filter in self._filters:
@@ -680,9 +707,10 @@ class HttpStream:
         # Let go of what refers back to here: memory is free at once, not when the collector comes by.
         for callbacks in self._callbacks:
             callbacks.filter = None
-        self._callbacks, self._filters = (), []
-        self._request.release()
-        self._response.release()
+        self._callbacks = self._filters = ()
+        for way in (self._request, self._response):
+            if way is not None:
+                way.release()
 
     # --- facts --------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from pywasmproxy.config.model import Cluster as ClusterConfig
@@ -147,11 +148,10 @@ class Cluster:
             connection.reused = True
             connection.attach(request)
             return
-        loop = asyncio.get_running_loop()
-        connection.idle_since = loop.time()
+        connection.idle_since = monotonic()
         self._idle.setdefault(connection.host, []).append(connection)
         if self._sweeper is None and self.config.idle_timeout is not None:
-            self._sweeper = loop.call_later(self.config.idle_timeout, self._sweep)
+            self._sweeper = asyncio.get_running_loop().call_later(self.config.idle_timeout, self._sweep)
 
     def not_connecting(self) -> None:
         """A connection that was going to be opened will not be."""
@@ -176,11 +176,11 @@ class Cluster:
         oldest: float | None = None
         for pool in self._idle.values():
             for connection in list(pool):
-                if loop.time() - connection.idle_since >= timeout:
+                if monotonic() - connection.idle_since >= timeout:
                     pool.remove(connection)
                     self.counts.upstream_cx_idle_timeout += 1
                     connection.close()
                 elif oldest is None or connection.idle_since < oldest:
                     oldest = connection.idle_since
         if oldest is not None:
-            self._sweeper = loop.call_later(max(0.001, oldest + timeout - loop.time()), self._sweep)
+            self._sweeper = loop.call_later(max(0.001, oldest + timeout - monotonic()), self._sweep)

@@ -69,11 +69,8 @@ class RequestHead:
     """The protocol a request with `connection: upgrade` asks for; lower-case."""
     tunnel: bool = False
     """That may be spoken: everything after the head belongs to it."""
-
-    @property
-    def bodiless(self) -> bool:
-        """Whether the head alone says that no body follows."""
-        return self.framing is Framing.NONE or (self.framing is Framing.LENGTH and not self.length)
+    bodiless: bool = True
+    """Whether the head alone says that no body follows."""
 
 
 @dataclass(slots=True)
@@ -86,11 +83,8 @@ class ResponseHead:
     framing: Framing = Framing.NONE
     length: int = 0
     keep_alive: bool = True
-
-    @property
-    def bodiless(self) -> bool:
-        """Whether the head alone says that no body follows."""
-        return self.framing is Framing.NONE or (self.framing is Framing.LENGTH and not self.length)
+    bodiless: bool = True
+    """Whether the head alone says that no body follows."""
 
 
 @dataclass(slots=True)
@@ -158,12 +152,18 @@ METHODS = frozenset(
 """Methods that are let through: those both libraries know. Case counts."""
 
 _REQUEST_LINE = re.compile(rb"([A-Z-]{1,32}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\r\n")
+_PLAIN_LINE = re.compile(rb"[A-Z-]{1,32} /[\w.~!$&'()*+,;=:@%/?-]* HTTP/1\.1\r\n", re.ASCII)
+"""A request line that no library has anything against, if it knows the method."""
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: [^\r\n]*)?\r\n")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]+)([^#]*)")
 _AUTHORITY = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:%\[\]-]*")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _LENGTHS = re.compile(rb"\r\ncontent-length:[ \t]*([^\r]*?)[ \t]*(?=\r)", re.IGNORECASE)
 _PLAIN = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
+
+
+def _without_body(framing: Framing, length: int) -> bool:
+    return framing is Framing.NONE or (framing is Framing.LENGTH and not length)
 
 
 _CLEAN = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]+\r\n(?![\t ]))+\r\n")
@@ -181,6 +181,12 @@ def _check_text(block: bytes | bytearray) -> None:
         raise ProtocolError(400, "CR and LF apart")
     if b"\r\n " in block or b"\r\n\t" in block:
         raise ProtocolError(400, "folded header line")
+
+
+def _check_block(block: bytes) -> None:
+    """The same for a whole block."""
+    if _CLEAN.fullmatch(block) is None:
+        _check_text(block)  # says what is wrong
 
 
 def _refused(head: bytes, reason: str) -> ProtocolError:
@@ -354,7 +360,8 @@ class _Reader:
         return ProtocolError(status, detail, code)
 
     def _block(self, ending: bytes) -> bytes | None:
-        """The next block up to and including `ending`, checked; None if incomplete. ProtocolError."""
+        """The next block up to and including `ending`; None if incomplete. ProtocolError, also as soon as
+        what there is cannot become one."""
         buffer = self._buffer
         end = buffer.find(ending, max(0, self._scanned - len(ending) + 1))
         if end < 0:
@@ -372,14 +379,14 @@ class _Reader:
         if end > self.max_bytes + len(ending):
             raise self._fail(431, "headers too large", "http1.headers_too_large")
         block = bytes(buffer) if end == len(buffer) else bytes(buffer[:end])
-        if _CLEAN.fullmatch(block) is None:
-            _check_text(block)  # says what is wrong
         del buffer[:end]
         self._scanned = 0
         return block
 
     def _start_body(self, framing: Framing, length: int) -> None:
-        if framing is Framing.CHUNKED:
+        if framing is Framing.NONE:
+            self._state = _State.COMPLETE
+        elif framing is Framing.CHUNKED:
             self._chunks = ChunkedDecoder()
             self._state = _State.CHUNKED
         elif framing is Framing.EOF:
@@ -446,6 +453,7 @@ class _Reader:
         if (block := self._block(b"\r\n\r\n")) is None:
             return None
         try:
+            _check_block(block)
             trailers = self._parser.trailer_fields(block)
         except ValueError as error:
             raise self._fail(400, str(error)) from None
@@ -462,9 +470,13 @@ _NOT_IN_TRAILERS = frozenset((b"transfer-encoding", b"content-length", b"host"))
 
 
 class RequestReader(_Reader):
-    """Reads the requests of one client connection, one after the other."""
+    """Reads the requests of one client connection, one after the other.
 
-    __slots__ = ("accept_http_10", "default_host", "upgrades")
+    Clients say the same of themselves again and again: fields that are, byte for byte, those of the request
+    before are not read a second time.
+    """
+
+    __slots__ = ("_read", "_section", "accept_http_10", "default_host", "upgrades")
 
     def __init__(
         self,
@@ -477,6 +489,8 @@ class RequestReader(_Reader):
         upgrades: frozenset[bytes] = frozenset(),
     ) -> None:
         super().__init__(parser, max_bytes, max_fields)
+        self._section = b""  # the fields of the last HTTP/1.1 request, and what was read there
+        self._read: tuple[HeaderLines, _Facts] = ([], _NOTHING_SAID)
         self.upgrades = upgrades
         self.accept_http_10 = accept_http_10
         self.default_host = default_host
@@ -505,18 +519,21 @@ class RequestReader(_Reader):
 
     def _head(self, block: bytes) -> RequestHead:
         line = _REQUEST_LINE.match(block)
+        section = block[line.end() :] if line is not None else block
+        again = section == self._section and line is not None and _PLAIN_LINE.match(block) is not None
+        if not again:
+            _check_block(block)
         if line is None or line[1] not in METHODS:
             raise ProtocolError(400, "bad request line")
         method, target, minor = line[1], line[2], int(line[4])
         if line[3] != b"1" or minor > 1 or (minor == 0 and not self.accept_http_10):
             raise ProtocolError(426, "HTTP version", "low_version")
-        try:
-            headers = self._parser.request_fields(block)
-        except ValueError as error:
-            raise _refused(block, str(error)) from None
-        if len(headers) > self.max_fields:
-            raise ProtocolError(431, "too many headers", "http1.too_many_headers")
-        facts = _facts(headers, minor, block)
+        if again:
+            headers, facts = self._read
+        else:
+            headers, facts = self._fields(block, minor)
+            if minor:
+                self._section, self._read = section, (headers, facts)
         tokens = facts.tokens
         hosts = [value for name, value in headers if name == b"host"]
         if len(hosts) > 1:
@@ -540,12 +557,22 @@ class RequestReader(_Reader):
             tokens,
             upgrade,
             upgraded,
+            not tunnel and (facts.framing is None or _without_body(facts.framing, facts.length)),
         )
         if not hosts and (minor == 1 or not self.default_host):
             raise ProtocolError(400, "no host", "missing_host_header", head)
         if b"#" in target:
             raise ProtocolError(400, "fragment in request target", "path_normalization_failed", head)
         return head
+
+    def _fields(self, block: bytes, minor: int) -> tuple[HeaderLines, _Facts]:
+        try:
+            headers = self._parser.request_fields(block)
+        except ValueError as error:
+            raise _refused(block, str(error)) from None
+        if len(headers) > self.max_fields:
+            raise ProtocolError(431, "too many headers", "http1.too_many_headers")
+        return headers, _facts(headers, minor, block)
 
 
 class ResponseReader(_Reader):
@@ -593,6 +620,7 @@ class ResponseReader(_Reader):
         line = _STATUS_LINE.match(block)
         if line is None:
             raise ProtocolError(502, "bad status line")
+        _check_block(block)
         minor, status = int(line[1]), int(line[2])
         try:
             headers = self._parser.response_fields(block)
@@ -601,7 +629,7 @@ class ResponseReader(_Reader):
         if len(headers) > self.max_fields:
             raise ProtocolError(502, "too many headers")
         if status == 101 and self._upgrade:
-            return ResponseHead(status, minor, headers, Framing.EOF, 0, False)
+            return ResponseHead(status, minor, headers, Framing.EOF, 0, False, False)
         if status < 200:
             if status == 101 or status < 100:
                 raise ProtocolError(502, "switching protocols without being asked")
@@ -613,6 +641,6 @@ class ResponseReader(_Reader):
         if status == 204:  # has none (RFC 9110, section 8.6); Envoy takes it out, too
             headers = [line for line in headers if line[0] != b"content-length"]
         keep_alive = b"close" not in facts.tokens and (minor == 1 or b"keep-alive" in facts.tokens)
-        return ResponseHead(
-            status, minor, headers, framing, facts.length, keep_alive and framing is not Framing.EOF
-        )
+        keep_alive = keep_alive and framing is not Framing.EOF
+        bodiless = _without_body(framing, facts.length)
+        return ResponseHead(status, minor, headers, framing, facts.length, keep_alive, bodiless)

@@ -7,6 +7,7 @@ events and writes the response through the methods here. Exchanges follow each o
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, cast
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from abi.proxy_wasm.filter_state import Values
 from pywasmproxy.config.model import Address
 from pywasmproxy.config.model_manager import Underscores
-from pywasmproxy.server.codec import Data, EndOfMessage, ProtocolError, RequestHead, RequestReader
+from pywasmproxy.server.codec import Data, ProtocolError, RequestHead, RequestReader
 from pywasmproxy.server.patience import PatientTimer
 from pywasmproxy.tls.session import facts
 
@@ -63,7 +64,9 @@ class DownstreamConnection(asyncio.Protocol):
         config = listener.http
         self._counts = listener.serving.counts
         self._reader = self._reader_for(config)
-        self.filter_state = Values()  # what its exchanges have in common
+        self._values = Values()  # what filters keep for all of its exchanges
+        self._known_by: object = None  # whose facts these are
+        self._facts: Mapping[str, object] = {}
         self._out: list[bytes] = []
         self._receiving = False  # the current exchange's request is not complete
         self._tunnel = False  # another protocol is spoken, or was asked for
@@ -181,6 +184,23 @@ class DownstreamConnection(asyncio.Protocol):
         if self.exchange is not None:
             self.exchange.client_writable(True)
 
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What `StreamInfo` says of each of its exchanges."""
+        serving = self.serving
+        if self._known_by is not serving:
+            self._known_by = serving
+            self._facts = {
+                **serving.facts,
+                "connection_id": self.id,
+                "source_address": self.remote,
+                "destination_address": self.local,
+                "downstream_tls": self.tls,
+                "requested_server_name": self.server_name,
+                "connection_values": self._values,
+            }
+        return self._facts
+
     # --- reading --------------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
@@ -193,17 +213,16 @@ class DownstreamConnection(asyncio.Protocol):
                 exchange = self.exchange
                 if exchange is not None:
                     exchange.batch = True
-                match event:
-                    case RequestHead():
-                        self._begin(event)
-                    case Data(data, ends) if exchange is not None:
-                        self._receiving = not ends
-                        exchange.request_data(data, ends)
-                    case EndOfMessage() if exchange is not None:
-                        self._receiving = False
-                        exchange.request_end(event.trailers)
-                    case _:
-                        pass  # the exchange is over and the connection is closing
+                if isinstance(event, RequestHead):
+                    self._begin(event)
+                elif exchange is None:
+                    pass  # it is over, and the connection is closing
+                elif isinstance(event, Data):
+                    self._receiving = not event.ends
+                    exchange.request_data(event.data, event.ends)
+                else:
+                    self._receiving = False
+                    exchange.request_end(event.trailers)
         except ProtocolError as error:
             self._refuse(error)
         finally:
@@ -235,7 +254,8 @@ class DownstreamConnection(asyncio.Protocol):
                 transport.resume_reading()
 
     def _begin(self, head: RequestHead) -> None:
-        head = self._without_underscores(head)
+        if self._http.underscores is not Underscores.ALLOW:
+            head = self._without_underscores(head)
         self._taken += 1
         self._receiving = not head.bodiless
         if head.bodiless:
@@ -250,10 +270,9 @@ class DownstreamConnection(asyncio.Protocol):
 
     def _without_underscores(self, head: RequestHead) -> RequestHead:
         """The head without the fields that are not wanted here. ProtocolError: with them it is refused."""
-        action = self._http.underscores
-        if action is Underscores.ALLOW or not any(b"_" in name for name, _ in head.headers):
+        if not any(b"_" in name for name, _ in head.headers):
             return head
-        if action is Underscores.REJECT_REQUEST:
+        if self._http.underscores is Underscores.REJECT_REQUEST:
             raise ProtocolError(400, "underscore in the name of a header", "http1.unexpected_underscore")
         return replace(head, headers=[line for line in head.headers if b"_" not in line[0]])
 

@@ -84,13 +84,6 @@ class Listener(Port[DownstreamConnection]):
 
     def stream_info(self, connection: DownstreamConnection, head: RequestHead) -> StreamInfo:
         """What is known about an exchange before it begins."""
-        return StreamInfo(
-            protocol="HTTP/1.1" if head.minor else "HTTP/1.0",
-            connection_id=connection.id,
-            source_address=connection.remote,
-            destination_address=connection.local,
-            downstream_tls=connection.tls,
-            requested_server_name=connection.server_name,
-            connection_values=connection.filter_state,
-            **connection.serving.facts,
-        )
+        info = StreamInfo.of(connection.facts)
+        info.protocol = "HTTP/1.1" if head.minor else "HTTP/1.0"
+        return info

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from pywasmproxy.config.model import Address
 from pywasmproxy.sansio.events import UpstreamFailure
-from pywasmproxy.server.codec import Data, EndOfMessage, ProtocolError, ResponseHead, ResponseReader
+from pywasmproxy.server.codec import Data, ProtocolError, ResponseHead, ResponseReader
 from pywasmproxy.server.hosts import Host
 from pywasmproxy.tls.session import facts
 
@@ -158,32 +158,37 @@ class UpstreamConnection(asyncio.Protocol):
                 self.abort()
                 request.lost(self, UpstreamFailure.PROTOCOL_ERROR, error.detail)
                 return
-            match event:
-                case None:
-                    return
-                case Data(data, ends):
-                    if ends:
-                        self._detach(request)
-                    request.handler.upstream_data(data, ends)
-                case ResponseHead():
-                    if event.status >= 200:
-                        if self.cluster.outliers is not None:
-                            self.cluster.outliers.answered(self.host, event.status)
-                        self.counts.status[event.status] += 1
-                        if event.status < 500:
-                            self.host_counts.rq_success += 1
-                        else:
-                            self.host_counts.rq_error += 1
-                        self._keep_alive = event.keep_alive
-                        if event.bodiless:  # the end is known with the head: be free before it is acted upon
-                            self._reader.pass_end()
-                            self._detach(request)
-                    request.handler.upstream_head(event)
-                    if event.status >= 200 and event.bodiless:
-                        request.handler.upstream_end([])
-                case EndOfMessage():
+            if event is None:
+                return
+            if isinstance(event, Data):
+                if event.ends:
                     self._detach(request)
-                    request.handler.upstream_end(event.trailers)
+                request.handler.upstream_data(event.data, event.ends)
+            elif isinstance(event, ResponseHead):
+                if event.status < 200:
+                    request.handler.upstream_head(event)
+                    continue
+                self._account(event.status)
+                self._keep_alive = event.keep_alive
+                if event.bodiless:  # the end is known with the head: be free before it is acted upon
+                    self._reader.pass_end()
+                    self._detach(request)
+                request.handler.upstream_head(event)
+                if event.bodiless:
+                    request.handler.upstream_end([])
+            else:
+                self._detach(request)
+                request.handler.upstream_end(event.trailers)
+
+    def _account(self, status: int) -> None:
+        """A response began: count it."""
+        if self.cluster.outliers is not None:
+            self.cluster.outliers.answered(self.host, status)
+        self.counts.status[status] += 1
+        if status < 500:
+            self.host_counts.rq_success += 1
+        else:
+            self.host_counts.rq_error += 1
 
     def abort(self) -> None:
         """Close at once, dropping what has not been sent."""
