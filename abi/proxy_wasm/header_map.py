@@ -49,6 +49,11 @@ class HeaderMap(MutableMapping[str, str]):
         return self._lines.copy()
 
     @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """The lines but pseudo-headers; a new list."""
+        return [line for line in self._lines if line[0][:1] != b":"]
+
+    @property
     def line_count(self) -> int:
         """How many lines there are (the `n` of the headers callbacks)."""
         return len(self._lines)

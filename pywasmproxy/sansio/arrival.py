@@ -69,6 +69,7 @@ class Arrival:
     def __init__(self, config: Forwarding, own: Self | None = None) -> None:
         self.config = config
         self.plain = config.is_plain
+        self.writes_client_cert = config.client_cert.writes
         self._own = own or Self()
         self._internal = [ipaddress.ip_network(cidr, strict=False) for cidr in config.internal_ranges]
 

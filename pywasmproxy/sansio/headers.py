@@ -53,11 +53,9 @@ Line = tuple[bytes, bytes]
 
 def uuid4(random: bytes) -> bytes:
     """The text of a version 4 UUID made of 16 random bytes (RFC 9562, section 5.4)."""
-    raw = bytearray(random)
-    raw[6] = raw[6] & 0x0F | 0x40
-    raw[8] = raw[8] & 0x3F | 0x80
-    text = raw.hex()
-    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:])).encode()
+    text = random.hex()
+    variant = "89ab"[random[8] >> 4 & 3]
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}".encode()
 
 
 @lru_cache(maxsize=4)
@@ -112,18 +110,16 @@ def prepare_request(
     `request_id` makes an id where there is none; clients outside must not have `hidden` fields. With
     `upgrade` the request asks for another protocol, which `connection` must say as well.
     """
-    lines, first = headers.lines, headers.firsts
-    if len(first) != len(lines):
-        lines = join_single(lines, SINGLE_VALUE[MapType.HTTP_REQUEST_HEADERS])
-    fields = [line for line in lines if line[0][:1] != b":"]
+    fields, first = headers.fields, headers.firsts
+    if len(first) != headers.line_count:
+        fields = join_single(fields, SINGLE_VALUE[MapType.HTTP_REQUEST_HEADERS])
     given = first
     if not _LOOKED_AT.isdisjoint(given):
         fields = _acceptable(fields, upgrade)
         given = dict(reversed(fields))
-    transport = b"https" if info.tls else b"http"
-    client_cert = arrival.config.client_cert
-    if client_certs.FIELD in given or (client_cert.writes and info.tls):
-        fields = client_certs.forwarded(client_cert, fields, info)
+    transport = b"http" if info.downstream_tls is None else b"https"
+    if client_certs.FIELD in given or (arrival.writes_client_cert and info.tls):
+        fields = client_certs.forwarded(arrival.config.client_cert, fields, info)
     internal, edge = False, False
     if not arrival.plain or FORWARDED_FOR in given:
         rest = HeaderMap.adopt(fields)

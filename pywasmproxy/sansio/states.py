@@ -106,7 +106,8 @@ UPSTREAM: dict[tuple[Upstream, Kind, bool], Upstream] = {
 ANY_TIME: frozenset[Kind] = frozenset((ev.DownstreamClosed, ev.IdleTimeout, ev.RequestTimeout, ev.Resumed))
 """Events that may come whenever there is a request, and after its end."""
 
-_ENDS: frozenset[Kind] = frozenset((ev.RequestTrailers, ev.ResponseTrailers, ev.UpstreamFailed))
+ENDS: frozenset[Kind] = frozenset((ev.RequestTrailers, ev.ResponseTrailers, ev.UpstreamFailed))
+"""Events that always end their message."""
 
 # The same by state, so that an exchange asks no enumeration for its hash.
 for state in Request:
@@ -120,7 +121,7 @@ for up in Upstream:
 def after(request: Request, upstream: Upstream, event: ev.Event) -> tuple[Request, Upstream]:
     """The states after an event. StreamStateError when it cannot happen in these states."""
     kind = type(event)
-    ends = kind in _ENDS or getattr(event, "end_of_stream", False)
+    ends = kind in ENDS or getattr(event, "end_of_stream", False)
     step = kind, ends
     next_request = request.following.get(step)
     if next_request is not None:
@@ -128,5 +129,12 @@ def after(request: Request, upstream: Upstream, event: ev.Event) -> tuple[Reques
     next_upstream = upstream.following.get(step)
     if next_upstream is not None:
         return request, next_upstream
+    raise impossible(request, upstream, event)
+
+
+def impossible(request: Request, upstream: Upstream, event: ev.Event) -> StreamStateError:
+    """The error that says that an event cannot happen in these states."""
+    kind = type(event)
+    ends = kind in ENDS or getattr(event, "end_of_stream", False)
     end = " (end of stream)" if ends else ""
-    raise StreamStateError(f"{kind.__name__}{end} cannot happen now: {request.value}, {upstream.value}")
+    return StreamStateError(f"{kind.__name__}{end} cannot happen now: {request.value}, {upstream.value}")

@@ -31,7 +31,7 @@ from pywasmproxy.sansio.local_reply import Details, Flags, LocalReply
 from pywasmproxy.sansio.outlets import ToClient, ToUpstream
 from pywasmproxy.sansio.passage import RequestPassage, ResponsePassage
 from pywasmproxy.sansio.router import HERE, Choice, location
-from pywasmproxy.sansio.states import Request, StreamStateError, Upstream, after
+from pywasmproxy.sansio.states import ENDS, Request, StreamStateError, Upstream, impossible
 from pywasmproxy.sansio.target import tidy
 
 if TYPE_CHECKING:
@@ -117,14 +117,25 @@ class HttpStream:
         asks, before = self.asks, self._upstream_state
         if asks.attended:
             raise StreamStateError("an event was fed while another one is being worked on")
-        self._request_state, self._upstream_state = after(self._request_state, before, event)
+        kind = type(event)
+        step = kind, kind in ENDS or getattr(event, "end_of_stream", False)
+        if (request := self._request_state.following.get(step)) is not None:
+            self._request_state = request
+        elif (upstream := before.following.get(step)) is not None:
+            self._upstream_state = upstream
+        else:
+            raise impossible(self._request_state, before, event)
         if self.done:
             return []
-        if self.info.request_received_after is None and self._request_state is Request.COMPLETE:
+        if request is Request.COMPLETE and self.info.request_received_after is None:
             self.info.request_received_after = self._elapsed() if self._began else 0
         asks.attended = True
         try:
-            self._handle(event, before)
+            if not self._ended:
+                if request is not None:
+                    _HANDLERS[kind](self, event)
+                else:
+                    self._handle_upstream(event, before)
             if asks.queue:
                 self._settle()
             if self._ended:
@@ -134,14 +145,9 @@ class HttpStream:
         commands, self._commands = self._commands, []
         return commands
 
-    def _handle(self, event: ev.Event, upstream_before: Upstream) -> None:
+    def _handle_upstream(self, event: ev.Event, upstream_before: Upstream) -> None:
         kind = type(event)
-        handle = _HANDLERS.get(kind)
-        if self._ended:
-            pass
-        elif handle is not None:
-            handle(self, event)
-        elif upstream_before is Upstream.AWAITED or upstream_before is Upstream.OPEN:
+        if upstream_before is Upstream.AWAITED or upstream_before is Upstream.OPEN:
             if self._upstream_state is Upstream.COMPLETE:
                 now = self._now()
                 self.info.upstream_response_received_after = now - self._started_at

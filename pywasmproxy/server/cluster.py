@@ -30,6 +30,8 @@ class Cluster:
     def __init__(self, config: ClusterConfig, parser: HeadParser, logger: Logger) -> None:
         self.config = config
         self.name = config.name
+        self.metadata = config.metadata
+        self.trailers = config.http1.enable_trailers
         self.parser = parser
         self.logger = logger
         self.counts = ClusterCounts()

@@ -17,6 +17,7 @@ from pywasmproxy.config.model import Address
 from pywasmproxy.config.model_manager import Underscores
 from pywasmproxy.server.codec import Data, ProtocolError, RequestHead, RequestReader
 from pywasmproxy.server.patience import PatientTimer
+from pywasmproxy.server.receiving import Receiver
 from pywasmproxy.tls.session import facts
 
 if TYPE_CHECKING:
@@ -47,10 +48,11 @@ MAX_UNSENT = 1 << 28
 sends body out of turn cannot be, so the connection is broken off."""
 
 
-class DownstreamConnection(asyncio.Protocol):
+class DownstreamConnection(Receiver):
     """A client's connection."""
 
     def __init__(self, listener: Listener) -> None:
+        super().__init__()
         self.listener = listener
         self.remote = ""
         self.local = ""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.stream_info import StreamInfo
-from pywasmproxy.config.model import Route, RouteAction
+from pywasmproxy.config.model import RouteAction
 from pywasmproxy.sansio import commands as do
 from pywasmproxy.sansio import events as ev
 from pywasmproxy.sansio.departure import put_host
@@ -188,7 +188,9 @@ class Exchange:
 
     def upstream_batch(self, begins: bool) -> None:
         self.batch = begins
-        if not begins:
+        if begins:
+            self.connection.touch()
+        else:
             self.flush()
 
     def upstream_connected(self, remote: str, local: str) -> None:
@@ -197,7 +199,6 @@ class Exchange:
         self.feed(ev.UpstreamConnected(remote, local))
 
     def upstream_head(self, head: ResponseHead) -> None:
-        self.connection.touch()
         headers = HeaderMap.adopt([(b":status", b"%d" % head.status), *head.headers])
         if head.status < 200 and head.status != 101:
             if head.status != 100:  # we have sent our own already
@@ -207,7 +208,6 @@ class Exchange:
         self.feed(ev.ResponseHeaders(headers, head.bodiless))
 
     def upstream_data(self, data: bytes, ends: bool) -> None:
-        self.connection.touch()
         if ends:
             self._upstream = None
             self._response_ended = True
@@ -239,13 +239,17 @@ class Exchange:
         if cluster is None:
             self.feed(ev.UpstreamFailed(UpstreamFailure.NO_CLUSTER, f"no cluster {command.cluster!r}"))
             return
-        self.info.cluster_metadata = cluster.config.metadata
+        self.info.cluster_metadata = cluster.metadata
         self.upstream_counts = cluster.counts
-        self._use_route(command.route)
-        self._name_host(command, cluster.config.host_name)
+        action = command.route.action
+        if isinstance(action, RouteAction):
+            if action.idle_timeout is not None:
+                self.idle_timeout = action.idle_timeout or None
+            if action.auto_host_rewrite:
+                self._name_host(command.headers, action, cluster.config.host_name)
         method, path, lines = upstream_lines(command.headers)
-        self._upstream_trailers = cluster.config.http1.enable_trailers
-        trailers = self._upstream_trailers or self.serving.http.http1.enable_trailers
+        self._upstream_trailers = cluster.trailers
+        trailers = cluster.trailers or self.serving.http.http1.enable_trailers
         try:
             head, writer = request_bytes(
                 lines, method, path, command.end_of_stream, trailers, raw=command.upgrade
@@ -265,17 +269,12 @@ class Exchange:
             self._upstream.end()
         self._upstream.start()
 
-    def _use_route(self, route: Route) -> None:
-        if isinstance(route.action, RouteAction) and route.action.idle_timeout is not None:
-            self.idle_timeout = route.action.idle_timeout or None
-
-    def _name_host(self, command: do.SendUpstreamHeaders, name: str) -> None:
-        """Let the request name its host as the cluster does, if the route wants that."""
-        action = command.route.action
-        if name and isinstance(action, RouteAction) and action.auto_host_rewrite:
+    def _name_host(self, headers: HeaderMap, action: RouteAction, name: str) -> None:
+        """Let the request name its host as the cluster does."""
+        if name:
             named = self.serving.http.envoy_headers
             forwarded = action.append_x_forwarded_host
-            put_host(command.headers, name.encode(), forwarded=forwarded, envoy_headers=named)
+            put_host(headers, name.encode(), forwarded=forwarded, envoy_headers=named)
 
     def _send_upstream_body(self, command: do.SendUpstreamBody) -> None:
         if self._upstream is not None:
@@ -367,11 +366,14 @@ class Exchange:
             self.response_complete = True
 
     def _send_downstream_body(self, command: do.SendDownstreamBody) -> None:
-        if self._body is None:
+        body, connection = self._body, self.connection
+        if body is None:
             raise RuntimeError("a body before the head of the response")
-        self.connection.write(self._body.data(command.data))
+        if command.data:
+            connection.write(body.data(command.data))
         if command.end_of_stream:
-            self.connection.write(self._body.end())
+            if body.chunked:
+                connection.write(body.end())
             self.response_complete = True
 
     def _send_downstream_trailers(self, command: do.SendDownstreamTrailers) -> None:
@@ -497,7 +499,7 @@ def request_map(head: RequestHead) -> HeaderMap:
 def upstream_lines(headers: HeaderMap) -> tuple[bytes, bytes, HeaderLines]:
     """Method, path and the fields of a request's head on the wire; `host` comes first."""
     firsts = headers.firsts
-    lines = [line for line in headers.lines if line[0][:1] != b":"]
+    lines = headers.fields
     if b":authority" in firsts:
         lines.insert(0, (b"host", firsts[b":authority"]))
     return firsts.get(b":method", b""), firsts.get(b":path", b""), lines
@@ -505,5 +507,4 @@ def upstream_lines(headers: HeaderMap) -> tuple[bytes, bytes, HeaderLines]:
 
 def response_lines(headers: HeaderMap) -> tuple[int, HeaderLines]:
     """Status and fields of a response's head on the wire."""
-    lines = [line for line in headers.lines if line[0][:1] != b":"]
-    return int(headers.firsts.get(b":status", b"0")), lines
+    return int(headers.firsts.get(b":status", b"0")), headers.fields

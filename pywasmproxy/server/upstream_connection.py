@@ -9,6 +9,7 @@ from pywasmproxy.config.model import Address
 from pywasmproxy.sansio.events import UpstreamFailure
 from pywasmproxy.server.codec import Data, ProtocolError, ResponseHead, ResponseReader
 from pywasmproxy.server.hosts import Host
+from pywasmproxy.server.receiving import Receiver
 from pywasmproxy.tls.session import facts
 
 if TYPE_CHECKING:
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from pywasmproxy.server.upstream import UpstreamRequest
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(Receiver):
     """One connection to an upstream host."""
 
     def __init__(self, cluster: Cluster, host: Host) -> None:
+        super().__init__()
         self.cluster = cluster
         self.host = host
         self.remote = str(host)

@@ -48,10 +48,10 @@ class BodyWriter:
     further use, since the peer is still waiting for the rest.
     """
 
-    __slots__ = ("_chunked", "_left", "trailers_allowed")
+    __slots__ = ("_left", "chunked", "trailers_allowed")
 
     def __init__(self, *, chunked: bool, length: int | None, trailers_allowed: bool = False) -> None:
-        self._chunked = chunked
+        self.chunked = chunked
         self._left = length  # None: not limited
         self.trailers_allowed = trailers_allowed
 
@@ -64,7 +64,7 @@ class BodyWriter:
         """One piece as it goes on the wire."""
         if not data:
             return b""
-        if self._chunked:
+        if self.chunked:
             return b"%x\r\n%b\r\n" % (len(data), data)
         if self._left is not None:
             data = data[: self._left]
@@ -73,7 +73,7 @@ class BodyWriter:
 
     def end(self, trailers: HeaderLines | None = None) -> bytes:
         """What ends the body; trailers are dropped where they cannot be sent."""
-        if not self._chunked:
+        if not self.chunked:
             return b""
         if trailers and self.trailers_allowed:
             return head_bytes(b"0", trailers)
