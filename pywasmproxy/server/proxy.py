@@ -154,6 +154,8 @@ class Server:
         peers = Peers(self, seat.folder, seat.index, len(seat.balance))
         try:
             await peers.start()
+            if seat.replaces:
+                await peers.join()
         except OSError as error:
             self.log["admin"].warning(f"statistics are those of single workers: {error}")
             return

@@ -336,7 +336,7 @@ class Workers:
         replaces = self._served
         if index == 0:
             entry.inherit()  # one is enough to write what was found out
-        seat = Seat(index, self._balance, self._folder, self._alive[0], says, self._sockets)
+        seat = Seat(index, self._balance, self._folder, self._alive[0], says, self._sockets, replaces)
         try:
             self._serve(seat, anew=replaces)
         except (ConfigError, StartError, OSError) as error:
