@@ -16,7 +16,7 @@ from pywasmproxy.config.common import (
     require_ip,
 )
 from pywasmproxy.config.extension import resolve
-from pywasmproxy.config.health import circuit_breaker, health_check, outlier_detection
+from pywasmproxy.config.health import PERCENT, circuit_breaker, health_check, outlier_detection
 from pywasmproxy.config.model import (
     BUFFER_LIMIT,
     CONNECT_TIMEOUT,
@@ -202,8 +202,6 @@ def _table_size(cursor: Cursor) -> int:
 
 
 MAGLEV = Message("envoy.config.cluster.v3.Cluster.MaglevLbConfig", {"table_size": _table_size})
-
-PERCENT = Message("envoy.type.v3.Percent", {"value": number(0, 100)})
 
 CONSISTENT = Message(
     "envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig",

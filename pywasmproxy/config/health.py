@@ -16,6 +16,7 @@ from pywasmproxy.config.model_clusters import (
     CircuitBreaker,
     HealthCheck,
     OutlierDetection,
+    RetryBudget,
 )
 from pywasmproxy.config.mutations import addition
 from pywasmproxy.config.schema import (
@@ -28,10 +29,13 @@ from pywasmproxy.config.schema import (
     enum,
     integer,
     later,
+    number,
     positive_duration,
     repeated,
     text,
 )
+
+PERCENT = Message("envoy.type.v3.Percent", {"value": number(0, 100)})
 
 _CHECK = "envoy.config.core.v3.HealthCheck"
 _PERCENT = integer(0, 100)
@@ -179,6 +183,7 @@ OUTLIER = Message(
     "failure_percentage_threshold failure_percentage_minimum_hosts failure_percentage_request_volume "
     "max_ejection_time_jitter successful_active_health_check_uneject_host monitors "
     "detect_degraded_hosts",
+    legacy="detect_degraded_hosts",  # newer than the published protobufs
 )
 
 
@@ -193,6 +198,18 @@ def outlier_detection(cursor: Cursor) -> OutlierDetection:
     return OutlierDetection(**found)
 
 
+RETRY_BUDGET = Message(
+    "envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget",
+    {"budget_percent": PERCENT.read, "min_retry_concurrency": UINT32},
+)
+
+
+def _retry_budget(cursor: Cursor) -> RetryBudget:
+    values = RETRY_BUDGET.read(cursor)
+    percent = values.get("budget_percent", {"value": 20.0}).get("value", 0.0)
+    return RetryBudget(percent, values.get("min_retry_concurrency", 3))
+
+
 THRESHOLDS = Message(
     "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
     {
@@ -200,10 +217,11 @@ THRESHOLDS = Message(
         "max_connections": UINT32,
         "max_pending_requests": UINT32,
         "max_requests": UINT32,
-        "track_remaining": anything,
+        "max_retries": UINT32,
+        "retry_budget": _retry_budget,
+        "track_remaining": boolean,
     },
-    ignored="max_retries retry_budget max_connection_pools",
-    harmless={"max_retries": (3,)},
+    ignored="max_connection_pools",
 )
 
 BREAKERS = Message(
@@ -218,7 +236,6 @@ def circuit_breaker(cursor: Cursor) -> CircuitBreaker:
     found = DEFAULT_BREAKER
     for place in BREAKERS.read(cursor).get("thresholds", ()):
         values = THRESHOLDS.read(place)
-        values.pop("track_remaining", None)
         if values.pop("priority", "DEFAULT") == "DEFAULT":
             found = CircuitBreaker(**values)
     return found

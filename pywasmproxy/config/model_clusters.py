@@ -103,6 +103,15 @@ class OutlierDetection:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryBudget:
+    """How many requests may be sent once more at a time, as a share of all that are under way or wait."""
+
+    percent: float = 20.0
+    minimum: int = 3
+    """So many are always allowed."""
+
+
+@dataclass(frozen=True, slots=True)
 class CircuitBreaker:
     """How much a cluster takes at once. More is answered with 503 without being tried."""
 
@@ -111,7 +120,11 @@ class CircuitBreaker:
     """Requests that wait for a connection, or for the end of making one."""
     max_requests: int = 1024
     max_retries: int = 3
-    """Not enforced yet: each request has its own limit."""
+    """Requests that are being sent once more, of all together; each has its own limit, too."""
+    retry_budget: RetryBudget | None = None
+    """In place of `max_retries`."""
+    track_remaining: bool = False
+    """Say in the statistics how much more there may be."""
 
 
 DEFAULT_BREAKER = CircuitBreaker()

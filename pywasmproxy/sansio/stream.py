@@ -458,8 +458,8 @@ class HttpStream:
         """Whether this response is not the last word."""
         attempts, status = self._attempts, head.status_of(headers) or 0
         if attempts is None or not attempts.after_response(status, headers):
-            if attempts is not None and attempts.exhausted:
-                self.info.response_flags |= Flags.UPSTREAM_RETRY_LIMIT_EXCEEDED
+            if attempts is not None and (flags := attempts.flags):
+                self.info.response_flags |= flags
             return False
         self._back_off(attempts, timed_out=False)
         return True
@@ -595,8 +595,8 @@ class HttpStream:
 
     def _give_up(self, reply: LocalReply) -> None:
         """The upstream's response will not be complete: say so, unless the client already got part of it."""
-        if self._attempts is not None and self._attempts.exhausted:
-            reply = replace(reply, flags=reply.flags | Flags.UPSTREAM_RETRY_LIMIT_EXCEEDED)
+        if self._attempts is not None and (flags := self._attempts.flags):
+            reply = replace(reply, flags=reply.flags | flags)
         if self._response_started:
             self._note(reply.details, reply.flags)
             self._cut_off()

@@ -16,6 +16,7 @@ from pywasmproxy.server.hosts import Host
 from pywasmproxy.server.log import Logger
 from pywasmproxy.server.outliers import Outliers
 from pywasmproxy.server.resolver import HostSet
+from pywasmproxy.server.retry_limit import RetryLimit
 from pywasmproxy.stats.counts import ClusterCounts
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Cluster:
         self.connecting = 0
         self.active = 0  # requests under way
         self.tcp_connections = 0  # of TCP listeners, which keep them to themselves
+        self.retry_limit = RetryLimit(self)
         self._idle: dict[Host, list[UpstreamConnection]] = {}
         self._waiting: deque[tuple[UpstreamRequest, bool]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None

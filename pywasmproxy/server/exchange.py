@@ -20,9 +20,11 @@ from pywasmproxy.sansio import commands as do
 from pywasmproxy.sansio import events as ev
 from pywasmproxy.sansio.departure import put_host
 from pywasmproxy.sansio.events import UpstreamFailure
+from pywasmproxy.sansio.retry import Retries
 from pywasmproxy.server.account import account
 from pywasmproxy.server.codec import HeaderLines, ProtocolError, RequestHead, ResponseHead
 from pywasmproxy.server.patience import PatientTimer
+from pywasmproxy.server.retry_limit import RetryLimit, RetryPlace
 from pywasmproxy.server.upstream import UpstreamRequest
 from pywasmproxy.server.wire import (
     BodyWriter,
@@ -106,7 +108,7 @@ class Exchange:
         self._response_ended = False
         self._request_held = 0  # bits of _CORE and _SOCKET
         self._response_held = 0
-        self._timers: dict[type[ev.Event], PatientTimer] = {}
+        self._timers: dict[type[ev.Event] | type[RetryPlace], PatientTimer | RetryPlace] = {}
 
     # --- events ---------------------------------------------------------------------------------------------
 
@@ -273,7 +275,8 @@ class Exchange:
         self._cancel(ev.TryTimeout)
         self._upstream = UpstreamRequest(cluster, self, method, head, writer)
         self._upstream.host = command.host
-        self._upstream.once = command.once
+        if command.retries is not None:
+            self._count_retries(command.retries, cluster.retry_limit, self._upstream)
         self._upstream.hash_key = command.hash_key
         self._upstream.upgrade = command.upgrade
         if self._response_held:
@@ -281,6 +284,14 @@ class Exchange:
         if command.end_of_stream:
             self._upstream.end()
         self._upstream.start()
+
+    def _count_retries(self, retries: Retries, limit: RetryLimit, attempt: UpstreamRequest) -> None:
+        """Let the cluster say how many of its requests may be sent once more at a time."""
+        attempt.once = True
+        place = self._timers.get(RetryPlace)
+        if not isinstance(place, RetryPlace):  # given back with the timers, at the end
+            place = self._timers[RetryPlace] = RetryPlace(limit, retries)
+        place.request = attempt
 
     def _use_route(self, route: Route) -> None:
         if isinstance(route.action, RouteAction) and route.action.idle_timeout is not None:
@@ -341,8 +352,6 @@ class Exchange:
                 upstream.timed_out()
         elif isinstance(event, ev.TryTimeout):
             counts.upstream_rq_per_try_timeout += 1
-        elif isinstance(event, ev.RetryDue):
-            counts.upstream_rq_retry += 1
 
     def _cancel(self, kind: type[ev.Event]) -> None:
         timer = self._timers.pop(kind, None)

@@ -181,11 +181,15 @@ class ClusterCounts(Counts):
         "upstream_rq_pending_total",
         "upstream_rq_per_try_timeout",
         "upstream_rq_retry",
+        "upstream_rq_retry_backoff_exponential",
+        "upstream_rq_retry_limit_exceeded",
+        "upstream_rq_retry_overflow",
+        "upstream_rq_retry_success",
         "upstream_rq_rx_reset",
         "upstream_rq_timeout",
         "upstream_rq_tx_reset",
     )
-    __slots__ = (*names, "cx_connect", "cx_length", "hosts", "rq_time", "status")
+    __slots__ = (*names, "cx_connect", "cx_length", "hosts", "retry_status", "rq_time", "status")
 
     membership_change: int
     upstream_cx_total: int
@@ -212,6 +216,10 @@ class ClusterCounts(Counts):
     upstream_rq_pending_total: int
     upstream_rq_per_try_timeout: int
     upstream_rq_retry: int
+    upstream_rq_retry_backoff_exponential: int
+    upstream_rq_retry_limit_exceeded: int
+    upstream_rq_retry_overflow: int
+    upstream_rq_retry_success: int
     upstream_rq_rx_reset: int
     upstream_rq_timeout: int
     upstream_rq_tx_reset: int
@@ -219,6 +227,7 @@ class ClusterCounts(Counts):
     def __init__(self) -> None:
         super().__init__()
         self.status = statuses()
+        self.retry_status = statuses()  # of responses that were not the last word
         self.cx_connect = Histogram()
         self.cx_length = Histogram()
         self.rq_time = Histogram()
@@ -228,6 +237,7 @@ class ClusterCounts(Counts):
     def reset(self) -> None:
         super().reset()
         self.status[:] = statuses()
+        self.retry_status[:] = statuses()
         for host in self.hosts.values():
             host.reset()
 

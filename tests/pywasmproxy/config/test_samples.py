@@ -111,7 +111,7 @@ def official(name: str) -> Any:
     package = importlib.import_module("envoy")
     importlib.import_module("xds.type.v3.typed_struct_pb2")
     root = package.__path__[0]
-    for part in ("config", "extensions", "type"):
+    for part in ("config", "extensions", "type", "service/discovery"):
         for where, _, files in os.walk(os.path.join(root, part)):
             for file in files:
                 if file.endswith("_pb2.py"):
@@ -133,6 +133,9 @@ def tables() -> list[Message]:
         "per_filter",
         "extras",
         "replies",
+        "health",
+        "tls",
+        "discovery",
     ]
     modules = [bootstrap_tables, *(importlib.import_module(f"pywasmproxy.config.{name}") for name in names)]
     found = {
