@@ -10,6 +10,7 @@ import argparse
 import importlib
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -56,6 +57,7 @@ def test_sample(path: Path, folder: Path) -> None:
     paths = [warning.path.removeprefix("static_resources.") for warning in found.warnings]
     assert sorted(paths) == announced(text)
     assert found.listeners
+    assert pickle.loads(pickle.dumps(found)) == found  # workers hand configurations on
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)

@@ -73,15 +73,16 @@ class Serving:
 Start = Callable[..., Serving]
 
 
-async def clients_of_both(serving: Serving) -> list[Client]:
-    """Connections, some with the one worker and some with the other."""
+async def clients_of_both(serving: Serving, life: int = 1) -> list[Client]:
+    """Connections, some with the one worker and some with the other, in their first, second ... life."""
     clients: list[Client] = []
-    wanted, served = {serving.worker(0), serving.worker(1)}, set[int]()
+    wanted, served = {serving.worker(0, life), serving.worker(1, life)}, set[int]()
     while served != wanted:
         assert len(clients) < 100
         clients += [await Client.open(serving.port) for _ in range(2)]
         await asyncio.sleep(0.05)
-        served = {int(one[1]) for one in serving.find(r"\[(\d+)\]\[debug\]\[http\].* new connection")}
+        found = serving.find(r"\[(\d+)\]\[debug\]\[http\].* new connection")
+        served = wanted & {int(one[1]) for one in found}
     return clients
 
 

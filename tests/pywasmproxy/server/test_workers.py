@@ -14,7 +14,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from abi.proxy_wasm.types import Status
 from pywasmproxy import run
 from pywasmproxy.server import workers
 from pywasmproxy.stores import open_store
-from tests.pywasmproxy.server.guests import wasm_filter
+from tests.pywasmproxy.server.guests import guest, wasm_filter
 from tests.pywasmproxy.server.serving import ADMIN, DIRECT, AdminClient, Start, clients_of_both
 from tests.pywasmproxy.server.support import Client, Visit, answer, bootstrap, cluster, listener, upstream
 from tests.support.certificates import Authority
@@ -374,6 +374,59 @@ async def test_who_replaces_another_begins_with_the_configuration_of_now(
     assert (await client.get()).body == (b"bye" if now == "good" else b"hello")
     client.close()
     assert bool(serving.find("has changed and is refused")) == (now != "good")
+    assert serving.end() == 0
+
+
+def put_filter(folder: Path, says: bytes) -> str:
+    """A filter in a file that says something in a header."""
+    (folder / "filter.wasm").write_bytes(guest("mark").replace(b"x-guestyes", b"x-guest" + says))
+    return re.sub('inline_bytes: "[^"]*"', f'filename: "{folder}/filter.wasm"', wasm_filter("mark"))
+
+
+def break_yaml(folder: Path) -> None:
+    (folder / "envoy.yaml").write_text("nonsense: [")
+
+
+def break_filter(folder: Path) -> None:
+    (folder / "filter.wasm").write_bytes(b"\0asm\1\0\0\0half")
+
+
+def lose_filter(folder: Path) -> None:
+    (folder / "filter.wasm").unlink()
+
+
+@pytest.mark.parametrize("harm", [break_yaml, break_filter, lose_filter])
+async def test_who_replaces_another_serves_what_the_others_do(
+    start: Start, tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    """The last configuration that was accepted, neither the first one nor the broken newest one."""
+    filters = put_filter(tmp_path, b"old")
+    serving = start(bootstrap(listener(DIRECT, filters=filters)), "--no-watch")
+    changed = bootstrap(listener(DIRECT.replace("hello", "bye"), filters=filters))
+    (tmp_path / "envoy.yaml").write_text(changed)
+    put_filter(tmp_path, b"new")
+    os.kill(serving.process.pid, signal.SIGHUP)
+    await asyncio.to_thread(serving.wait_for, "loaded anew", 2)
+    harm(tmp_path)
+    for life in (1, 2):
+        for index in (0, 1):
+            await asyncio.to_thread(serving.kill, index, life)
+    assert len(serving.find("has changed and is refused")) == 4
+    assert not serving.find("what the other workers serve is refused")
+    clients = await clients_of_both(serving, life=3)
+    for client in clients:
+        answered = await client.get()
+        assert (answered.body, answered.one("x-guest")) == (b"bye", "new")
+        client.close()
+    # Once it is in order again, all go over to it.
+    put_filter(tmp_path, b"now")
+    (tmp_path / "envoy.yaml").write_text(changed.replace("bye", "again"))
+    os.kill(serving.process.pid, signal.SIGHUP)
+    await asyncio.to_thread(serving.wait_for, "loaded anew", 4)
+    client = await Client.open(serving.port)
+    answered = await client.get()
+    assert (answered.body, answered.one("x-guest")) == (b"again", "now")
+    client.close()
     assert serving.end() == 0
 
 
