@@ -40,8 +40,7 @@ def last(folder: str) -> Accepted | None:
     """The last one; None if all that was accepted is what the proxy began with. OSError."""
     try:
         with open(os.path.join(folder, _NAME), "rb") as file:
-            found = pickle.load(file)
+            found: Accepted = pickle.load(file)
     except FileNotFoundError:
         return None
-    assert isinstance(found, Accepted)
     return found
