@@ -7,7 +7,7 @@ assignment.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,15 +82,19 @@ Operation = tuple[int | None, Any, int]
 
 class Block:
     """Operations without a jump in between. `cost` is their fuel, `start` the index of the first instruction,
-    `next` the block that follows when no operation jumps; `detour` marks blocks that only drop operands;
-    `fresh` counts the runs after which it is fused.
+    `end` that behind the last one, `next` the block that follows when no operation jumps; `detour` marks
+    blocks that only drop operands; `fresh` counts the runs after which it is fused.
+
+    Of a block that never ran only the `jump` at its end is known, and `source`, which makes the rest.
     """
 
-    __slots__ = ("cost", "detour", "fresh", "next", "ops", "start")
+    __slots__ = ("cost", "detour", "end", "fresh", "jump", "next", "ops", "source", "start")
 
     def __init__(self, start: int = 0) -> None:
         self.ops: Sequence[Operation] = ()
-        self.cost = 0
+        self.jump: tuple[Operation, ...] = ()
+        self.source: Callable[[Block], None] | None = None
+        self.cost = self.end = 0
         self.next: Block | None = None
         self.start = start
         self.detour = False

@@ -67,6 +67,8 @@ FRESH = 8
 
 def run_again(block: Block) -> None:
     """A block that is not fused yet is about to run."""
+    if block.source is not None:
+        block.source(block)
     block.fresh -= 1
     if block.fresh <= 0:  # below zero when another thread was here, too
         block.fresh = 0

@@ -217,6 +217,8 @@ class Machine:
             if len(frames) > depth_left:
                 raise Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
             while True:
+                if block.fresh:
+                    run_again(block)
                 budget -= block.cost
                 if budget < 0:
                     index, kind = block.start, NOTHING
@@ -225,8 +227,6 @@ class Machine:
                     unsampled = 0
                     if tiers is not None:
                         tiers.sample(frames)
-                if block.fresh:
-                    run_again(block)
                 # `memory` is None only where no operation reaches it, and a block ends in a jump or has a
                 # successor: validation saw to both, which is what the suppressions below rest on.
                 for kind, arg, index in block.ops:  # noqa: B007 - what stopped us, when something does

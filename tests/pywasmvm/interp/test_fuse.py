@@ -31,7 +31,7 @@ FUEL = 100_000
 @contextmanager
 def fused_after(runs: int) -> Iterator[None]:
     """Blocks that are made in here are fused in that run of theirs; never for zero."""
-    kept, prepare.FRESH = prepare.FRESH, runs
+    kept, prepare.FRESH = prepare.FRESH, runs or 1 << 60
     try:
         yield
     finally:
@@ -89,6 +89,8 @@ def kinds(body: str) -> list[list[int]]:
         if block is None or id(block) in seen:
             continue
         seen.add(id(block))
+        if block.source is not None:
+            block.source(block)
         found.append([argument[0] if kind is None else kind for kind, argument, _ in fuse(block.ops)])
         todo.append(block.next)
     return found
@@ -226,6 +228,19 @@ def test_single_steps_are_never_fused() -> None:
         assert entry.fresh == 0
         assert len(entry.ops) == 1
         entry = entry.next
+
+
+def test_what_never_runs_is_not_lowered() -> None:
+    made = Module(wat(module("(if (result i32) (local.get $a) (then i32.const 1) (else i32.const 2))")))
+    instance = Instance(made, store=Store(engine="interp"))
+    assert instance.exports.f(1, 0) == 1
+    entry = instance.exports.f.prepared.entry
+    other = entry.ops[-1][1]
+    assert entry.source is None
+    assert entry.next.source is None
+    assert (other.source is None, len(other.ops), other.cost) == (False, 0, 0)
+    assert instance.exports.f(0, 0) == 2
+    assert (other.source is None, len(other.ops), other.cost) == (True, 1, 1)
 
 
 # -- random straight-line code -----------------------------------------------------------------------------
