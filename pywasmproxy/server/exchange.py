@@ -352,6 +352,8 @@ class Exchange:
                 upstream.timed_out()
         elif isinstance(event, ev.TryTimeout):
             counts.upstream_rq_per_try_timeout += 1
+            if upstream is not None:
+                upstream.timed_out()
 
     def _cancel(self, kind: type[ev.Event]) -> None:
         timer = self._timers.pop(kind, None)

@@ -306,6 +306,7 @@ def _of_cluster(cluster: Cluster) -> list[Stat]:
         *scope.responses("upstream_rq", counts.status, codes=True),
         *_of_retries(scope, counts.retry_status),
         *_of_breaker(cluster, scope),
+        *_of_outliers(cluster, scope),
         *scope.gauges(
             [
                 ("membership_total", len(hosts)),
@@ -348,6 +349,16 @@ def _of_breaker(cluster: Cluster, scope: Scope) -> list[Stat]:
             [(_REMAINING[name], max(0, most - now)) for name, (now, most) in levels.items()]
         )
     return stats
+
+
+def _of_outliers(cluster: Cluster, scope: Scope) -> list[Stat]:
+    """What outlier detection has found, where there is any."""
+    outliers = cluster.outliers
+    if outliers is None:
+        return []
+    place = scope.inside("outlier_detection", "outlier_detection_")
+    active = place.gauges([("ejections_active", outliers.ejected)])
+    return [*place.counters(_values(outliers.counts)), *active]
 
 
 _REMAINING = {

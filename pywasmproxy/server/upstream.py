@@ -192,7 +192,7 @@ class UpstreamRequest:
         counts.upstream_rq_pending_failure_eject += 1
         connection.host_counts.cx_connect_fail += 1
         if cluster.outliers is not None:
-            cluster.outliers.failed(host)
+            cluster.outliers.failed(host, connected=False)
         self.fail(failure, detail)
 
     def fail(self, failure: UpstreamFailure, detail: str) -> None:
@@ -235,8 +235,9 @@ class UpstreamRequest:
 
     def timed_out(self) -> None:
         """The response took too long; what becomes of the request is said apart."""
-        if self.cluster.outliers is not None and self.connection is not None:
-            self.cluster.outliers.failed(self.connection.host, 504)
+        connection = self.connection
+        if self.cluster.outliers is not None and connection is not None and connection.untouched:
+            self.cluster.outliers.failed(connection.host, 504)
 
     def reset(self) -> None:
         """Give the request up; the handler hears nothing more."""

@@ -7,6 +7,8 @@ what there is. Responses are counted per status, and the classes are added up on
 
 from __future__ import annotations
 
+from itertools import product
+
 from pywasmproxy.stats.histogram import Histogram
 
 STATUSES = 1000
@@ -152,6 +154,50 @@ class HostCounts(Counts):
     rq_total: int
 
 
+class OutlierCounts(Counts):
+    """Hosts that outlier detection found, and those it took out. Three names are kept for old times' sake."""
+
+    kinds = (
+        "consecutive_5xx",
+        "consecutive_gateway_failure",
+        "consecutive_local_origin_failure",
+        "failure_percentage",
+        "local_origin_failure_percentage",
+        "local_origin_success_rate",
+        "success_rate",
+    )
+    names = (
+        "ejections_consecutive_5xx",
+        "ejections_success_rate",
+        "ejections_total",
+        "ejections_overflow",
+        "ejections_enforced_total",
+        *(f"ejections_{what}_{kind}" for what, kind in product(("detected", "enforced"), kinds)),
+    )
+    __slots__ = names
+
+    ejections_total: int
+    ejections_overflow: int
+    ejections_enforced_total: int
+
+    def detected(self, kind: str) -> None:
+        """One of `kinds` was found."""
+        for name in _DETECTED[kind]:
+            setattr(self, name, getattr(self, name) + 1)
+
+    def enforced(self, kind: str) -> None:
+        """A host was taken out for it."""
+        name = f"ejections_enforced_{kind}"
+        setattr(self, name, getattr(self, name) + 1)
+        self.ejections_enforced_total += 1
+
+
+_DETECTED = {kind: [f"ejections_detected_{kind}"] for kind in OutlierCounts.kinds}
+_DETECTED["consecutive_5xx"] += ["ejections_consecutive_5xx"]
+for _kind in ("success_rate", "local_origin_success_rate"):
+    _DETECTED[_kind] += ["ejections_success_rate"]
+
+
 class ClusterCounts(Counts):
     """Connections to the hosts of a cluster, and requests on them."""
 
@@ -189,7 +235,7 @@ class ClusterCounts(Counts):
         "upstream_rq_timeout",
         "upstream_rq_tx_reset",
     )
-    __slots__ = (*names, "cx_connect", "cx_length", "hosts", "retry_status", "rq_time", "status")
+    __slots__ = (*names, "cx_connect", "cx_length", "hosts", "outliers", "retry_status", "rq_time", "status")
 
     membership_change: int
     upstream_cx_total: int
@@ -227,6 +273,7 @@ class ClusterCounts(Counts):
     def __init__(self) -> None:
         super().__init__()
         self.status = statuses()
+        self.outliers = OutlierCounts()
         self.retry_status = statuses()  # of responses that were not the last word
         self.cx_connect = Histogram()
         self.cx_length = Histogram()
@@ -238,6 +285,7 @@ class ClusterCounts(Counts):
         super().reset()
         self.status[:] = statuses()
         self.retry_status[:] = statuses()
+        self.outliers.reset()
         for host in self.hosts.values():
             host.reset()
 

@@ -100,6 +100,24 @@ def test_outliers_and_breakers() -> None:
     assert found.circuit_breaker == CircuitBreaker(max_requests=7, max_retries=4)
 
 
+def test_what_compares_hosts() -> None:
+    found = cluster(
+        "outlier_detection: {success_rate_minimum_hosts: 3, success_rate_stdev_factor: 1500, "
+        "failure_percentage_threshold: 60, enforcing_failure_percentage_local_origin: 7, "
+        "max_ejection_time_jitter: 2s, split_external_local_origin_errors: true, "
+        "successful_active_health_check_uneject_host: false}"
+    )
+    assert found.outlier_detection == OutlierDetection(
+        success_rate_minimum_hosts=3,
+        success_rate_stdev_factor=1500,
+        failure_percentage_threshold=60,
+        enforcing_failure_percentage_local_origin=7,
+        max_ejection_time_jitter=2,
+        split_local_origin_errors=True,
+        successful_health_check_unejects=False,
+    )
+
+
 @pytest.mark.parametrize(
     ("written", "wanted"),
     [
