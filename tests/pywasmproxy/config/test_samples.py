@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ from tests.support.wat import wat
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = sorted((ROOT / "tests" / "configs").glob("*.[yj]*"))
+FILES = ROOT / "tests" / "configs" / "files"
 MINIMAL = ROOT / "tests" / "replay" / "golden" / "filters" / "minimal.wat"
 BROKEN = sorted((ROOT / "tests" / "configs" / "broken").glob("*.yaml"))
 PLAIN = [path for path in SAMPLES if "# envoy: refuses" not in path.read_text()]
@@ -34,7 +36,8 @@ PLAIN = [path for path in SAMPLES if "# envoy: refuses" not in path.read_text()]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A working directory with the filter the samples name."""
+    """A working directory with the files the samples name."""
+    shutil.copytree(FILES, tmp_path, dirs_exist_ok=True)
     (tmp_path / "filter.wasm").write_bytes(wat(MINIMAL.read_text()))
     return tmp_path
 
@@ -138,6 +141,7 @@ def tables() -> list[Message]:
         "health",
         "tls",
         "discovery",
+        "secrets",
     ]
     modules = [bootstrap_tables, *(importlib.import_module(f"pywasmproxy.config.{name}") for name in names)]
     found = {

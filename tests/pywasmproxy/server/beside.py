@@ -67,11 +67,16 @@ class Beside:
 
 
 @contextlib.asynccontextmanager
-async def beside(which: str, folder: Path, routes: str, clusters: str) -> AsyncIterator[Beside]:
-    """One of `PROXIES` with routes and clusters, ready to be asked."""
+async def beside(
+    which: str, folder: Path, routes: str, clusters: str, *, socket: str = ""
+) -> AsyncIterator[Beside]:
+    """One of `PROXIES` with routes, clusters and a `transport_socket`, ready to be asked."""
     port, admin_port = free_port(), free_port()
     text = f"admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {admin_port}}}}}}}\n"
-    text += bootstrap(listener(routes, port=port, options=_LOG), clusters=clusters)
+    one = listener(routes, port=port, options=_LOG)
+    if socket:
+        one = one.replace("    - filters:", f"    - {socket}\n      filters:", 1)
+    text += bootstrap(one, clusters=clusters, node="{id: test, cluster: test}")
     config = folder / f"{which}-{port}.yaml"
     config.write_text(text.replace("typed_config: {}", f"typed_config: {_ROUTER}"))
     process = await RunningProxy.start(Command.parse(PROXIES[which]), config, "info", folder)
