@@ -10,6 +10,7 @@ stepping. The machine executes both with the same code.
 
 from __future__ import annotations
 
+import operator
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,7 +48,6 @@ from pywasmvm.interp.blocks import (
     RETURN_CALL_REF,
     SELECT,
     STORE,
-    STORE_DIRECT,
     UNARY,
     UNWIND,
     Block,
@@ -58,7 +58,7 @@ from pywasmvm.interp.fuse import FRESH
 from pywasmvm.isa import ROWS, Imm, Opcode
 from pywasmvm.module import Module
 from pywasmvm.numerics import function
-from pywasmvm.runtime.access import load_function, packer, store_function, unpacker
+from pywasmvm.runtime.access import load_function, store_function, unpacker
 from pywasmvm.runtime.limits import FREE
 from pywasmvm.runtime.values import default
 from pywasmvm.syntax import Catch, Code, MemArg
@@ -452,6 +452,9 @@ def _with_lane(opcode: Opcode, immediate: Any, index: int) -> Operation:
     return (BINARY, lambda left, right: compute(left, right, immediate), index)
 
 
+#: Of canonical integers Python's own operators give what is wanted, and faster than a function of ours.
+_BITWISE = {"and": operator.and_, "or": operator.or_, "xor": operator.xor}
+
 #: What a row becomes wherever it stands: kind, argument, whether it accesses memory, fuel. Without an
 #: argument that is the immediate; an access has the offset besides.
 Lowered = tuple[int, Any, bool, int]
@@ -468,16 +471,13 @@ def _lowered(opcode: Opcode) -> Lowered | None:
     access = opcode.access
     if access is not None and opcode.immediates == (Imm.MEMARG,):
         if ".store" in opcode.name:
-            pack = packer(access)
-            if pack is not None:
-                return (STORE_DIRECT, pack, True, fuel)
             return (STORE, store_function(access), True, fuel)
         unpack = unpacker(access)
         if unpack is not None:
             return (LOAD_DIRECT, unpack, True, fuel)
         return (LOAD, load_function(access), True, fuel)
     if opcode.plain and opcode.signature is not None and opcode.name not in EXECUTED:
-        compute = function(opcode.name)
+        compute = _BITWISE.get(opcode.name[4:]) or function(opcode.name)
         count = len(opcode.signature.params)
         if len(opcode.signature.results) == 1 and count in (1, 2):
             return (UNARY if count == 1 else BINARY, compute, False, fuel)
