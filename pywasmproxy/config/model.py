@@ -53,6 +53,7 @@ CONNECTION_IDLE_TIMEOUT = 3600.0
 """Seconds an unused keep-alive connection stays open, on either side."""
 
 DELAYED_CLOSE_TIMEOUT = 1.0
+DRAIN_TIMEOUT = 5.0
 """Seconds between the last byte of a response and the close, while the client is still sending.
 
 Closing with unread bytes makes the kernel reset the connection, which may destroy the response.
@@ -276,6 +277,8 @@ class HttpConnectionManager:
     max_requests_per_connection: int | None = None
     max_connection_duration: float | None = None
     """Seconds after which a connection takes no further request."""
+    drain_timeout: float = DRAIN_TIMEOUT
+    """Seconds after those in which a client that sends nothing may still begin its last request."""
     upgrades: frozenset[str] = frozenset()
     """Protocols (lower case) to which requests may change unless their route says no."""
     possible_upgrades: frozenset[bytes] = frozenset()

@@ -264,7 +264,10 @@ class DownstreamConnection(asyncio.Protocol):
         most, longest = config.max_requests_per_connection, config.max_connection_duration
         if most is not None and self._taken >= most:
             return True
-        return longest is not None and self._loop.time() - self._opened_at >= longest
+        if longest is None or self._loop.time() - self._opened_at < longest:
+            return False
+        self._counts.downstream_cx_max_duration_reached += 1
+        return True
 
     def _refuse(self, error: ProtocolError) -> None:
         """Answer a message that is not accepted, and end the connection."""
@@ -404,6 +407,9 @@ class DownstreamConnection(asyncio.Protocol):
             return self._head_since + config.request_headers_timeout
         else:
             limit = config.idle_timeout
+            if config.max_connection_duration is not None:
+                end = self._opened_at + config.max_connection_duration + config.drain_timeout
+                return min(end, self._last_activity + limit) if limit else end
         return self._last_activity + limit if limit else None
 
     def _arm(self) -> None:
@@ -422,7 +428,8 @@ class DownstreamConnection(asyncio.Protocol):
                 self._counts.downstream_rq_idle_timeout += 1
                 self.exchange.idle()
             elif self._reader.at_start:
-                self._counts.downstream_cx_idle_timeout += 1
+                if not self._had_its_time():
+                    self._counts.downstream_cx_idle_timeout += 1
                 self.drain()
             else:
                 self._refuse(ProtocolError(408, "request headers timeout"))

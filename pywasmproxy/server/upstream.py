@@ -12,14 +12,11 @@ from typing import Protocol
 from pywasmproxy.sansio.events import UpstreamFailure
 from pywasmproxy.server.cluster import Cluster
 from pywasmproxy.server.codec import HeaderLines, ResponseHead
-from pywasmproxy.server.connect import HTTP_1, reason
+from pywasmproxy.server.connect import HTTP_1, UNSENT, reason
 from pywasmproxy.server.hosts import Host
 from pywasmproxy.server.patience import PatientTimer
 from pywasmproxy.server.upstream_connection import UpstreamConnection
 from pywasmproxy.server.wire import BodyWriter
-
-PENDING_BYTES = 64 * 1024
-"""Bytes of a request that may wait for its connection before the client is asked to stop sending."""
 
 _SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))  # RFC 9110, section 9.2.1
 
@@ -118,7 +115,7 @@ class UpstreamRequest:
         if self.done or not self._out:
             return
         if self.connection is None:
-            if self._out_size > PENDING_BYTES and not self._blocked:
+            if self._out_size > min(UNSENT, self.cluster.config.buffer_limit) and not self._blocked:
                 self._blocked = True
                 self.handler.upstream_writable(False)
             return

@@ -48,6 +48,7 @@ class DownstreamCounts(Counts):
         "downstream_cx_destroy_remote",
         "downstream_cx_drain_close",
         "downstream_cx_idle_timeout",
+        "downstream_cx_max_duration_reached",
         "downstream_cx_protocol_error",
         "downstream_cx_rx_bytes_total",
         "downstream_cx_tx_bytes_total",
@@ -74,6 +75,7 @@ class DownstreamCounts(Counts):
     downstream_cx_destroy_remote: int
     downstream_cx_drain_close: int
     downstream_cx_idle_timeout: int
+    downstream_cx_max_duration_reached: int
     downstream_cx_protocol_error: int
     downstream_cx_rx_bytes_total: int
     downstream_cx_tx_bytes_total: int
