@@ -65,7 +65,7 @@ LB_ENDPOINT = Message(
     "envoy.config.endpoint.v3.LbEndpoint",
     {
         "endpoint": ENDPOINT.read,
-        "metadata": anything,
+        "metadata": metadata,
         "load_balancing_weight": integer(1, (1 << 32) - 1),
         "health_status": enum("health status", "UNKNOWN HEALTHY UNHEALTHY DRAINING TIMEOUT DEGRADED"),
     },
@@ -357,6 +357,7 @@ def _assigned(assignment: dict[str, Any]) -> list[tuple[Endpoint, Cursor]]:
                 health_port=check.get("port_value") or None,
                 health_hostname=check.get("hostname", ""),
                 healthy=values.get("health_status") not in _UNHEALTHY,
+                metadata=values.get("metadata", {}),
             )
             found.append((endpoint, place))
     return found

@@ -302,6 +302,7 @@ class TcpProxy:
     idle_timeout: float | None = CONNECTION_IDLE_TIMEOUT
     """Seconds without a byte in either direction."""
     max_connect_attempts: int = 1
+    access_logs: tuple[AccessLog, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +318,7 @@ class FilterChain:
     server_names: tuple[str, ...] = ()
     """Which clients take it, by the name they ask for (exact, or `*.` and its end); none: all others."""
     handshake_timeout: float | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def plugins(self) -> tuple[WasmPlugin, ...]:
@@ -335,6 +337,7 @@ class Listener:
     traffic_direction: TrafficDirection = TrafficDirection.UNSPECIFIED
     buffer_limit: int = BUFFER_LIMIT
     """`per_connection_buffer_limit_bytes`."""
+    metadata: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def http(self) -> HttpConnectionManager:
@@ -391,6 +394,7 @@ class Endpoint:
     health_hostname: str = ""
     healthy: bool = True
     """False: `health_status` takes it out."""
+    metadata: Mapping[str, object] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

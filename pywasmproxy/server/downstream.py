@@ -14,6 +14,7 @@ from abi.proxy_wasm.filter_state import Values
 from pywasmproxy.config.model import Address
 from pywasmproxy.config.model_manager import Underscores
 from pywasmproxy.server.codec import Data, EndOfMessage, ProtocolError, RequestHead, RequestReader
+from pywasmproxy.server.metered import Metered
 from pywasmproxy.server.patience import PatientTimer
 from pywasmproxy.tls.session import facts
 
@@ -60,7 +61,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         config = listener.http
-        self._counts = listener.serving.counts
+        self._counts = listener.serving.counts_of_connection()
         self._reader = self._reader_for(config)
         self.filter_state = Values()  # what its exchanges have in common
         self._out: list[bytes] = []
@@ -86,6 +87,15 @@ class DownstreamConnection(asyncio.Protocol):
             default_host=config.http1.default_host_for_http_10.encode(),
             upgrades=config.possible_upgrades,
         )
+
+    def since_last(self) -> tuple[int, int]:
+        """Bytes received and sent for the exchange that is over now; zeros where they are not counted."""
+        counts = self._counts
+        if not isinstance(counts, Metered):
+            return 0, 0
+        now = counts.received - self._reader.unread, counts.sent + sum(map(len, self._out))
+        before, counts.told = counts.told, now
+        return now[0] - before[0], now[1] - before[1]
 
     @property
     def serving(self) -> Serving[StreamFactory]:

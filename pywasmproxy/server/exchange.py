@@ -20,9 +20,11 @@ from pywasmproxy.sansio import commands as do
 from pywasmproxy.sansio import events as ev
 from pywasmproxy.sansio.departure import put_host
 from pywasmproxy.sansio.events import UpstreamFailure
+from pywasmproxy.sansio.format_parts import Attempt
 from pywasmproxy.sansio.retry import Retries
 from pywasmproxy.server.account import account
 from pywasmproxy.server.codec import HeaderLines, ProtocolError, RequestHead, ResponseHead
+from pywasmproxy.server.hosts import attempt
 from pywasmproxy.server.patience import PatientTimer
 from pywasmproxy.server.retry_limit import RetryLimit, RetryPlace
 from pywasmproxy.server.upstream import UpstreamRequest
@@ -75,6 +77,7 @@ class Exchange:
         "_timers",
         "_upstream",
         "_upstream_trailers",
+        "attempts",
         "batch",
         "connection",
         "idle_timeout",
@@ -95,6 +98,7 @@ class Exchange:
         self.response_started = False
         self.response_complete = False
         self.upstream_counts: ClusterCounts | None = None  # of the cluster that was asked last
+        self.attempts: tuple[Attempt, ...] = ()  # where somebody wants to know, and those that failed
         self.batch = False  # more events follow at once: whoever set this will call `flush`
         self._head = head
         self._events: deque[ev.Event] = deque()
@@ -109,6 +113,11 @@ class Exchange:
         self._request_held = 0  # bits of _CORE and _SOCKET
         self._response_held = 0
         self._timers: dict[type[ev.Event] | type[RetryPlace], PatientTimer | RetryPlace] = {}
+
+    @property
+    def request_head(self) -> RequestHead:
+        """The request as it came."""
+        return self._head
 
     # --- events ---------------------------------------------------------------------------------------------
 
@@ -245,7 +254,10 @@ class Exchange:
     def upstream_failed(self, failure: UpstreamFailure, detail: str) -> None:
         if detail.startswith("TLS_error"):
             self.info.upstream_transport_failure_reason = detail
-        self._upstream = None
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None and upstream.tried is not None:
+            self.attempts = (*self.attempts, attempt(upstream.tried))
+            self.info.upstream_address, self.info.upstream_local_address = str(upstream.tried), None
         self.feed(ev.UpstreamFailed(failure, detail))
 
     def upstream_writable(self, writable: bool) -> None:

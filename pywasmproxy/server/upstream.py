@@ -64,6 +64,7 @@ class UpstreamRequest:
         "once",
         "paused",
         "sent_all",
+        "tried",
         "upgrade",
         "writer",
     )
@@ -79,6 +80,7 @@ class UpstreamRequest:
         self.hash_key: int | None = None  # chooses among the hosts, where the policy looks at it
         self.upgrade = False  # asks for another protocol
         self._host: Host | None = None  # that counts this request as under way
+        self.tried: Host | None = None  # to which no connection could be made
         self.connection: UpstreamConnection | None = None
         self.paused = False  # reading of the response is held back
         self.sent_all = False
@@ -160,7 +162,7 @@ class UpstreamRequest:
     async def _connect(self, cluster: Cluster, host: Host) -> None:
         self._opening = True
         failure, detail = UpstreamFailure.CONNECT_FAILURE, "remote connection failure"
-        connection = UpstreamConnection(cluster, host)
+        connection = cluster.connection_class(cluster, host)
         counts = cluster.counts
         counts.upstream_rq_pending_total += 1
         opening = asyncio.ensure_future(cluster.connector.connect(host, lambda: connection, alpn=HTTP_1))
@@ -190,6 +192,7 @@ class UpstreamRequest:
         connection.host_counts.cx_connect_fail += 1
         if cluster.outliers is not None:
             cluster.outliers.failed(host, connected=False)
+        self.tried = host
         self.fail(failure, detail)
 
     def fail(self, failure: UpstreamFailure, detail: str) -> None:
