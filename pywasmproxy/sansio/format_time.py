@@ -57,8 +57,8 @@ def _time(which: Callable[[StreamInfo, Moment], int | None], local: bool) -> Mak
 _POINTS: Mapping[str, Callable[[StreamInfo], int | None]] = {
     "DS_RX_BEG": lambda info: 0,
     "DS_RX_END": lambda info: info.request_received_after,
-    "US_TX_BEG": lambda info: info.upstream_request_began_after,
-    "US_TX_END": lambda info: info.upstream_request_sent_after,
+    "US_TX_BEG": lambda info: info.upstream_request_began_after if info.upstream_local_address else None,
+    "US_TX_END": lambda info: info.upstream_request_sent_after if info.upstream_local_address else None,
     "US_RX_BEG": lambda info: info.upstream_response_began_after,
     "US_RX_END": lambda info: info.upstream_response_received_after,
     "DS_TX_BEG": lambda info: info.response_began_after,

@@ -55,10 +55,13 @@ def _name_of_last(change: Callable[[str], str | None]) -> Make:
 
 
 def _attempted(what: Callable[[Attempt], str | None]) -> Make:
-    def read(facts: Facts) -> Value:
-        return ",".join(found for one in facts.attempts if (found := what(one))) or None
+    def read(info: StreamInfo, moment: Moment) -> Value:
+        # Envoy does not count a host among those of an HTTP exchange to which there was no connection.
+        refused_too = info.protocol is None
+        attempts = (one for one in moment.facts.attempts if refused_too or one.connection is not None)
+        return ",".join(found for one in attempts if (found := what(one))) or None
 
-    return _facts(read)
+    return without_argument(read)
 
 
 def _connection(facts: Facts) -> Value:

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from pywasmproxy.server.tcp import TcpConnection
     from pywasmproxy.server.upstream import UpstreamRequest
 
-OTHER_CLUSTER = "other"
-"""The virtual cluster of what belongs to none."""
-
 _numbers = count(1)
 
 
@@ -127,7 +124,7 @@ class Places:
             return
         asked = HeaderMap.adopt([(b":path", path), *(line for line in headers.lines if line[0] != b":path")])
         found = (name for name, tests in clusters if all(test(asked) for test in tests))
-        facts.virtual_cluster = next(found, OTHER_CLUSTER)
+        facts.virtual_cluster = next(found, None)
 
 
 def facts_of(exchange: Exchange) -> Facts:
