@@ -72,7 +72,7 @@ class Host:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        fields = dict(line.lower().split(": ", 1) for line in lines if line)
+        fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
         await reader.readexactly(int(fields.get("content-length", 0)))
         path, status = first.split(" ")[1], self.status
         if path == "/health":
