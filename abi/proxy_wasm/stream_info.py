@@ -7,7 +7,7 @@ proceeds; `calls/properties.py` reads it. None means "not known (yet)", and answ
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import Self, dataclass_transform
@@ -18,21 +18,33 @@ from abi.proxy_wasm.header_map import HeaderMap
 
 @dataclass(frozen=True, slots=True)
 class CertificateFacts:
-    """What a certificate says: subject (RFC 2253), alternative names, SHA-256 in hexadecimal digits."""
+    """What a certificate says: subject and issuer (RFC 2253), alternative names, digest and number in
+    hexadecimal digits, times in seconds since 1970 (None: unreadable), all of it in DER."""
 
     subject: str
     dns_names: tuple[str, ...] = ()
     uris: tuple[str, ...] = ()
     sha256: str = ""
+    emails: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    issuer: str = ""
+    serial: str = ""
+    not_before: int | None = None
+    not_after: int | None = None
+    der: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class TlsFacts:
-    """One TLS session: its version ("TLSv1.3"), our certificate and the peer's, as far as they were shown."""
+    """One TLS session: its version ("TLSv1.3"), our certificate and the peer's, as far as they were shown;
+    the cipher suite, the session's id in hexadecimal digits ("": none), the host that was asked for."""
 
     version: str
     local: CertificateFacts | None = None
     peer: CertificateFacts | None = None
+    cipher: str = ""
+    session_id: str = ""
+    server_name: str = ""
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False)

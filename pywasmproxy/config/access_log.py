@@ -41,7 +41,7 @@ from pywasmproxy.config.schema import (
     text,
 )
 from pywasmproxy.sansio.format import FormatError, JsonTemplate, Template
-from pywasmproxy.sansio.format_operators import OPERATORS
+from pywasmproxy.sansio.format_operators import OPERATORS, UNAVAILABLE
 from pywasmproxy.sansio.response_flags import SHORT_NAMES
 
 # --- formats ----------------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def _refuse(error: FormatError, cursor: Cursor) -> None:
 
 def _note(unavailable: list[str], cursor: Cursor) -> None:
     for name in dict.fromkeys(unavailable):
-        cursor.warn(f"%{name}% is not supported yet: it is always missing")
+        cursor.warn(f"%{name}% is always missing: {UNAVAILABLE[name]}")
 
 
 FORMAT = Message(

@@ -16,7 +16,7 @@ from pywasmproxy.config.common import (
     require_ip,
 )
 from pywasmproxy.config.extension import resolve
-from pywasmproxy.config.health import circuit_breaker, health_check, outlier_detection
+from pywasmproxy.config.health import PERCENT, circuit_breaker, health_check, outlier_detection
 from pywasmproxy.config.model import (
     BUFFER_LIMIT,
     CONNECT_TIMEOUT,
@@ -65,7 +65,7 @@ LB_ENDPOINT = Message(
     "envoy.config.endpoint.v3.LbEndpoint",
     {
         "endpoint": ENDPOINT.read,
-        "metadata": anything,
+        "metadata": metadata,
         "load_balancing_weight": integer(1, (1 << 32) - 1),
         "health_status": enum("health status", "UNKNOWN HEALTHY UNHEALTHY DRAINING TIMEOUT DEGRADED"),
     },
@@ -202,8 +202,6 @@ def _table_size(cursor: Cursor) -> int:
 
 
 MAGLEV = Message("envoy.config.cluster.v3.Cluster.MaglevLbConfig", {"table_size": _table_size})
-
-PERCENT = Message("envoy.type.v3.Percent", {"value": number(0, 100)})
 
 CONSISTENT = Message(
     "envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig",
@@ -359,6 +357,7 @@ def _assigned(assignment: dict[str, Any]) -> list[tuple[Endpoint, Cursor]]:
                 health_port=check.get("port_value") or None,
                 health_hostname=check.get("hostname", ""),
                 healthy=values.get("health_status") not in _UNHEALTHY,
+                metadata=values.get("metadata", {}),
             )
             found.append((endpoint, place))
     return found

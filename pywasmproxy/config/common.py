@@ -76,8 +76,13 @@ def require_ip(host: str, cursor: Cursor, advice: str = "") -> None:
 
 DATA_SOURCE = Message(
     "envoy.config.core.v3.DataSource",
-    {"filename": later, "inline_bytes": base64_bytes, "inline_string": text, "environment_variable": later},
-    ignored="watched_directory",
+    {
+        "filename": later,
+        "inline_bytes": base64_bytes,
+        "inline_string": text,
+        "environment_variable": later,
+        "watched_directory": anything,  # all files are watched
+    },
     one_of=("filename inline_bytes inline_string environment_variable",),
 )
 

@@ -16,6 +16,7 @@ from pywasmproxy.config.http_filters import http_filters
 from pywasmproxy.config.model import (
     CONNECTION_IDLE_TIMEOUT,
     DELAYED_CLOSE_TIMEOUT,
+    DRAIN_TIMEOUT,
     HEADERS_COUNT_LIMIT,
     HEADERS_LIMIT,
     STREAM_IDLE_TIMEOUT,
@@ -42,6 +43,7 @@ from pywasmproxy.config.schema import (
     Message,
     anything,
     boolean,
+    duration,
     enum,
     integer,
     later,
@@ -161,6 +163,7 @@ CONNECTION_MANAGER = Message(
         "request_timeout": timeout,
         "request_headers_timeout": timeout,
         "delayed_close_timeout": timeout,
+        "drain_timeout": duration,
         "generate_request_id": boolean,
         "preserve_external_request_id": boolean,
         "always_set_request_id_in_response": boolean,
@@ -191,7 +194,7 @@ CONNECTION_MANAGER = Message(
         "add_proxy_protocol_connection_state": anything,
     },
     ignored="tracing access_log_flush_interval flush_access_log_on_new_request access_log_options "
-    "http1_safe_max_connection_duration stream_flush_timeout drain_timeout "
+    "http1_safe_max_connection_duration stream_flush_timeout "
     "original_ip_detection_extensions early_header_mutation_extensions "
     "proxy_100_continue represent_ipv4_remote_address_as_ipv4_mapped_ipv6 "
     "request_id_extension stream_error_on_invalid_http_message "
@@ -284,6 +287,7 @@ def connection_manager(cursor: Cursor) -> HttpConnectionManager:
         max_headers_count=common.get("max_headers_count", HEADERS_COUNT_LIMIT),
         max_requests_per_connection=common.get("max_requests_per_connection") or None,
         max_connection_duration=common.get("max_connection_duration"),
+        drain_timeout=values.get("drain_timeout", DRAIN_TIMEOUT),
         underscores=Underscores(common.get("headers_with_underscores_action", "ALLOW")),
         generate_request_id=values.get("generate_request_id", True),
         always_set_request_id_in_response=values.get("always_set_request_id_in_response", False),

@@ -32,6 +32,7 @@ from pywasmproxy.config.model import (
 from pywasmproxy.config.model_stats import DEFAULT_STATS
 from pywasmproxy.config.schema import Context, Cursor, Message, anything, enum, later, repeated
 from pywasmproxy.config.schema import text as text_of
+from pywasmproxy.config.secrets import static_secrets
 
 
 def _admin_address(cursor: Cursor) -> Address | None:
@@ -47,8 +48,7 @@ ADMIN = Message(
 
 STATIC_RESOURCES = Message(
     "envoy.config.bootstrap.v3.Bootstrap.StaticResources",
-    {"listeners": repeated(later), "clusters": repeated(later)},
-    ignored="secrets",
+    {"listeners": repeated(later), "clusters": repeated(later), "secrets": repeated(later)},
 )
 
 BOOTSTRAP = Message(
@@ -193,6 +193,8 @@ def _resources(
 ) -> tuple[tuple[Listener, ...], tuple[Cluster, ...]]:
     """Listeners and clusters, with the checks that need both."""
     values = {} if static is None else STATIC_RESOURCES.read(static)
+    for place in values.get("secrets", ()):
+        static_secrets(place)
     more_listeners, more_clusters, complete = discovery.dynamic(dynamic)
     places = [*values.get("clusters", ()), *more_clusters]
     clusters = _unique("cluster", [(cluster(place), place) for place in places])

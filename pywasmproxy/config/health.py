@@ -16,6 +16,7 @@ from pywasmproxy.config.model_clusters import (
     CircuitBreaker,
     HealthCheck,
     OutlierDetection,
+    RetryBudget,
 )
 from pywasmproxy.config.mutations import addition
 from pywasmproxy.config.schema import (
@@ -28,10 +29,13 @@ from pywasmproxy.config.schema import (
     enum,
     integer,
     later,
+    number,
     positive_duration,
     repeated,
     text,
 )
+
+PERCENT = Message("envoy.type.v3.Percent", {"value": number(0, 100)})
 
 _CHECK = "envoy.config.core.v3.HealthCheck"
 _PERCENT = integer(0, 100)
@@ -147,50 +151,61 @@ def health_check(cursor: Cursor) -> HealthCheck | None:
     return None
 
 
-_OUTLIER_VALUES = {
+_OUTLIER_NUMBERS = {
     "consecutive_5xx": UINT32,
     "consecutive_gateway_failure": UINT32,
     "consecutive_local_origin_failure": UINT32,
     "interval": positive_duration,
     "base_ejection_time": positive_duration,
     "max_ejection_time": positive_duration,
+    "max_ejection_time_jitter": duration,
     "max_ejection_percent": _PERCENT,
     "always_eject_one_host": boolean,
+    "success_rate_minimum_hosts": UINT32,
+    "success_rate_request_volume": UINT32,
+    "success_rate_stdev_factor": UINT32,
+    "failure_percentage_threshold": _PERCENT,
+    "failure_percentage_minimum_hosts": UINT32,
+    "failure_percentage_request_volume": UINT32,
     "enforcing_consecutive_5xx": _PERCENT,
     "enforcing_consecutive_gateway_failure": _PERCENT,
     "enforcing_consecutive_local_origin_failure": _PERCENT,
+    "enforcing_success_rate": _PERCENT,
+    "enforcing_local_origin_success_rate": _PERCENT,
+    "enforcing_failure_percentage": _PERCENT,
+    "enforcing_failure_percentage_local_origin": _PERCENT,
 }
 
-_COMPARING = (
-    "enforcing_success_rate",
-    "enforcing_failure_percentage",
-    "enforcing_local_origin_success_rate",
-    "enforcing_failure_percentage_local_origin",
-)
+_OUTLIER_OTHERS = {
+    "split_external_local_origin_errors": "split_local_origin_errors",
+    "successful_active_health_check_uneject_host": "successful_health_check_unejects",
+}
+"""Names that are shorter with us."""
 
 OUTLIER = Message(
     "envoy.config.cluster.v3.OutlierDetection",
-    {
-        **_OUTLIER_VALUES,
-        "split_external_local_origin_errors": boolean,
-        **dict.fromkeys(_COMPARING, _PERCENT),
-    },
-    ignored="success_rate_minimum_hosts success_rate_request_volume success_rate_stdev_factor "
-    "failure_percentage_threshold failure_percentage_minimum_hosts failure_percentage_request_volume "
-    "max_ejection_time_jitter successful_active_health_check_uneject_host monitors "
-    "detect_degraded_hosts",
+    {**_OUTLIER_NUMBERS, **dict.fromkeys(_OUTLIER_OTHERS, boolean)},
+    ignored="monitors detect_degraded_hosts",
+    legacy="detect_degraded_hosts",  # newer than the published protobufs
 )
 
 
 def outlier_detection(cursor: Cursor) -> OutlierDetection:
-    """An `OutlierDetection`: runs of bad answers. What compares hosts with each other is not supported."""
+    """An `OutlierDetection`."""
     values = OUTLIER.read(cursor)
-    for name in _COMPARING:
-        if values.get(name):
-            cursor.warn(f"hosts are not compared with each other: {name} is not supported yet")
-    found = {name: values[name] for name in _OUTLIER_VALUES if name in values}
-    found["split_local_origin_errors"] = values.get("split_external_local_origin_errors", False)
-    return OutlierDetection(**found)
+    return OutlierDetection(**{_OUTLIER_OTHERS.get(name, name): value for name, value in values.items()})
+
+
+RETRY_BUDGET = Message(
+    "envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget",
+    {"budget_percent": PERCENT.read, "min_retry_concurrency": UINT32},
+)
+
+
+def _retry_budget(cursor: Cursor) -> RetryBudget:
+    values = RETRY_BUDGET.read(cursor)
+    percent = values.get("budget_percent", {"value": 20.0}).get("value", 0.0)
+    return RetryBudget(percent, values.get("min_retry_concurrency", 3))
 
 
 THRESHOLDS = Message(
@@ -200,10 +215,11 @@ THRESHOLDS = Message(
         "max_connections": UINT32,
         "max_pending_requests": UINT32,
         "max_requests": UINT32,
-        "track_remaining": anything,
+        "max_retries": UINT32,
+        "retry_budget": _retry_budget,
+        "track_remaining": boolean,
     },
-    ignored="max_retries retry_budget max_connection_pools",
-    harmless={"max_retries": (3,)},
+    ignored="max_connection_pools",
 )
 
 BREAKERS = Message(
@@ -218,7 +234,6 @@ def circuit_breaker(cursor: Cursor) -> CircuitBreaker:
     found = DEFAULT_BREAKER
     for place in BREAKERS.read(cursor).get("thresholds", ()):
         values = THRESHOLDS.read(place)
-        values.pop("track_remaining", None)
         if values.pop("priority", "DEFAULT") == "DEFAULT":
             found = CircuitBreaker(**values)
     return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from pywasmproxy.config.common import address, require_ip
+from pywasmproxy.config.common import address, metadata, require_ip
 from pywasmproxy.config.connection_manager import connection_manager
 from pywasmproxy.config.extension import resolve
 from pywasmproxy.config.limits import suggest
@@ -76,8 +76,9 @@ FILTER_CHAIN = Message(
         "transport_socket": downstream_socket,
         "transport_socket_connect_timeout": positive_duration,
         "tls_context": downstream_tls,
+        "metadata": metadata,
     },
-    ignored="use_proxy_proto metadata",
+    ignored="use_proxy_proto",
     one_of=("transport_socket tls_context",),
     legacy="tls_context",
 )
@@ -104,8 +105,9 @@ LISTENER = Message(
         "bind_to_port": boolean,
         "listener_filters": repeated(_listener_filter),
         "stat_prefix": anything,  # no statistics yet
+        "metadata": metadata,
     },
-    ignored="additional_addresses fcds_config filter_chain_matcher use_original_dst metadata deprecated_v1 "
+    ignored="additional_addresses fcds_config filter_chain_matcher use_original_dst deprecated_v1 "
     "listener_filters_timeout continue_on_listener_filters_timeout transparent freebind "
     "socket_options tcp_fast_open_queue_length udp_listener_config connection_balance_config "
     "reuse_port enable_reuse_port access_log tcp_backlog_size max_connections_to_accept_per_socket_event "
@@ -179,6 +181,7 @@ def _chain(cursor: Cursor) -> FilterChain | None:
         "tls": tls,
         "server_names": _server_names(values.get("filter_chain_match"), tls is not None),
         "handshake_timeout": values.get("transport_socket_connect_timeout"),
+        "metadata": values.get("metadata", {}),
     }
     if isinstance(end, TcpProxy):
         return FilterChain(None, tcp=end, network_filters=tuple(filter for _, filter in wasm), **common)
@@ -260,4 +263,5 @@ def listener(cursor: Cursor) -> Listener | None:
         filter_chains=tuple(usable),
         traffic_direction=TrafficDirection[values.get("traffic_direction", "UNSPECIFIED")],
         buffer_limit=values.get("per_connection_buffer_limit_bytes", BUFFER_LIMIT),
+        metadata=values.get("metadata", {}),
     )

@@ -53,6 +53,7 @@ CONNECTION_IDLE_TIMEOUT = 3600.0
 """Seconds an unused keep-alive connection stays open, on either side."""
 
 DELAYED_CLOSE_TIMEOUT = 1.0
+DRAIN_TIMEOUT = 5.0
 """Seconds between the last byte of a response and the close, while the client is still sending.
 
 Closing with unread bytes makes the kernel reset the connection, which may destroy the response.
@@ -276,6 +277,8 @@ class HttpConnectionManager:
     max_requests_per_connection: int | None = None
     max_connection_duration: float | None = None
     """Seconds after which a connection takes no further request."""
+    drain_timeout: float = DRAIN_TIMEOUT
+    """Seconds after those in which a client that sends nothing may still begin its last request."""
     upgrades: frozenset[str] = frozenset()
     """Protocols (lower case) to which requests may change unless their route says no."""
     possible_upgrades: frozenset[bytes] = frozenset()
@@ -299,6 +302,7 @@ class TcpProxy:
     idle_timeout: float | None = CONNECTION_IDLE_TIMEOUT
     """Seconds without a byte in either direction."""
     max_connect_attempts: int = 1
+    access_logs: tuple[AccessLog, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +318,7 @@ class FilterChain:
     server_names: tuple[str, ...] = ()
     """Which clients take it, by the name they ask for (exact, or `*.` and its end); none: all others."""
     handshake_timeout: float | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def plugins(self) -> tuple[WasmPlugin, ...]:
@@ -332,6 +337,7 @@ class Listener:
     traffic_direction: TrafficDirection = TrafficDirection.UNSPECIFIED
     buffer_limit: int = BUFFER_LIMIT
     """`per_connection_buffer_limit_bytes`."""
+    metadata: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def http(self) -> HttpConnectionManager:
@@ -388,6 +394,7 @@ class Endpoint:
     health_hostname: str = ""
     healthy: bool = True
     """False: `health_status` takes it out."""
+    metadata: Mapping[str, object] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

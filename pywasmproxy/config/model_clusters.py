@@ -81,17 +81,19 @@ class HealthCheck:
 
 @dataclass(frozen=True, slots=True)
 class OutlierDetection:
-    """When hosts are taken out for what they answer. Percentages of chance: 100 is always."""
+    """When hosts are taken out for what they answer. `enforcing_*`: percentages of chance, 100 is always."""
 
     consecutive_5xx: int = 5
     consecutive_gateway_failure: int = 5
     consecutive_local_origin_failure: int = 5
     interval: float = 10.0
-    """Between looks at who may come back."""
+    """Between looks at who may come back; also what success rates are taken of."""
     base_ejection_time: float = 30.0
     """Times how often in a row the host has been taken out."""
     max_ejection_time: float = 300.0
     """At least `base_ejection_time`."""
+    max_ejection_time_jitter: float = 0.0
+    """A random part of this comes on top."""
     max_ejection_percent: int = 10
     """Of all hosts. With fewer than ten that is none, unless it is raised."""
     always_eject_one_host: bool = False
@@ -100,6 +102,31 @@ class OutlierDetection:
     enforcing_consecutive_local_origin_failure: int = 100
     split_local_origin_errors: bool = False
     """Failures to get an answer at all are counted apart from bad answers."""
+    success_rate_minimum_hosts: int = 5
+    """So many must have had enough requests for their success rates to be compared."""
+    success_rate_request_volume: int = 100
+    """Requests in one interval that are enough."""
+    success_rate_stdev_factor: int = 1900
+    """Thousandths: a rate that is so many standard deviations below the mean is an outlier."""
+    enforcing_success_rate: int = 100
+    enforcing_local_origin_success_rate: int = 100
+    failure_percentage_threshold: int = 85
+    """Percentage of failures from which on a host is an outlier, whatever the others do."""
+    failure_percentage_minimum_hosts: int = 5
+    failure_percentage_request_volume: int = 50
+    enforcing_failure_percentage: int = 0
+    enforcing_failure_percentage_local_origin: int = 0
+    successful_health_check_unejects: bool = True
+    """A good active health check lets a host come back before its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryBudget:
+    """How many requests may be sent once more at a time, as a share of all that are under way or wait."""
+
+    percent: float = 20.0
+    minimum: int = 3
+    """So many are always allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +138,11 @@ class CircuitBreaker:
     """Requests that wait for a connection, or for the end of making one."""
     max_requests: int = 1024
     max_retries: int = 3
-    """Not enforced yet: each request has its own limit."""
+    """Requests that are being sent once more, of all together; each has its own limit, too."""
+    retry_budget: RetryBudget | None = None
+    """In place of `max_retries`."""
+    track_remaining: bool = False
+    """Say in the statistics how much more there may be."""
 
 
 DEFAULT_BREAKER = CircuitBreaker()

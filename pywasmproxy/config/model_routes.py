@@ -229,6 +229,14 @@ class RequireTls(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class VirtualCluster:
+    """A name for the requests that meet all conditions; the first one that fits is it."""
+
+    name: str
+    headers: tuple[HeaderMatch, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class VirtualHost:
     """Routes for some domains: exact (`a.b`), suffix (`*.b`), prefix (`a.*`) or `*`; case does not count."""
 
@@ -247,6 +255,8 @@ class VirtualHost:
     is_timeout_retry_header: bool = False
     """An attempt after one that took too long says so in `x-envoy-is-timeout-retry`."""
     buffer_limit: int | None = None
+    virtual_clusters: tuple[VirtualCluster, ...] = ()
+    metadata: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

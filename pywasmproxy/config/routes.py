@@ -20,6 +20,7 @@ from pywasmproxy.config.model_routes import (
     RouteAction,
     RouteConfig,
     RouteMatch,
+    VirtualCluster,
     VirtualHost,
 )
 from pywasmproxy.config.mutations import MUTATION_FIELDS, field_name, mutations
@@ -90,6 +91,18 @@ ROUTE = Message(
     legacy="per_filter_config",
 )
 
+VIRTUAL_CLUSTER = Message(
+    "envoy.config.route.v3.VirtualCluster",
+    {"headers": repeated(header_match), "name": text},
+    required="name",
+)
+
+
+def _virtual_cluster(cursor: Cursor) -> VirtualCluster:
+    values = VIRTUAL_CLUSTER.read(cursor)
+    return VirtualCluster(values["name"], tuple(values.get("headers", ())))
+
+
 VIRTUAL_HOST = Message(
     "envoy.config.route.v3.VirtualHost",
     {
@@ -101,13 +114,13 @@ VIRTUAL_HOST = Message(
         "include_request_attempt_count": boolean,
         "include_attempt_count_in_response": boolean,
         "include_is_timeout_retry_header": boolean,
-        "metadata": anything,  # nothing can read it
+        "metadata": metadata,
+        "virtual_clusters": repeated(_virtual_cluster),
         "per_filter_config": anything,
         **_BUFFER_LIMITS,
         **_OF_ANY_LEVEL,
     },
-    ignored="matcher virtual_clusters rate_limits cors retry_policy_typed_config hedge_policy "
-    "request_mirror_policies",
+    ignored="matcher rate_limits cors retry_policy_typed_config hedge_policy request_mirror_policies",
     required="name domains",
     legacy="per_filter_config",
 )
@@ -175,6 +188,8 @@ def _virtual_host(values: dict[str, Any], domains: tuple[str, ...], routes: tupl
         response_attempt_count=values.get("include_attempt_count_in_response", False),
         is_timeout_retry_header=values.get("include_is_timeout_retry_header", False),
         buffer_limit=_buffer_limit(values),
+        virtual_clusters=tuple(values.get("virtual_clusters", ())),
+        metadata=values.get("metadata", {}),
     )
 
 

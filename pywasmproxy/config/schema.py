@@ -37,6 +37,8 @@ class Context:
     """Of TCP proxies, which may name clusters that do not exist: Envoy only closes their connections."""
     named_host_references: list[tuple[str, Cursor]] = field(default_factory=list)
     """Clusters that shall give requests the name of their host."""
+    secrets: dict[str, Cursor] = field(default_factory=dict)
+    """The bootstrap's own, by name: certificates, and what is asked of others'."""
     files: dict[str, bytes] = field(default_factory=dict)
     honoured: dict[str, dict[str, None]] = field(default_factory=dict)
     """Messages with the fields of theirs that were set and have their effect, in order."""

@@ -5,6 +5,7 @@ Field tables after envoy.extensions.filters.network.tcp_proxy.v3.
 
 from __future__ import annotations
 
+from pywasmproxy.config.access_log import access_logs
 from pywasmproxy.config.model import CONNECTION_IDLE_TIMEOUT, TcpProxy
 from pywasmproxy.config.schema import Cursor, Message, integer, later, repeated, text, timeout
 
@@ -27,8 +28,9 @@ TCP_PROXY = Message(
         "weighted_clusters": WEIGHTED.read,
         "idle_timeout": timeout,
         "max_connect_attempts": integer(1, (1 << 32) - 1),
+        "access_log": access_logs,
     },
-    ignored="on_demand metadata_match downstream_idle_timeout upstream_idle_timeout access_log "
+    ignored="on_demand metadata_match downstream_idle_timeout upstream_idle_timeout "
     "backoff_options hash_policy "
     "max_downstream_connection_duration max_downstream_connection_duration_jitter_percentage "
     "access_log_flush_interval flush_access_log_on_connected access_log_options proxy_protocol_tlvs "
@@ -68,4 +70,5 @@ def tcp_proxy(cursor: Cursor) -> TcpProxy:
         clusters=tuple(clusters),
         idle_timeout=values.get("idle_timeout", CONNECTION_IDLE_TIMEOUT),
         max_connect_attempts=values.get("max_connect_attempts", 1),
+        access_logs=values.get("access_log", ()),
     )

@@ -22,16 +22,22 @@ from pywasmproxy.config.model_tls import (
     UpstreamTls,
 )
 from pywasmproxy.config.schema import Cursor, Message, anything, boolean, enum, later, repeated, text
+from pywasmproxy.config.secrets import secret
 from pywasmproxy.tls.context import client_context, server_context
 
 _NAME = "envoy.extensions.transport_sockets.tls.v3"
 _NOT_CHECKED = "not supported: this is NOT CHECKED"
-_NO_SECRETS = "secrets from elsewhere are not supported: certificates must be in the file"
 
 TLS_CERTIFICATE = Message(
     f"{_NAME}.TlsCertificate",
-    {"certificate_chain": later, "private_key": later, "password": later, "pkcs12": later},
-    ignored="watched_directory private_key_provider ocsp_staple signed_certificate_timestamp",
+    {
+        "certificate_chain": later,
+        "private_key": later,
+        "password": later,
+        "pkcs12": later,
+        "watched_directory": anything,  # all files are watched
+    },
+    ignored="private_key_provider ocsp_staple signed_certificate_timestamp",
 )
 
 _VERSIONS = {
@@ -111,8 +117,9 @@ VALIDATION = Message(
         "match_subject_alt_names": repeated(string_match),
         "verify_subject_alt_name": repeated(text),
         "crl": later,
+        "watched_directory": anything,
     },
-    ignored="ca_certificate_provider_instance watched_directory only_verify_leaf_cert_crl max_verify_depth",
+    ignored="ca_certificate_provider_instance only_verify_leaf_cert_crl max_verify_depth",
     notes={
         "require_signed_certificate_timestamp": _NOT_CHECKED,
         "custom_validator_config": _NOT_CHECKED,
@@ -127,8 +134,12 @@ VALIDATION = Message(
 )
 
 
-def _check(cursor: Cursor) -> PeerCheck:
+def _check(cursor: Cursor, *more: Cursor) -> PeerCheck:
+    """A `CertificateValidationContext`; others are merged into it as protobuf does: lists grow, values go."""
     values = VALIDATION.read(cursor)
+    for one in more:
+        for name, value in VALIDATION.read(one).items():
+            values[name] = values[name] + value if name in values and isinstance(value, tuple) else value
     names = list(values.get("match_typed_subject_alt_names", ()))
     names += [NameMatch(one) for one in values.get("match_subject_alt_names", ())]
     names += [NameMatch(_exact(one)) for one in values.get("verify_subject_alt_name", ())]
@@ -153,8 +164,7 @@ def _exact(value: str) -> Any:
 
 COMBINED = Message(
     f"{_NAME}.CommonTlsContext.CombinedCertificateValidationContext",
-    {"default_validation_context": _check},
-    notes={"validation_context_sds_secret_config": _NO_SECRETS},
+    {"default_validation_context": later, "validation_context_sds_secret_config": later},
     ignored="validation_context_certificate_provider validation_context_certificate_provider_instance",
 )
 
@@ -164,16 +174,14 @@ COMMON = Message(
         "tls_params": TLS_PARAMETERS.read,
         "tls_certificates": repeated(later),
         "validation_context": _check,
+        "tls_certificate_sds_secret_configs": repeated(later),
+        "validation_context_sds_secret_config": later,
         "combined_validation_context": COMBINED.read,
         "alpn_protocols": repeated(text),
     },
     ignored="tls_certificate_provider_instance tls_certificate_certificate_provider "
     "tls_certificate_certificate_provider_instance custom_handshaker key_log custom_tls_certificate_selector "
     "validation_context_certificate_provider validation_context_certificate_provider_instance",
-    notes={
-        "tls_certificate_sds_secret_configs": _NO_SECRETS,
-        "validation_context_sds_secret_config": _NO_SECRETS,
-    },
     one_of=("validation_context combined_validation_context validation_context_sds_secret_config",),
 )
 
@@ -241,7 +249,7 @@ def downstream_tls(cursor: Cursor) -> DownstreamTls:
         values.get("require_client_certificate", False),
     )
     if not found.options.certificates:
-        cursor.fail("no certificate: 'common_tls_context.tls_certificates' is needed")
+        cursor.fail("no certificate: 'common_tls_context.tls_certificates' is needed, or secrets from a file")
     if found.require_client_certificate and (
         found.options.check is None or not found.options.check.has_roots
     ):
@@ -280,15 +288,51 @@ def upstream_tls(cursor: Cursor) -> UpstreamTls:
 
 def _options(common: dict[str, Any], cursor: Cursor) -> TlsOptions:
     parameters = common.get("tls_params", {})
-    combined = common.get("combined_validation_context", {})
     return TlsOptions(
-        certificates=tuple(_certificate(one) for one in common.get("tls_certificates", ())),
-        check=common.get("validation_context", combined.get("default_validation_context")),
+        certificates=tuple(_certificate(one) for one in _certificates(common)),
+        check=_peer_check(common),
         minimum=parameters.get("tls_minimum_protocol_version", TlsVersion.AUTO),
         maximum=parameters.get("tls_maximum_protocol_version", TlsVersion.AUTO),
         ciphers=tuple(_ciphers(parameters.get("cipher_suites", ()))),
         alpn=common.get("alpn_protocols", ()),
     )
+
+
+def _certificates(common: dict[str, Any]) -> list[Cursor]:
+    """Where the certificates are: those on the spot come first, and alone."""
+    own: tuple[Cursor, ...] = common.get("tls_certificates", ())
+    apart: tuple[Cursor, ...] = common.get("tls_certificate_sds_secret_configs", ())
+    if own and apart:
+        apart[0].warn("there are 'tls_certificates': this secret is not used")
+    if own:
+        return list(own)
+    found = [secret(one, "tls_certificate") for one in apart]
+    return [_usable(place) for place in found if place is not None]
+
+
+def _usable(cursor: Cursor) -> Cursor:
+    """The place of a certificate; an error there if certificate and key do not belong together."""
+    try:
+        server_context(DownstreamTls(TlsOptions((_certificate(cursor),))))
+    except ValueError as error:
+        cursor.fail(str(error))
+    return cursor
+
+
+def _peer_check(common: dict[str, Any]) -> PeerCheck | None:
+    """What is asked of the peer's certificate, wherever that is written."""
+    if "validation_context" in common:
+        found: PeerCheck = common["validation_context"]
+        return found
+    combined: dict[str, Any] = common.get("combined_validation_context", {})
+    own: Cursor | None = combined.get("default_validation_context")
+    apart: Cursor | None = combined.get(_SECRET) or common.get(_SECRET)
+    places = [own, None if apart is None else secret(apart, "validation_context")]
+    written = [place for place in places if place is not None]
+    return _check(*written) if written else None
+
+
+_SECRET = "validation_context_sds_secret_config"
 
 
 def _ciphers(written: tuple[str, ...]) -> list[str]:

@@ -23,7 +23,7 @@ from pywasmproxy.config.model_log import (
     RequestHeaderIs,
     StatusIs,
 )
-from pywasmproxy.sansio.format import JsonTemplate, Moment, Origin, Template
+from pywasmproxy.sansio.format import JsonTemplate, Moment, Need, Origin, Template
 from pywasmproxy.sansio.format_operators import grpc_status_of
 from pywasmproxy.sansio.matching import happens, header_test
 from pywasmproxy.sansio.response_flags import SHORT_NAMES
@@ -42,6 +42,11 @@ class LogLines:
             self._json = JsonTemplate(config.json, omit_empty=config.omit_empty_values, origin=origin)
         else:
             self._text = Template(config.text, omit_empty=config.omit_empty_values, origin=origin)
+
+    @property
+    def needs(self) -> Need:
+        """What has to be gathered for it."""
+        return self._text.needs if self._json is None else self._json.needs
 
     def line(self, info: StreamInfo, moment: Moment, random: int) -> bytes | None:
         """The line, its line break included, or None when there shall be none.

@@ -7,6 +7,7 @@ from pywasmproxy.sansio import commands as do
 from pywasmproxy.sansio.departure import ATTEMPT_COUNT, IS_TIMEOUT_RETRY, Departure, expected_timeout
 from pywasmproxy.sansio.events import UpstreamFailure
 from pywasmproxy.sansio.headers import EXPECTED_TIMEOUT
+from pywasmproxy.sansio.local_reply import Flags
 from pywasmproxy.sansio.router import Choice
 
 
@@ -54,9 +55,12 @@ class Attempts:
         self._retries = departure.retries
 
     @property
-    def exhausted(self) -> bool:
-        """Whether another attempt was wanted but not allowed any more."""
-        return self._retries is not None and self._retries.exhausted
+    def flags(self) -> Flags:
+        """Why another attempt was wanted but not allowed; NONE when it was not so."""
+        retries = self._retries
+        if retries is None or not (retries.exhausted or retries.overflowed):
+            return Flags.NONE
+        return Flags.UPSTREAM_RETRY_LIMIT_EXCEEDED if retries.exhausted else Flags.UPSTREAM_OVERFLOW
 
     def head(self, end_of_stream: bool) -> do.Command:
         """The command that begins the current attempt."""
@@ -66,7 +70,7 @@ class Attempts:
             self._headers if self.departure.retries is None else self._headers.copy(),
             end_of_stream,
             self._host,
-            once=self.departure.retries is not None,
+            retries=self.departure.retries,
             hash_key=self._hash_key,
             upgrade=self._upgrade,
         )

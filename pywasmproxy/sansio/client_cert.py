@@ -39,8 +39,7 @@ def _element(details: frozenset[str], session: TlsFacts) -> bytes:
     if peer is not None:
         parts.append(f"Hash={peer.sha256}")
         if "subject" in details:
-            quoted = peer.subject.replace("\\", "\\\\").replace('"', '\\"')
-            parts.append(f'Subject="{quoted}"')
+            parts.append(f'Subject="{peer.subject}"')  # quotes in it have their backslash already
         if "uri" in details:
             parts += [f"URI={uri}" for uri in peer.uris] or ["URI="]
         if "dns" in details:

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from abi.proxy_wasm.header_map import HeaderMap
 from pywasmproxy.config.model import Route
+from pywasmproxy.sansio.retry import Retries
 
 # --- to the upstream ------------------------------------------------------------------------------------
 
@@ -27,8 +28,8 @@ class SendUpstreamHeaders:
     headers: HeaderMap
     end_of_stream: bool
     host: str = ""  # preferred, if the cluster has it
-    once: bool = False
-    """It must not be sent again on the quiet: a retry policy counts the attempts."""
+    retries: Retries | None = None
+    """It must not be sent again on the quiet: these count attempts. The driver may set their `counter`."""
     hash_key: int | None = None
     """The request's hash, by which a host may be chosen."""
     upgrade: bool = False

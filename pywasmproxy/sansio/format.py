@@ -10,34 +10,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from abi.proxy_wasm.stream_info import StreamInfo
-from pywasmproxy.sansio.format_operators import OPERATORS, UNAVAILABLE, FormatError, Read, Value
+from pywasmproxy.sansio.format_operators import OPERATORS, UNAVAILABLE
+from pywasmproxy.sansio.format_parts import FormatError, Moment, Origin, Read, Value
+from pywasmproxy.sansio.format_wire import Need, need_of
 
-__all__ = ["UNAVAILABLE", "FormatError", "JsonTemplate", "Moment", "Origin", "Template", "Value"]
+__all__ = ["UNAVAILABLE", "FormatError", "JsonTemplate", "Moment", "Need", "Origin", "Template", "Value"]
 
 MISSING = "-"
 """What stands for a value that is not there, unless empty values are omitted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What a format string takes from the process, once, when it is compiled."""
-
-    hostname: str = ""
-    environ: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Moment:
-    """What is known only when a string is filled in, beside the exchange."""
-
-    now: int = 0
-    """Nanoseconds since 1970."""
-    local_reply_body: str = ""
-    access_log_type: str = "NotSet"
 
 
 _OPERATOR = re.compile(r"%%|%([A-Z0-9_]+)(?:\(((?:[^()]|\([^()]*\))*)\))?(?::([0-9]+))?%")
@@ -48,13 +31,15 @@ Part: TypeAlias = "str | Read"
 class Template:
     """A format string. `omit_empty`: missing values become nothing instead of `-`, as in header values.
 
-    FormatError says what is wrong with the string. `unavailable` names operators that can give nothing here.
+    FormatError says what is wrong with the string. `unavailable` names operators that can give nothing here,
+    `needs` is what others want to be gathered for them (`Moment.facts`).
     """
 
     def __init__(self, text: str, *, omit_empty: bool = False, origin: Origin | None = None) -> None:
         self.text = text
         self._missing = "" if omit_empty else MISSING
         self.unavailable: list[str] = []
+        self.needs = Need.NOTHING
         self._parts = self._compile(text, origin or Origin())
         self._constant = "".join(str(part) for part in self._parts) if self.is_constant else None
 
@@ -91,6 +76,7 @@ class Template:
                 raise FormatError(f"there is no operator %{name}%", name)
             self.unavailable.append(name)
             return _nothing
+        self.needs |= need_of(name, argument)
         read = make(argument, origin)
         return read if limit is None else _shortened(read, int(limit))
 
@@ -173,12 +159,14 @@ class JsonTemplate:
     ) -> None:
         self._omit_empty = omit_empty
         self.unavailable: list[str] = []
+        self.needs = Need.NOTHING
         self._structure = self._compile(structure, origin or Origin())
 
     def _compile(self, node: object, origin: Origin) -> Structure:
         if isinstance(node, str):
             template = Template(node, omit_empty=self._omit_empty, origin=origin)
             self.unavailable += template.unavailable
+            self.needs |= template.needs
             return template
         if isinstance(node, Mapping):
             return {str(key): self._compile(child, origin) for key, child in node.items()}

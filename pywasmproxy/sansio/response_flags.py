@@ -74,8 +74,8 @@ LONG_NAMES = tuple(_NAMES[1::2])
 """The same for `%RESPONSE_FLAGS_LONG%`."""
 
 
-_ORDER = (15, *range(15), *range(16, len(SHORT_NAMES)))
-"""Bits in the order Envoy sets them: that no attempt is left comes before what the last one met."""
+_ORDER = (15, 7, *range(7), *range(8, 15), *range(16, len(SHORT_NAMES)))
+"""Bits in the order Envoy sets them: that there is no further attempt comes before what the last one met."""
 
 
 def names_of(flags: int, names: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ Source: Envoy 1.40's retry policies as documented and measured: route or virtual
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from abi.proxy_wasm.header_map import HeaderMap
 from pywasmproxy.config.model_routes import RetryPolicy
@@ -50,8 +51,21 @@ def _number(headers: HeaderMap, name: bytes) -> int | None:
     return int(written) if written is not None and written.isdigit() and len(written) < 10 else None
 
 
+class RetryCounter(Protocol):
+    """Who counts the retries of a cluster, and may say that there are enough."""
+
+    def settled(self, good: bool) -> None:
+        """What an attempt has come to is known; `good`: another one is not wanted."""
+
+    def spent(self) -> None:
+        """Another attempt was wanted, but the request has had all of its own."""
+
+    def take(self, status: int) -> bool:
+        """Whether there may be another attempt; `status` is that of the bad response, 0 without one."""
+
+
 class Retries:
-    """The attempts of one request. `exhausted`: another one was wanted, and not allowed."""
+    """The attempts of one request. `exhausted`, `overflowed`: another one was wanted, and not allowed."""
 
     def __init__(self, policy: RetryPolicy, request: HeaderMap) -> None:
         """`request` may add to the policy; see `retries_of`."""
@@ -69,7 +83,10 @@ class Retries:
         most = _number(request, MAX_RETRIES)
         self._left = policy.num_retries if most is None else most
         self._interval = policy.base_interval
-        self.exhausted = False
+        self.exhausted = False  # it has had all of its own
+        self.overflowed = False  # the cluster has enough of them under way
+        self.counter: RetryCounter | None = None
+        """Set by the driver."""
 
     @property
     def enabled(self) -> bool:
@@ -78,7 +95,7 @@ class Retries:
 
     def after_response(self, status: int, headers: HeaderMap) -> bool:
         """Whether a response with this head is not good enough and another attempt is allowed."""
-        return self._allowed(self._is_bad(status, headers))
+        return self._allowed(self._is_bad(status, headers), status)
 
     def _is_bad(self, status: int, headers: HeaderMap) -> bool:
         on = self._on
@@ -117,14 +134,20 @@ class Retries:
         """Whether another attempt is allowed after one that took too long."""
         return self._allowed(bool(self._on & {"reset", "5xx", "gateway-error"}))
 
-    def _allowed(self, wanted: bool) -> bool:
+    def _allowed(self, wanted: bool, status: int = 0) -> bool:
+        counter = self.counter
+        if counter is not None:
+            counter.settled(not wanted)
         if not wanted:
             return False
         if self._left == 0:
             self.exhausted = True
+            if counter is not None:
+                counter.spent()
             return False
         self._left -= 1
-        return True
+        self.overflowed = counter is not None and not counter.take(status)
+        return not self.overflowed
 
     def wait(self, random: Callable[[], int]) -> float:
         """Seconds until the next attempt: a random part of an interval that doubles each time."""

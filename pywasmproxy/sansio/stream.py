@@ -516,8 +516,7 @@ class HttpStream:
         if attempts is None or attempts.departure.retries is None:
             return False
         if not attempts.after_response(head.status_of(headers) or 0, headers):
-            if attempts.exhausted:
-                self.info.response_flags |= Flags.UPSTREAM_RETRY_LIMIT_EXCEEDED
+            self.info.response_flags |= attempts.flags
             return False
         self._back_off(attempts, timed_out=False)
         return True
@@ -663,8 +662,8 @@ class HttpStream:
 
     def _give_up(self, reply: LocalReply) -> None:
         """The upstream's response will not be complete: say so, unless the client already got part of it."""
-        if self._attempts is not None and self._attempts.exhausted:
-            reply = replace(reply, flags=reply.flags | Flags.UPSTREAM_RETRY_LIMIT_EXCEEDED)
+        if self._attempts is not None and (flags := self._attempts.flags):
+            reply = replace(reply, flags=reply.flags | flags)
         if self._response_started:
             self._note(reply.details, reply.flags)
             self._cut_off()

@@ -188,10 +188,11 @@ class LogFile:
 class FileLogger:
     """One access log of a configuration: what an exchange is written as, and where."""
 
-    __slots__ = ("_file", "_lines")
+    __slots__ = ("_file", "_lines", "needs")
 
     def __init__(self, lines: LogLines, file: LogFile) -> None:
         self._lines, self._file = lines, file
+        self.needs = lines.needs
 
     def write(self, info: StreamInfo, moment: Moment, random: int) -> None:
         """An exchange is over."""

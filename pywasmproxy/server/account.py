@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pywasmproxy.sansio.format import Moment
 from pywasmproxy.sansio.local_reply import Details
+from pywasmproxy.server.observed import facts_of
 
 if TYPE_CHECKING:
     from pywasmproxy.server.exchange import Exchange
@@ -45,5 +46,9 @@ def account(exchange: Exchange) -> None:
         sent, received = info.upstream_request_sent_after, info.upstream_response_received_after
         if sent is not None and received is not None:
             upstream.rq_time.record(max(received - sent, 0) // 1_000_000)
-    for log in serving.access_logs:
-        log.write(info, Moment(time.time_ns(), access_log_type="DownstreamEnd"), random.getrandbits(53))
+    if serving.access_logs:
+        moment = Moment(time.time_ns(), access_log_type="DownstreamEnd")
+        if serving.needs or exchange.attempts:
+            moment.facts = facts_of(exchange)
+        for log in serving.access_logs:
+            log.write(info, moment, random.getrandbits(53))

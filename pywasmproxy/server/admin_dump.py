@@ -9,52 +9,14 @@ import platform
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pywasmproxy.config.model import Address
-from pywasmproxy.server.cluster import Cluster
-from pywasmproxy.server.hosts import Host
+from pywasmproxy.server.admin_redacted import shown, snake
+from pywasmproxy.server.view import HostView, PluginView, View
 from pywasmvm import __version__
 
 if TYPE_CHECKING:
     from pywasmproxy.server.proxy import Server
 
 _TYPE = "type.googleapis.com/envoy.admin.v3."
-
-REDACTED = "[redacted]"
-
-_SECRET = frozenset(
-    ("private_key", "password", "session_ticket_keys", "pkcs12", "generic_secret", "hmac_secret", "secret")
-)
-"""Fields whose content is not shown, in whatever spelling."""
-
-LONGEST_TEXT = 4096
-"""Characters of a text that are shown: code may be written into a configuration."""
-
-
-def _snake(name: str) -> str:
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
-
-
-def shown(value: Any) -> Any:
-    """A configuration as it may be seen: without secrets and without megabytes."""
-    if isinstance(value, Mapping):
-        return {
-            str(key): _redacted(child) if _snake(str(key)) in _SECRET else shown(child)
-            for key, child in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [shown(child) for child in value]
-    if isinstance(value, str) and len(value) > LONGEST_TEXT:
-        return f"[{len(value)} characters]"
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def _redacted(value: Any) -> Any:
-    """The form of a secret: Envoy keeps it, too."""
-    if isinstance(value, Mapping):
-        return {str(key): _redacted(child) for key, child in value.items()}
-    if isinstance(value, list | tuple):
-        return [_redacted(child) for child in value]
-    return REDACTED
 
 
 def _part(document: Mapping[str, Any], *names: str) -> Any:
@@ -63,12 +25,13 @@ def _part(document: Mapping[str, Any], *names: str) -> Any:
     for name in names:
         if not isinstance(found, Mapping):
             return None
-        found = next((child for key, child in found.items() if _snake(str(key)) == name), None)
+        found = next((child for key, child in found.items() if snake(str(key)) == name), None)
     return found
 
 
-def config_dump(server: Server) -> list[dict[str, Any]]:
-    """What was loaded: Envoy's parts, and one of ours with what was ignored and what plugins became of it."""
+def config_dump(server: Server, view: View) -> list[dict[str, Any]]:
+    """What was loaded: Envoy's parts, and one of ours with what was ignored, what plugins became of it, and
+    what each worker has: while a configuration is loaded anew, not all have the same one."""
     document = shown(server.bootstrap.document)
     updated = server.loaded_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     listeners = _part(document, "static_resources", "listeners") or []
@@ -100,30 +63,28 @@ def config_dump(server: Server) -> list[dict[str, Any]]:
             "ignored": [dataclasses.asdict(warning) for warning in server.bootstrap.warnings],
             "limits": dataclasses.asdict(server.bootstrap.limits),
             "files": list(server.bootstrap.files),
-            "plugins": [_plugin(slot) for slot in server.filters.slots],
+            "plugins": [_plugin(plugin, view) for plugin in view.plugins],
+            "workers": [worker.as_dict() for worker in view.workers],
+            "workers_agree": view.agree,
         },
     ]
 
 
-def _plugin(slot: Any) -> dict[str, Any]:
-    config = slot.config
-    return {
-        "name": config.name,
-        "root_id": config.root_id,
-        "vm_id": config.vm_id,
-        "code": config.code.filename or (config.code.remote.uri if config.code.remote else "inline"),
-        "sha256": config.code.sha256,
-        "failure_policy": config.failure_policy.value,
-        "abi": slot.plugin.vm.version.value,
-        "failed": slot.plugin.failed,
-    }
+def _plugin(plugin: PluginView, view: View) -> dict[str, Any]:
+    names = ("name", "root_id", "vm_id", "code", "sha256", "failure_policy", "abi")
+    found = {name: getattr(plugin, name) for name in names} | {"failed": bool(plugin.failed)}
+    if some := view.some(plugin.workers):
+        found["workers"] = some
+    if plugin.failed and (some := view.some(plugin.failed)):
+        found["failed_in"] = some
+    return found
 
 
 def _route_configs(node: Any) -> Iterable[Any]:
     """Every `route_config` in a listener."""
     if isinstance(node, Mapping):
         for key, child in node.items():
-            if _snake(str(key)) == "route_config":
+            if snake(str(key)) == "route_config":
                 yield child
             else:
                 yield from _route_configs(child)
@@ -132,106 +93,90 @@ def _route_configs(node: Any) -> Iterable[Any]:
             yield from _route_configs(child)
 
 
-def _socket_address(address: Address) -> dict[str, Any]:
-    return {"socket_address": {"address": address.host, "port_value": address.port}}
+def _socket_address(host: str, port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": host, "port_value": port}}
 
 
-def listeners(server: Server) -> dict[str, Any]:
-    """Names and addresses."""
-    statuses = [
-        {"name": name, "local_address": _socket_address(address)}
-        for name, address in server.addresses.items()
-    ]
+def listeners(view: View) -> dict[str, Any]:
+    """Names and addresses; those that only some workers have say which."""
+    statuses = []
+    for port in view.ports:
+        status: dict[str, Any] = {"name": port.name, "local_address": _socket_address(port.host, port.port)}
+        if some := view.some(port.workers):
+            status["workers"] = some
+        statuses.append(status)
     return {"listener_statuses": statuses}
 
 
 # --- clusters -------------------------------------------------------------------------------------------
 
 
-def _host_numbers(cluster: Cluster, host: Host) -> tuple[dict[str, int], dict[str, int]]:
-    """Counters and gauges of a host."""
-    counts = cluster.counts.host(str(host))
-    counters = {name: getattr(counts, name) for name in counts.names}
-    connections = sum(one.host is host for one in cluster.connections)
-    return counters, {"cx_active": connections, "rq_active": host.active}
-
-
-def _thresholds(cluster: Cluster) -> dict[str, int]:
-    breaker = cluster.config.circuit_breaker
-    return {
-        "max_connections": breaker.max_connections,
-        "max_pending_requests": breaker.max_pending_requests,
-        "max_requests": breaker.max_requests,
-        "max_retries": breaker.max_retries,
-    }
-
-
-def clusters(found: Iterable[Cluster]) -> dict[str, Any]:
+def clusters(view: View) -> dict[str, Any]:
     """Hosts and what they were asked."""
-    statuses = []
-    for cluster in found:
-        hosts = []
-        for host in cluster.hosts.hosts:
-            counters, gauges = _host_numbers(cluster, host)
-            stats: list[dict[str, Any]] = [
-                {"name": name, **({"value": str(value)} if value else {})} for name, value in counters.items()
-            ]
-            stats += [
-                {"type": "GAUGE", "name": name, **({"value": str(value)} if value else {})}
-                for name, value in gauges.items()
-            ]
-            hosts.append(
-                {
-                    "address": _socket_address(host.address),
-                    "stats": stats,
-                    "health_status": _health(host),
-                    "weight": host.weight,
-                }
-            )
-        statuses.append(
-            {
-                "name": cluster.name,
-                "host_statuses": hosts,
-                "circuit_breakers": {"thresholds": [_thresholds(cluster)]},
-                "observability_name": cluster.name,
-            }
-        )
+    statuses = [
+        {
+            "name": cluster.name,
+            "host_statuses": [_host(host, view) for host in cluster.hosts],
+            "circuit_breakers": {"thresholds": [cluster.thresholds]},
+            "observability_name": cluster.name,
+        }
+        for cluster in view.clusters
+    ]
     return {"cluster_statuses": statuses}
 
 
-def _health(host: Host) -> dict[str, Any]:
-    flags: dict[str, Any] = {}
-    if host.check_failed:
-        flags["failed_active_health_check"] = True
-    if host.ejected:
-        flags["failed_outlier_check"] = True
-    return flags | {"eds_health_status": "HEALTHY" if host.endpoint.healthy else "UNHEALTHY"}
+def _host(host: HostView, view: View) -> dict[str, Any]:
+    def value(number: int) -> dict[str, str]:
+        return {"value": str(number)} if number else {}
+
+    stats: list[dict[str, Any]] = [{"name": name, **value(number)} for name, number in host.counters.items()]
+    stats += [{"type": "GAUGE", "name": name, **value(number)} for name, number in host.gauges.items()]
+    health: dict[str, Any] = {}
+    if "failed_active_hc" in host.against:
+        health["failed_active_health_check"] = True
+    if "failed_outlier_check" in host.against:
+        health["failed_outlier_check"] = True
+    health["eds_health_status"] = "UNHEALTHY" if "failed_eds_health" in host.against else "HEALTHY"
+    found: dict[str, Any] = {
+        "address": _socket_address(host.host, host.port),
+        "stats": stats,
+        "health_status": health,
+        "weight": host.weight,
+    }
+    said = {flag: some for flag, workers in host.against.items() if (some := view.some(workers))}
+    if said:
+        found["said_by_workers"] = said
+    if some := view.some(host.workers):
+        found["workers"] = some
+    return found
 
 
-def health_flags(host: Host) -> str:
-    """What speaks against a host, in the words of `/clusters`."""
-    flags = "/failed_active_hc" if host.check_failed else ""
-    flags += "/failed_outlier_check" if host.ejected else ""
-    flags += "" if host.endpoint.healthy else "/failed_eds_health"
-    return flags or "healthy"
-
-
-def clusters_text(found: Iterable[Cluster]) -> str:
+def clusters_text(view: View) -> str:
     """The same as lines."""
     lines = []
-    for cluster in found:
+    for cluster in view.clusters:
         name = cluster.name
         lines.append(f"{name}::observability_name::{name}")
-        lines += [f"{name}::default_priority::{key}::{value}" for key, value in _thresholds(cluster).items()]
+        lines += [f"{name}::default_priority::{key}::{value}" for key, value in cluster.thresholds.items()]
         lines.append(f"{name}::added_via_api::false")
-        for host in cluster.hosts.hosts:
-            counters, gauges = _host_numbers(cluster, host)
-            lines += [f"{name}::{host}::{key}::{value}" for key, value in sorted((counters | gauges).items())]
-            lines.append(f"{name}::{host}::hostname::{host.hostname}")
-            lines.append(f"{name}::{host}::health_flags::{health_flags(host)}")
-            lines.append(f"{name}::{host}::weight::{host.weight}")
-            lines.append(f"{name}::{host}::priority::{host.endpoint.priority}")
+        for host in cluster.hosts:
+            of_host = f"{name}::{host.name}"
+            numbers = sorted((host.counters | host.gauges).items())
+            lines += [f"{of_host}::{key}::{value}" for key, value in numbers]
+            lines.append(f"{of_host}::hostname::{host.hostname}")
+            lines.append(f"{of_host}::health_flags::{host.flags}")
+            for flag, workers in host.against.items():
+                if some := view.some(workers):
+                    lines.append(f"{of_host}::{flag}_in_workers::{_listed(some)}")
+            if some := view.some(host.workers):
+                lines.append(f"{of_host}::workers::{_listed(some)}")
+            lines.append(f"{of_host}::weight::{host.weight}")
+            lines.append(f"{of_host}::priority::{host.priority}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _listed(workers: Iterable[int]) -> str:
+    return ",".join(map(str, workers))
 
 
 # --- the process ----------------------------------------------------------------------------------------
@@ -244,8 +189,8 @@ def certificates(server: Server) -> list[dict[str, Any]]:
     def look(node: Any) -> None:
         if isinstance(node, Mapping):
             for key, child in node.items():
-                if _snake(str(key)) in ("certificate_chain", "trusted_ca") and isinstance(child, Mapping):
-                    which = "cert_chain" if _snake(str(key)) == "certificate_chain" else "ca_cert"
+                if snake(str(key)) in ("certificate_chain", "trusted_ca") and isinstance(child, Mapping):
+                    which = "cert_chain" if snake(str(key)) == "certificate_chain" else "ca_cert"
                     found.append({which: [{"path": str(_part(child, "filename") or "<inline>")}]})
                 else:
                     look(child)
@@ -257,12 +202,13 @@ def certificates(server: Server) -> list[dict[str, Any]]:
     return found
 
 
-def server_info(server: Server) -> dict[str, Any]:
-    """Version, state and how the process was started."""
+def server_info(server: Server, view: View) -> dict[str, Any]:
+    """Version, state and how the process was started; with several workers, all of them."""
+    workers = {"workers": [worker.as_dict() for worker in view.workers]} if server.seat is not None else {}
     seconds = f"{server.measures.uptime}s"
     return {
         "version": f"pywasmvm/{__version__}/{platform.python_implementation()}-{platform.python_version()}",
-        "state": server.state,
+        "state": view.state,
         "uptime_current_epoch": seconds,
         "uptime_all_epochs": seconds,
         "hot_restart_version": "disabled",
@@ -280,6 +226,7 @@ def server_info(server: Server) -> dict[str, Any]:
             "http_parser": server.parser.name,
             "started_at": server.started_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
         },
+        **workers,
     }
 
 

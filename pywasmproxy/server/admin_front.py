@@ -11,10 +11,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Protocol
 
-from pywasmproxy.server.admin_dump import health_flags
-from pywasmproxy.server.listener import Listener
-from pywasmproxy.server.machine import resident_memory
-from pywasmproxy.server.measures import Guest
+from pywasmproxy.server.view import ClusterView, GuestView, PluginView, PortView, View
 from pywasmvm import __version__
 
 if TYPE_CHECKING:
@@ -131,94 +128,112 @@ def _section(title: str, content: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{content}</section>"
 
 
-def _guest(server: Server, guest: Guest) -> str:
-    """One VM: what it is, what its callbacks cost, how it failed."""
-    usage = guest.usage
-    slots = [slot for slot in server.filters.slots if slot.plugin.vm in guest.vms]
-    alive = any(not slot.plugin.failed for slot in slots)
-    state = '<span class="state good">● runs</span>' if alive else '<span class="state bad">▲ failed</span>'
-    if not slots:
-        state = '<span class="state">○ ends</span>'
-    first = guest.vms[0]
-    facts = [f"{size(guest.memory)} of guest memory", f"ABI {first.version.value.replace('_', '.')}"]
-    if first.vm_id:
-        facts.append(f"vm_id {first.vm_id}")
-    facts += [f"{len(guest.vms)} VMs"] if len(guest.vms) > 1 else []
-    facts += sorted({slot.config.failure_policy.value for slot in slots})
-    if usage.failed:
-        facts.append(f"{usage.failed} failure{'s' * (usage.failed > 1)}")
-    if usage.exhausted:
-        facts.append(f"{usage.exhausted} out of budget")
+def _guest(guest: GuestView) -> str:
+    """VMs of one kind: what they are, what their callbacks cost, how they failed."""
+    state = '<span class="state">○ ends</span>'
+    if guest.failed:
+        some = f" ({guest.failed} of {guest.failed + guest.runs})" if guest.runs else ""
+        state = f'<span class="state bad">▲ failed{some}</span>'
+    elif guest.runs:
+        state = '<span class="state good">● runs</span>'
+    facts = [f"{size(guest.memory)} of guest memory", f"ABI {guest.abi.replace('_', '.')}"]
+    if guest.vm_id:
+        facts.append(f"vm_id {guest.vm_id}")
+    facts += [f"{guest.vms} VMs"] if guest.vms > 1 else []
+    facts += guest.policies
+    if guest.failures:
+        facts.append(f"{guest.failures} failure{'s' * (guest.failures > 1)}")
+    if guest.exhausted:
+        facts.append(f"{guest.exhausted} out of budget")
     parts = [
         f'<div class="guest"><header><h3>{escape(guest.name)}</h3>{state}'
         f'<span class="soft">{escape(" · ".join(facts))}</span></header>'
     ]
-    uses = sorted(usage.callbacks.items(), key=lambda item: -item[1].nanoseconds)
+    uses = sorted(guest.callbacks.items(), key=lambda item: -item[1][1])
     if uses:
-        total = sum(use.nanoseconds for _, use in uses) or 1
-        counted = any(use.instructions for _, use in uses)
+        total = sum(nanoseconds for _, (_, nanoseconds, _) in uses) or 1
+        counted = any(instructions for _, (_, _, instructions) in uses)
         columns = [("callback", ""), ("calls", "n"), ("µs each", "n"), ("ms in all", "n")]
         columns += [("instructions each", "n")] if counted else []
         columns.append(("share of its time", "wide"))
         rows = []
-        for name, use in uses:
-            row = [f"<code>{escape(name)}</code>", _number(use.calls)]
-            row.append(_number(use.nanoseconds / 1000 / max(use.calls, 1)))
-            row.append(_number(use.nanoseconds / 1e6))
-            row += [_number(use.instructions / max(use.calls, 1))] if counted else []
-            row.append(f'<span class="share" style="width:{100 * use.nanoseconds / total:.1f}%"></span>')
+        for name, (calls, nanoseconds, instructions) in uses:
+            row = [f"<code>{escape(name)}</code>", _number(calls)]
+            row.append(_number(nanoseconds / 1000 / max(calls, 1)))
+            row.append(_number(nanoseconds / 1e6))
+            row += [_number(instructions / max(calls, 1))] if counted else []
+            row.append(f'<span class="share" style="width:{100 * nanoseconds / total:.1f}%"></span>')
             rows.append(row)
         parts.append(_table(columns, rows))
-    if usage.last:
-        opened = "" if alive else " open"
-        parts.append(f"<details{opened}><summary>last failures: {len(usage.last)}</summary>")
-        for failed in reversed(usage.last):
-            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(failed.time))
-            parts.append(f'<p class="soft">{when}</p><pre>{escape(failed.report)}</pre>')
+    if guest.last:
+        opened = " open" if guest.failed else ""
+        parts.append(f"<details{opened}><summary>last failures: {len(guest.last)}</summary>")
+        for at, report in reversed(guest.last):
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+            parts.append(f'<p class="soft">{when}</p><pre>{escape(report)}</pre>')
         parts.append("</details>")
     return "".join([*parts, "</div>"])
 
 
-def _filters(server: Server) -> str:
+def _workers(view: View) -> str:
     rows = []
-    for port in server.listeners:
-        for slot in server.filters.slots:
-            if not any(slot.config in chain.plugins for chain in port.config.filter_chains):
-                continue
-            code = slot.config.code
-            source = code.filename or (code.remote.uri if code.remote is not None else "inline")
-            rows.append(
-                [
-                    escape(slot.config.name or "(no name)"),
-                    escape(slot.config.root_id or "–"),
-                    escape(port.config.name),
-                    f"<code>{escape(source)}</code>",
-                ]
-            )
+    for worker in view.workers:
+        good = worker.state == "LIVE"
+        state = worker.state if good else f'<span class="state bad">▲ {escape(worker.state)}</span>'
+        rows.append(
+            [
+                f"worker {worker.index}",
+                str(worker.pid),
+                state,
+                duration(worker.uptime),
+                f"<code>{worker.version}</code>",
+                _number(worker.connections),
+                _number(worker.streams),
+                _number(worker.vms),
+                size(worker.memory),
+            ]
+        )
+    columns = [("worker", ""), ("process", "n"), ("state", ""), ("up for", "n"), ("configuration", "")]
+    columns += [("connections", "n"), ("in flight", "n"), ("VMs", "n"), ("memory", "n")]
+    return _table(columns, rows)
+
+
+def _filters(plugins: list[PluginView]) -> str:
+    rows = [
+        [
+            escape(plugin.name or "(no name)"),
+            escape(plugin.root_id or "–"),
+            escape(listener),
+            f"<code>{escape(plugin.code)}</code>",
+        ]
+        for plugin in plugins
+        for listener in plugin.listeners
+    ]
     if not rows:
         return '<p class="soft">No wasm filters are configured.</p>'
     return _table([("filter", ""), ("root_id", ""), ("listener", ""), ("code", "")], rows)
 
 
-def _listeners(server: Server) -> str:
+def _in(view: View, workers: list[int]) -> str:
+    """Which workers, where they are not all of them."""
+    some = view.some(workers)
+    return f" (worker {', '.join(map(str, some))})" if some else ""
+
+
+def _listeners(ports: list[PortView], view: View) -> str:
     rows = []
-    for port in server.listeners:
+    for port in ports:
         requests = answers = "–"
-        if isinstance(port, Listener):
-            status = port.counts.status
-            requests = _number(sum(status))
-            answers = ", ".join(
-                f"{first}xx: {_number(count)}"
-                for first in range(1, 6)
-                if (count := sum(status[100 * first : 100 * first + 100]))
-            )
-        state = "drains" if port.draining else "accepts"
+        if port.statuses is not None:
+            requests = _number(sum(port.statuses.values()))
+            answers = ", ".join(f"{name}: {_number(count)}" for name, count in port.statuses.items() if count)
+        state = f"drains{_in(view, port.draining)}" if port.draining else "accepts"
         rows.append(
             [
-                escape(port.config.name),
-                f"<code>{escape(str(port.address))}</code>",
-                state,
-                _number(len(port.connections)),
+                escape(port.name),
+                f"<code>{escape(port.address)}</code>",
+                f"{state}{_in(view, port.workers)}",
+                _number(port.connections),
                 requests,
                 answers or "–",
             ]
@@ -227,23 +242,26 @@ def _listeners(server: Server) -> str:
     return _table([*columns, ("by status", "n")], rows)
 
 
-def _clusters(server: Server) -> str:
+def _clusters(clusters: list[ClusterView], view: View) -> str:
     rows = []
-    for cluster in server.clusters.values():
-        for host in cluster.hosts.hosts:
-            counts, flags = cluster.counts.host(str(host)), health_flags(host)
-            health = "healthy" if flags == "healthy" else f'<span class="state bad">▲ {escape(flags)}</span>'
+    for cluster in clusters:
+        for host in cluster.hosts:
+            health = "healthy"
+            if host.against:
+                said = sorted({index for workers in host.against.values() for index in workers})
+                health = f'<span class="state bad">▲ {escape(host.flags)}{_in(view, said)}</span>'
+            failures = ("rq_error", "cx_connect_fail", "rq_timeout")
             rows.append(
                 [
                     escape(cluster.name),
-                    f"<code>{escape(str(host))}</code>",
+                    f"<code>{escape(host.name)}</code>{_in(view, host.workers)}",
                     health,
-                    _number(sum(one.host is host for one in cluster.connections)),
-                    _number(counts.rq_total),
-                    _number(counts.rq_error + counts.cx_connect_fail + counts.rq_timeout),
+                    _number(host.gauges["cx_active"]),
+                    _number(host.counters["rq_total"]),
+                    _number(sum(host.counters[name] for name in failures)),
                 ]
             )
-        if not cluster.hosts.hosts:
+        if not cluster.hosts:
             rows.append([escape(cluster.name), "–", "no hosts", "0", "0", "0"])
     if not rows:
         return '<p class="soft">No clusters are configured.</p>'
@@ -265,20 +283,19 @@ def _links(endpoints: Mapping[str, Described]) -> str:
     return f'<ul class="links">{"".join(items)}</ul>'
 
 
-def page(server: Server, endpoints: Mapping[str, Described]) -> str:
+def page(server: Server, view: View, endpoints: Mapping[str, Described]) -> str:
     """The page as it is now."""
-    good = server.state == "LIVE"
-    state = f'<span class="state {"good" if good else "bad"}">{"●" if good else "▲"} {server.state}</span>'
-    guests = server.measures.guests()
-    answered = sum(sum(port.counts.status) for port in server.listeners)
+    good = view.state == "LIVE"
+    state = f'<span class="state {"good" if good else "bad"}">{"●" if good else "▲"} {view.state}</span>'
+    answered = sum(sum(port.statuses.values()) for port in view.ports if port.statuses is not None)
     facts = {
         "up for": duration(server.measures.uptime),
         "answers": _number(answered),
-        "in flight": _number(server.streams),
-        "connections": _number(server.connections),
-        "VMs": _number(len(server.filters.vms)),
-        "guest memory": size(server.filters.guest_memory),
-        "process memory": size(resident_memory()),
+        "in flight": _number(view.total("streams")),
+        "connections": _number(view.total("connections")),
+        "VMs": _number(view.total("vms")),
+        "guest memory": size(view.total("guest_memory")),
+        "process memory": size(view.total("memory")),
         "reloads": str(server.generation),
     }
     shown = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
@@ -287,14 +304,21 @@ def page(server: Server, endpoints: Mapping[str, Described]) -> str:
         f"<header><h1>pywasmvm proxy</h1>{state}"
         f'<span class="soft">{escape(__version__)} · <code>{source}</code></span></header>',
         f'<dl class="facts">{shown}</dl>',
-        _section("Filters", _filters(server)),
     ]
-    if guests:
-        parts.append(_section("VMs", "".join(_guest(server, guest) for guest in guests)))
-    parts += [_section("Listeners", _listeners(server)), _section("Clusters", _clusters(server))]
-    if warnings := server.bootstrap.warnings:
-        lines = "".join(f"<li><code>{escape(str(warning))}</code></li>" for warning in warnings)
-        parts.append(_section(f"Ignored in the configuration ({len(warnings)})", f"<ul>{lines}</ul>"))
+    if not view.agree:
+        parts.append(
+            '<section><span class="state bad">▲ Workers serve different configurations</span></section>'
+        )
+    parts.append(_section("Filters", _filters(view.plugins)))
+    if view.guests:
+        parts.append(_section("VMs", "".join(map(_guest, view.guests))))
+    parts.append(_section("Listeners", _listeners(view.ports, view)))
+    parts.append(_section("Clusters", _clusters(view.clusters, view)))
+    if server.seat is not None:
+        parts.append(_section("Workers", _workers(view)))
+    if view.ignored:
+        lines = "".join(f"<li><code>{escape(text)}</code></li>" for text in view.ignored)
+        parts.append(_section(f"Ignored in the configuration ({len(view.ignored)})", f"<ul>{lines}</ul>"))
     parts.append(_section("Endpoints", _links(endpoints)))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

@@ -18,8 +18,8 @@ from pywasmproxy.config.model import TrafficDirection
 from pywasmproxy.server import admin_dump, admin_front
 from pywasmproxy.server.admin import HTML, JSON, TEXT, AdminRequest, AdminResponse
 from pywasmproxy.server.log import COMPONENTS, LEVEL_NAMES, level_name, parse_component_levels
-from pywasmproxy.server.machine import resident_memory
 from pywasmproxy.server.reloader import Refused
+from pywasmproxy.server.view import View, together, view_of
 from pywasmproxy.stats import render
 from pywasmproxy.stats.stat import Kind, Stat
 from pywasmproxy.stats.tags import Tagging
@@ -150,6 +150,8 @@ class AdminPages:
             )
             return AdminResponse(f"Method {request.method} not allowed, POST required.", 405)
         if self._peers is not None:
+            if not endpoint.changes and (one := request.query.get("worker")) is not None:
+                return await self._of_worker(request, one, self._peers)
             await self._peers.before(request, endpoint.changes)
         found = endpoint.answer(request)
         response = found if isinstance(found, AdminResponse) else await found
@@ -157,10 +159,21 @@ class AdminPages:
             return AdminResponse("", 303, TEXT, location="/", afterwards=response.afterwards)
         return response
 
+    async def _of_worker(self, request: AdminRequest, worker: str, peers: Peers) -> AdminResponse:
+        """What one of the workers says of itself."""
+        query = {name: value for name, value in request.query.items() if name != "worker"}
+        response = await peers.answer_of(worker, AdminRequest("GET", request.path, query))
+        return response or AdminResponse(f"no worker {worker!r} answers\n", 404)
+
     # --- what is there --------------------------------------------------------------------------------------
 
+    def _view(self) -> View:
+        """This process, and what the other workers have said just now."""
+        others = [] if self._peers is None else self._peers.views
+        return together(view_of(self._server), others)
+
     def _front(self, request: AdminRequest) -> AdminResponse:
-        return AdminResponse(admin_front.page(self._server, self.endpoints), content_type=HTML)
+        return AdminResponse(admin_front.page(self._server, self._view(), self.endpoints), content_type=HTML)
 
     def _commands(self) -> str:
         lines = ["admin commands are:"]
@@ -173,31 +186,30 @@ class AdminPages:
         return AdminResponse(self._commands())
 
     def _ready(self, request: AdminRequest) -> AdminResponse:
-        state = self._server.state
+        state = self._view().state
         return AdminResponse(f"{state}\n", 200 if state == "LIVE" else 503)
 
     def _server_info(self, request: AdminRequest) -> AdminResponse:
-        return _json(admin_dump.server_info(self._server))
+        return _json(admin_dump.server_info(self._server, self._view()))
 
     def _clusters(self, request: AdminRequest) -> AdminResponse:
         try:
             wanted = re.compile(request.query.get("filter", ""))
         except re.error as error:
             return AdminResponse(f"Invalid regex: {error}\n", 400)
-        clusters = [one for name, one in self._server.clusters.items() if wanted.search(name)]
+        view = self._view()
+        view.clusters = [one for one in view.clusters if wanted.search(one.name)]
         if request.query.get("format") == "json":
-            return _json(admin_dump.clusters(clusters))
-        return AdminResponse(admin_dump.clusters_text(clusters))
+            return _json(admin_dump.clusters(view))
+        return AdminResponse(admin_dump.clusters_text(view))
 
     def _listeners(self, request: AdminRequest) -> AdminResponse:
         if request.query.get("format") == "json":
-            return _json(admin_dump.listeners(self._server))
-        return AdminResponse(
-            "".join(f"{name}::{address}\n" for name, address in self._server.addresses.items())
-        )
+            return _json(admin_dump.listeners(self._view()))
+        return AdminResponse("".join(f"{port.name}::{port.address}\n" for port in self._view().ports))
 
     def _config_dump(self, request: AdminRequest) -> AdminResponse:
-        configs = admin_dump.config_dump(self._server)
+        configs = admin_dump.config_dump(self._server, self._view())
         resource = request.query.get("resource")
         if resource is not None:
             entries = next((config[resource] for config in configs if resource in config), None)
@@ -210,8 +222,9 @@ class AdminPages:
         return _json({"certificates": admin_dump.certificates(self._server)})
 
     def _memory(self, request: AdminRequest) -> AdminResponse:
-        guests = self._server.filters.guest_memory
-        return _json({"total_physical_bytes": str(resident_memory()), "guest_memory": str(guests)})
+        view = self._view()
+        found = {"total_physical_bytes": view.total("memory"), "guest_memory": view.total("guest_memory")}
+        return _json({name: str(value) for name, value in found.items()})
 
     def _runtime(self, request: AdminRequest) -> AdminResponse:
         return _json({"entries": {}, "layers": []})

@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING
 
 from pywasmproxy.config.model import Cluster as ClusterConfig
 from pywasmproxy.sansio.events import UpstreamFailure
+from pywasmproxy.sansio.format_wire import Need
 from pywasmproxy.server.codec import HeadParser
 from pywasmproxy.server.connect import Connector
 from pywasmproxy.server.health import HealthChecker
 from pywasmproxy.server.hosts import Host
 from pywasmproxy.server.log import Logger
+from pywasmproxy.server.observed import connection_class
 from pywasmproxy.server.outliers import Outliers
 from pywasmproxy.server.resolver import HostSet
+from pywasmproxy.server.retry_limit import RetryLimit
+from pywasmproxy.server.upstream_connection import UpstreamConnection
 from pywasmproxy.stats.counts import ClusterCounts
 
 if TYPE_CHECKING:
     from pywasmproxy.server.upstream import UpstreamRequest
-    from pywasmproxy.server.upstream_connection import UpstreamConnection
 
 
 class Cluster:
@@ -40,10 +43,13 @@ class Cluster:
         self.checker = HealthChecker(self, config.health_checks[0]) if config.health_checks else None
         detection = config.outlier_detection
         self.outliers = Outliers(self, detection) if detection is not None else None
+        self.connection_class: type[UpstreamConnection] = UpstreamConnection
+        self._needs = Need.NOTHING
         self.connections: set[UpstreamConnection] = set()
         self.connecting = 0
         self.active = 0  # requests under way
         self.tcp_connections = 0  # of TCP listeners, which keep them to themselves
+        self.retry_limit = RetryLimit(self)
         self._idle: dict[Host, list[UpstreamConnection]] = {}
         self._waiting: deque[tuple[UpstreamRequest, bool]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -55,6 +61,11 @@ class Cluster:
             self.outliers.start()
         if self.checker is not None:
             await self.checker.start()
+
+    def observe(self, needs: Need) -> None:
+        """From now on gather what access logs want to know."""
+        self._needs |= needs
+        self.connection_class = connection_class(self._needs)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -15,6 +15,9 @@ from pywasmproxy.tls.context import CheckedContext, client_context
 HTTP_1, HTTP_2 = ("http/1.1", "http/1.0"), ("h2",)
 """Protocols that are spoken, in the names of ALPN (RFC 7301)."""
 
+UNSENT = 64 * 1024
+"""Bytes that a connection holds back until whoever writes is asked to stop, if the cluster wants no less."""
+
 
 class Connector:
     """Makes the connections of one cluster."""
@@ -45,9 +48,11 @@ class Connector:
                 "ssl_handshake_timeout": self._config.connect_timeout + 1,  # the caller's comes first
                 "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT,
             }
-        await asyncio.get_running_loop().create_connection(
+        transport, _ = await asyncio.get_running_loop().create_connection(
             protocol, host.host, host.port if port is None else port, **options
         )
+        if self._config.buffer_limit < UNSENT:
+            transport.set_write_buffer_limits(self._config.buffer_limit)
 
     def _context(self, alpn: tuple[str, ...] | None) -> CheckedContext:
         tls = self._config.tls

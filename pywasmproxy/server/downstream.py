@@ -16,6 +16,7 @@ from abi.proxy_wasm.filter_state import Values
 from pywasmproxy.config.model import Address
 from pywasmproxy.config.model_manager import Underscores
 from pywasmproxy.server.codec import Data, ProtocolError, RequestHead, RequestReader
+from pywasmproxy.server.metered import Metered
 from pywasmproxy.server.patience import PatientTimer
 from pywasmproxy.server.receiving import Receiver
 from pywasmproxy.tls.session import facts
@@ -64,7 +65,7 @@ class DownstreamConnection(Receiver):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         config = listener.http
-        self._counts = listener.serving.counts
+        self._counts = listener.serving.counts_of_connection()
         self._reader = self._reader_for(config)
         self._values = Values()  # what filters keep for all of its exchanges
         self._known_by: object = None  # whose facts these are
@@ -92,6 +93,15 @@ class DownstreamConnection(Receiver):
             default_host=config.http1.default_host_for_http_10.encode(),
             upgrades=config.possible_upgrades,
         )
+
+    def since_last(self) -> tuple[int, int]:
+        """Bytes received and sent for the exchange that is over now; zeros where they are not counted."""
+        counts = self._counts
+        if not isinstance(counts, Metered):
+            return 0, 0
+        now = counts.received - self._reader.unread, counts.sent + sum(map(len, self._out))
+        before, counts.told = counts.told, now
+        return now[0] - before[0], now[1] - before[1]
 
     @property
     def serving(self) -> Serving[StreamFactory]:
@@ -284,7 +294,10 @@ class DownstreamConnection(Receiver):
         most, longest = config.max_requests_per_connection, config.max_connection_duration
         if most is not None and self._taken >= most:
             return True
-        return longest is not None and monotonic() - self._opened_at >= longest
+        if longest is None or monotonic() - self._opened_at < longest:
+            return False
+        self._counts.downstream_cx_max_duration_reached += 1
+        return True
 
     def _refuse(self, error: ProtocolError) -> None:
         """Answer a message that is not accepted, and end the connection."""
@@ -424,6 +437,9 @@ class DownstreamConnection(Receiver):
             return self._head_since + config.request_headers_timeout
         else:
             limit = config.idle_timeout
+            if config.max_connection_duration is not None:
+                end = self._opened_at + config.max_connection_duration + config.drain_timeout
+                return min(end, self._last_activity + limit) if limit else end
         return self._last_activity + limit if limit else None
 
     def _arm(self) -> None:
@@ -442,7 +458,8 @@ class DownstreamConnection(Receiver):
                 self._counts.downstream_rq_idle_timeout += 1
                 self.exchange.idle()
             elif self._reader.at_start:
-                self._counts.downstream_cx_idle_timeout += 1
+                if not self._had_its_time():
+                    self._counts.downstream_cx_idle_timeout += 1
                 self.drain()
             else:
                 self._refuse(ProtocolError(408, "request headers timeout"))

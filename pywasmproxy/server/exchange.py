@@ -19,9 +19,13 @@ from pywasmproxy.sansio import commands as do
 from pywasmproxy.sansio import events as ev
 from pywasmproxy.sansio.departure import put_host
 from pywasmproxy.sansio.events import UpstreamFailure
+from pywasmproxy.sansio.format_parts import Attempt
+from pywasmproxy.sansio.retry import Retries
 from pywasmproxy.server.account import account
 from pywasmproxy.server.codec import HeaderLines, ProtocolError, RequestHead, ResponseHead
+from pywasmproxy.server.hosts import attempt
 from pywasmproxy.server.patience import Timer
+from pywasmproxy.server.retry_limit import RetryLimit, RetryPlace
 from pywasmproxy.server.upstream import UpstreamRequest
 from pywasmproxy.server.wire import (
     BodyWriter,
@@ -63,6 +67,7 @@ class Exchange:
     response_started = False
     response_complete = False
     upstream_counts: ClusterCounts | None = None  # of the cluster that was asked last
+    attempts: tuple[Attempt, ...] = ()  # where somebody wants to know, and those that failed
     batch = False  # more events follow at once: whoever set this will call `flush`
     _running = False  # commands are being performed
     _over = False
@@ -75,7 +80,7 @@ class Exchange:
     _request_held = 0  # bits of _CORE and _SOCKET
     _response_held = 0
     _events: list[ev.Event] | None = None  # that wait
-    _timers: dict[type[ev.Event], Timer] | None = None
+    _timers: dict[type[ev.Event] | type[RetryPlace], Timer | RetryPlace] | None = None
 
     def __init__(self, listener: Listener, connection: DownstreamConnection, head: RequestHead) -> None:
         self.listener = listener
@@ -84,6 +89,11 @@ class Exchange:
         self.info = listener.stream_info(connection, head)
         self.idle_timeout = self.serving.http.stream_idle_timeout
         self._head = head
+
+    @property
+    def request_head(self) -> RequestHead:
+        """The request as it came."""
+        return self._head
 
     # --- events ---------------------------------------------------------------------------------------------
 
@@ -226,7 +236,10 @@ class Exchange:
     def upstream_failed(self, failure: UpstreamFailure, detail: str) -> None:
         if detail.startswith("TLS_error"):
             self.info.upstream_transport_failure_reason = detail
-        self._upstream = None
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None and upstream.tried is not None:
+            self.attempts = (*self.attempts, attempt(upstream.tried))
+            self.info.upstream_address, self.info.upstream_local_address = str(upstream.tried), None
         self.feed(ev.UpstreamFailed(failure, detail))
 
     def upstream_writable(self, writable: bool) -> None:
@@ -260,7 +273,8 @@ class Exchange:
         self._cancel(ev.TryTimeout)
         self._upstream = UpstreamRequest(cluster, self, method, head, writer)
         self._upstream.host = command.host
-        self._upstream.once = command.once
+        if command.retries is not None:
+            self._count_retries(command.retries, cluster.retry_limit, self._upstream)
         self._upstream.hash_key = command.hash_key
         self._upstream.upgrade = command.upgrade
         if self._response_held:
@@ -268,6 +282,16 @@ class Exchange:
         if command.end_of_stream:
             self._upstream.end()
         self._upstream.start()
+
+    def _count_retries(self, retries: Retries, limit: RetryLimit, attempt: UpstreamRequest) -> None:
+        """Let the cluster say how many of its requests may be sent once more at a time."""
+        attempt.once = True
+        if self._timers is None:
+            self._timers = {}
+        place = self._timers.get(RetryPlace)
+        if not isinstance(place, RetryPlace):  # given back with the timers, at the end
+            place = self._timers[RetryPlace] = RetryPlace(limit, retries)
+        place.request = attempt
 
     def _name_host(self, headers: HeaderMap, action: RouteAction, name: str) -> None:
         """Let the request name its host as the cluster does."""
@@ -327,8 +351,8 @@ class Exchange:
                 upstream.timed_out()
         elif isinstance(event, ev.TryTimeout):
             counts.upstream_rq_per_try_timeout += 1
-        elif isinstance(event, ev.RetryDue):
-            counts.upstream_rq_retry += 1
+            if upstream is not None:
+                upstream.timed_out()
 
     def _cancel(self, kind: type[ev.Event]) -> None:
         timer = self._timers.pop(kind, None) if self._timers is not None else None

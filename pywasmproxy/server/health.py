@@ -86,6 +86,9 @@ class HealthChecker:
                     f"cluster {self._cluster.name}: {host} is {'unhealthy' if wrong else 'healthy'}"
                 )
                 self._cluster.hosts.reconsider()
+            outliers = self._cluster.outliers
+            if outliers is not None and not wrong and not host.check_failed:
+                outliers.checked(host)
             first.set()
             await asyncio.sleep(self._pause(host.check_failed, change))
 

@@ -11,6 +11,7 @@ from itertools import accumulate
 
 from pywasmproxy.config.model import Address, Endpoint
 from pywasmproxy.config.model_clusters import LoadBalancing
+from pywasmproxy.sansio.format_parts import Attempt, Wire
 from pywasmproxy.server.balancers import Balancer, balancer
 
 
@@ -51,6 +52,11 @@ class Host:
 
     def __str__(self) -> str:
         return str(self.address)
+
+
+def attempt(host: Host, connection: int | None = None, wire: Wire | None = None) -> Attempt:
+    """What access logs are told of an attempt with a host; `connection` None: there was none."""
+    return Attempt(str(host), host.hostname, host.endpoint.metadata, connection, wire or Wire())
 
 
 class Choice:

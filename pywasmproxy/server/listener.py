@@ -48,6 +48,7 @@ class Listener(Port[DownstreamConnection]):
             http.stream_idle_timeout,
             http.idle_timeout,
             http.request_headers_timeout,
+            http.max_connection_duration and http.max_connection_duration + http.drain_timeout,
         ]
         routes = [route for host in http.route_config.virtual_hosts for route in host.routes]
         timeouts += [getattr(route.action, "idle_timeout", None) for route in routes]

@@ -304,6 +304,9 @@ def _of_cluster(cluster: Cluster) -> list[Stat]:
         *scope.counters(_values(counts)),
         *scope.counters([("upstream_cx_http1_total", counts.upstream_cx_total)]),
         *scope.responses("upstream_rq", counts.status, codes=True),
+        *_of_retries(scope, counts.retry_status),
+        *_of_breaker(cluster, scope),
+        *_of_outliers(cluster, scope),
         *scope.gauges(
             [
                 ("membership_total", len(hosts)),
@@ -321,3 +324,46 @@ def _of_cluster(cluster: Cluster) -> list[Stat]:
             ]
         ),
     ]
+
+
+def _of_retries(scope: Scope, status: list[int]) -> list[Stat]:
+    """Responses after which the request was sent once more, where there were any."""
+    stats = scope.inside("retry", "retry_").responses("upstream_rq", status, codes=True)
+    return [one for one in stats if one.used]
+
+
+def _of_breaker(cluster: Cluster, scope: Scope) -> list[Stat]:
+    """What a cluster has as much of as it may, and how much more it may have, if that is wanted."""
+    breaker = cluster.config.circuit_breaker
+    retries = cluster.retry_limit
+    levels = {
+        "cx": (len(cluster.connections) + cluster.tcp_connections, breaker.max_connections),
+        "rq_pending": (cluster.pending, breaker.max_pending_requests),
+        "rq": (cluster.active, breaker.max_requests),
+        "rq_retry": (retries.active, retries.most()),
+    }
+    place = scope.inside("circuit_breakers", "circuit_breakers_").inside("default", "default_")
+    stats = place.gauges([(f"{name}_open", int(0 < most <= now)) for name, (now, most) in levels.items()])
+    if breaker.track_remaining:
+        stats += place.gauges(
+            [(_REMAINING[name], max(0, most - now)) for name, (now, most) in levels.items()]
+        )
+    return stats
+
+
+def _of_outliers(cluster: Cluster, scope: Scope) -> list[Stat]:
+    """What outlier detection has found, where there is any."""
+    outliers = cluster.outliers
+    if outliers is None:
+        return []
+    place = scope.inside("outlier_detection", "outlier_detection_")
+    active = place.gauges([("ejections_active", outliers.ejected)])
+    return [*place.counters(_values(outliers.counts)), *active]
+
+
+_REMAINING = {
+    "cx": "remaining_cx",
+    "rq_pending": "remaining_pending",
+    "rq": "remaining_rq",
+    "rq_retry": "remaining_retries",
+}

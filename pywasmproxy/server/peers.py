@@ -1,8 +1,9 @@
 """`Peers`: the workers of one proxy ask each other, so that the admin server speaks for all of them.
 
-The admin server is the first worker's. Statistics are those of all workers, added up when somebody asks for
-them; what changes something is done by each. Workers talk over Unix sockets in a folder that is the parent's
-and nobody else's, a line of JSON each way. One that does not answer soon is left out: it is being replaced.
+The admin server is the first worker's. What it shows is what all workers say, put together when somebody
+asks for it (`view`); what changes something is done by each. Workers talk over Unix sockets in a folder that
+is the parent's and nobody else's, a line of JSON each way. One that does not answer soon is left out: it is
+being replaced, and its successor asks the others for the orders they were given.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pywasmproxy.server.admin import AdminRequest
+from abi.proxy_wasm.types import LogLevel
+from pywasmproxy.server.admin import AdminRequest, AdminResponse
+from pywasmproxy.server.log import COMPONENTS
+from pywasmproxy.server.view import View, unpacked, view_of
 from pywasmproxy.stats.histogram import Histogram
 from pywasmproxy.stats.stat import Buckets, Kind, Stat
 
@@ -28,6 +32,12 @@ MOST_BYTES = 1 << 26
 
 NOT_FOR_ALL = frozenset(("/quitquitquit", "/reload"))
 """What changes something and is the parent's business."""
+
+COUNTED = frozenset(("/stats", "/stats/prometheus"))
+"""What shows the statistics of all."""
+
+VIEWED = frozenset(("/", "/clusters", "/config_dump", "/listeners", "/memory", "/ready", "/server_info"))
+"""What shows how all of them are."""
 
 OF_THE_PROXY = ("server.", "listener_manager.", "cluster_manager.", "wasmcustom")
 """Beginnings of names of what is the same in all workers; guests' metrics are those of all already."""
@@ -47,6 +57,7 @@ class Peers:
         self._listening: asyncio.Server | None = None
         #: What the others said last.
         self.stats: list[list[Stat]] = []
+        self.views: list[View] = []
 
     def _path(self, index: int) -> str:
         return os.path.join(self._folder, f"worker-{index}")
@@ -76,20 +87,43 @@ class Peers:
     async def _do(self, said: dict[str, Any]) -> Any:
         from pywasmproxy.server.admin_pages import AdminPages
 
-        if "path" not in said:
+        if said.get("wanted") == "stats":
             return [_packed(stat) for stat in self._server.measures.all()]
-        request = AdminRequest("POST", said["path"], said["query"])
-        return (await AdminPages(self._server).answer(request)).status
+        if said.get("wanted") == "orders":
+            levels = {name: int(self._server.log[name].level) for name in COMPONENTS}
+            return {"failing": self._server.failing, "levels": levels}
+        if said.get("wanted") == "view":
+            return view_of(self._server).packed()
+        request = AdminRequest(said["method"], said["path"], said["query"])
+        response = await AdminPages(self._server).answer(request)
+        return [response.body, response.status, response.content_type]
 
     # --- asking ---------------------------------------------------------------------------------------------
+
+    async def join(self) -> None:
+        """Take over what the others were told to do so far: this one replaces one of them."""
+        for orders in (await self._ask_all({"wanted": "orders"}))[:1]:
+            self._server.failing = orders["failing"]
+            for component, level in orders["levels"].items():
+                self._server.log.set_level(LogLevel(level), component)
 
     async def before(self, request: AdminRequest, changes: bool) -> None:
         """The admin server is asked for something: what the others have to do with it."""
         if changes:
             if request.path not in NOT_FOR_ALL:
-                await self._ask_all({"path": request.path, "query": request.query})
-        elif request.path in ("/", "/stats", "/stats/prometheus"):
-            self.stats = [[_unpacked(one) for one in stats] for stats in await self._ask_all({})]
+                await self._ask_all(_said(request))
+        elif request.path in COUNTED:
+            found = await self._ask_all({"wanted": "stats"})
+            self.stats = [[_unpacked(one) for one in stats] for stats in found]
+        elif request.path in VIEWED:
+            self.views = [unpacked(one) for one in await self._ask_all({"wanted": "view"})]
+
+    async def answer_of(self, worker: str, request: AdminRequest) -> AdminResponse | None:
+        """What one worker alone answers; None if there is none of that number, or it does not answer."""
+        if not worker.isdecimal() or int(worker) >= self._count:
+            return None
+        found = await self._ask(int(worker), _said(request))
+        return None if found is None else AdminResponse(*found)
 
     async def _ask_all(self, said: dict[str, Any]) -> list[Any]:
         others = [index for index in range(self._count) if index != self._index]
@@ -109,6 +143,10 @@ class Peers:
         except (OSError, TimeoutError, ValueError) as error:
             self._server.log["admin"].debug(f"worker {index} does not answer: {error!r}")
             return None
+
+
+def _said(request: AdminRequest) -> dict[str, Any]:
+    return {"method": request.method, "path": request.path, "query": request.query}
 
 
 def _packed(stat: Stat) -> list[Any]:

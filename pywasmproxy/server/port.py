@@ -17,10 +17,12 @@ from typing import Any, Generic, Protocol, TypeVar
 from abi.proxy_wasm.stream_info import StreamInfo
 from pywasmproxy.config.model import Address, HttpConnectionManager
 from pywasmproxy.config.model import Listener as ListenerConfig
-from pywasmproxy.sansio.format import Moment
+from pywasmproxy.sansio.format import Moment, Need
 from pywasmproxy.server.accept import Acceptor
 from pywasmproxy.server.cluster import Cluster
 from pywasmproxy.server.log import Logger
+from pywasmproxy.server.metered import metered
+from pywasmproxy.server.observed import Places
 from pywasmproxy.server.port_tls import PortTls, chain_for
 from pywasmproxy.server.seat import Seat, copies
 from pywasmproxy.stats.counts import DownstreamCounts, ListenerCounts
@@ -31,6 +33,10 @@ BACKLOG = 1024
 
 class AccessLogger(Protocol):
     """Where exchanges are written down (`server.access_log`)."""
+
+    @property
+    def needs(self) -> Need:
+        """What has to be gathered for it."""
 
     def write(self, info: StreamInfo, moment: Moment, random: int) -> None:
         """An exchange is over."""
@@ -60,7 +66,8 @@ class Serving(Generic[_Chain_co]):
     """What a port does with an exchange or a connection. That is settled when it begins: one that is under
     way when the configuration is loaded anew goes on as it began. `chain` opens the core's side; `generation`
     counts the configurations. `counts` are those of the HTTP listeners with its `stat_prefix`; exchanges
-    that are over are told to the `access_logs`."""
+    that are over are told to the `access_logs`, which have `needs`; `places` tells
+    what is known by where they went."""
 
     config: ListenerConfig
     clusters: Mapping[str, Cluster]
@@ -72,6 +79,12 @@ class Serving(Generic[_Chain_co]):
 
     counts: DownstreamCounts = field(default_factory=DownstreamCounts)
     access_logs: Sequence[AccessLogger] = ()
+    needs: Need = Need.NOTHING
+    places: Places | None = None
+
+    def counts_of_connection(self) -> DownstreamCounts:
+        """What a connection counts into: also for itself, if somebody wants to know its bytes."""
+        return metered(self.counts) if Need.DOWNSTREAM_BYTES in self.needs else self.counts
 
     http: HttpConnectionManager = field(init=False)
     """The connection manager, where HTTP is spoken."""

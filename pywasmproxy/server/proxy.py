@@ -13,6 +13,8 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import replace
+from functools import reduce
+from operator import or_
 from typing import Any, TypeVar
 
 from abi.proxy_wasm.foreign import ForeignFunction
@@ -22,6 +24,7 @@ from pywasmproxy import stores
 from pywasmproxy.config import ConfigError, load, load_file
 from pywasmproxy.config.model import Address, Bootstrap, WasmCode
 from pywasmproxy.config.model import Listener as ListenerConfig
+from pywasmproxy.sansio.format import Need
 from pywasmproxy.server.access_log import AccessLogs
 from pywasmproxy.server.admin import AdminServer, is_loopback
 from pywasmproxy.server.admin_dump import now
@@ -35,6 +38,7 @@ from pywasmproxy.server.listener import Listener
 from pywasmproxy.server.log import Log
 from pywasmproxy.server.machine import resident_memory
 from pywasmproxy.server.measures import Measures
+from pywasmproxy.server.observed import Places
 from pywasmproxy.server.peers import Peers
 from pywasmproxy.server.port import Port, Serving
 from pywasmproxy.server.reload import Change
@@ -154,6 +158,8 @@ class Server:
         peers = Peers(self, seat.folder, seat.index, len(seat.balance))
         try:
             await peers.start()
+            if seat.replaces:
+                await peers.join()
         except OSError as error:
             self.log["admin"].warning(f"statistics are those of single workers: {error}")
             return
@@ -271,12 +277,18 @@ class Server:
 
     def _accounts(self, config: ListenerConfig) -> dict[str, Any]:
         """Where a listener's exchanges are counted and written down."""
-        if config.tcp is not None:
-            return {}
-        return {
-            "counts": self.measures.http(config.http.stat_prefix),
-            "access_logs": self.access_logs.loggers(config.http.access_logs, origin()),
-        }
+        written = config.tcp.access_logs if config.tcp is not None else config.http.access_logs
+        loggers = self.access_logs.loggers(written, origin())
+        needs = reduce(or_, (logger.needs for logger in loggers), Need.NOTHING)
+        if needs:
+            for cluster in self.clusters.values():
+                cluster.observe(needs)
+        found: dict[str, Any] = {"access_logs": loggers, "needs": needs}
+        if Need.HOSTS in needs:
+            found["places"] = Places(config)
+        if config.tcp is None:
+            found["counts"] = self.measures.http(config.http.stat_prefix)
+        return found
 
     async def reload(self, bootstrap: Bootstrap) -> None:
         """Go over to another configuration without losing a request.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pywasmproxy.config import ConfigError
 from pywasmproxy.config.model import Bootstrap
+from pywasmproxy.server.accepted import Accepted, State, leave
 from pywasmproxy.server.filters import StartError
 from pywasmproxy.server.reload import in_thread
 
@@ -27,8 +28,6 @@ LOOK_EVERY = 1.0
 
 Source = Callable[[], Bootstrap]
 """Reads the configuration. Raises ConfigError."""
-
-State = tuple[int, int, int] | None
 
 
 class Refused(Exception):
@@ -48,6 +47,7 @@ class Reloader:
 
     async def reload(self, why: str) -> None:
         """Read the configuration again and go over to it. Raises Refused; the reason is logged, too."""
+        before = states(self.server.bootstrap.files)
         try:
             bootstrap = await in_thread(self.source)
             for warning in bootstrap.warnings:
@@ -59,7 +59,19 @@ class Reloader:
             self._logger.error(f"reload ({why}) refused, the running configuration stays: {error}")
             raise Refused(str(error)) from error
         self.loaded += 1
+        if self.server.seat is not None:
+            # What has changed while it was read counts as changed since.
+            files = states(bootstrap.files)
+            files |= {name: state for name, state in before.items() if name in files}
+            await self._leave(self.server.seat.folder, Accepted(bootstrap, files))
         self._logger.info(f"reload ({why}): the configuration has been loaded anew")
+
+    async def _leave(self, folder: str, accepted: Accepted) -> None:
+        """Leave what is served now for workers that replace others."""
+        try:
+            await in_thread(lambda: leave(folder, accepted))
+        except OSError as error:
+            self._logger.error(f"workers to come will not know of this configuration: {error}")
 
     def soon(self, why: str) -> None:
         """Reload when the event loop comes to it."""

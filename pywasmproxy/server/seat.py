@@ -24,7 +24,8 @@ class Seat:
     """The place of one worker.
 
     `folder` is there for the workers of this proxy only; `alive` is the end of a pipe that ends with the
-    parent, however that ends; `ready` is where the parent reads that the worker serves.
+    parent, however that ends; `ready` is where the parent reads that the worker serves; `replaces`: there was
+    another worker in this place. `serves`: this one has told that it serves.
     """
 
     index: int
@@ -33,6 +34,8 @@ class Seat:
     alive: int
     ready: int
     sockets: dict[PortKey, list[socket.socket]] = field(default_factory=dict)
+    replaces: bool = False
+    serves: bool = False
 
     def take(self, config: ListenerConfig) -> list[socket.socket]:
         """The sockets that the parent bound for a listener; none for one that it does not know."""
@@ -50,6 +53,7 @@ class Seat:
         self.sockets.clear()
         os.write(self.ready, b"R")
         os.close(self.ready)
+        self.serves = True
 
 
 def copies(sockets: Iterable[socket.socket]) -> list[socket.socket]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 import struct
 import sys
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -21,11 +23,13 @@ from pywasmproxy.config.model import Address
 from pywasmproxy.sansio import tcp_messages as do
 from pywasmproxy.sansio import tcp_messages as ev
 from pywasmproxy.sansio.events import IdleTimeout, Resumed, UpstreamConnected, UpstreamFailed, UpstreamFailure
+from pywasmproxy.sansio.format_parts import Attempt, Moment, Wire
 from pywasmproxy.sansio.tcp import TcpChain, TcpStream
 from pywasmproxy.server.cluster import Cluster
 from pywasmproxy.server.connect import reason
-from pywasmproxy.server.hosts import Host
+from pywasmproxy.server.hosts import Host, attempt
 from pywasmproxy.server.log import Logger
+from pywasmproxy.server.observed import connection_number, facts_of_connection
 from pywasmproxy.server.patience import PatientTimer
 from pywasmproxy.server.port import Port, Serving
 from pywasmproxy.stats.counts import TcpCounts
@@ -191,8 +195,11 @@ class TcpConnection:
         self.client.held = _CORE  # until the core says so
         self._upstream: _Side | None = None
         self._cluster: Cluster | None = None
+        self._host: Host | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._info = StreamInfo()
+        self.info = StreamInfo()
+        self.attempts: list[Attempt] = []
+        self._wire = Wire()  # what the upstream got and gave
         self._stream: TcpStream | None = None
         self._events: deque[ev.TcpEvent] = deque()
         self._working = False
@@ -208,6 +215,11 @@ class TcpConnection:
         """A socket is connected."""
         if side is not self.client:
             remote, local = side.address
+            if side.tls is not None and self._cluster is not None and (tls := self._cluster.config.tls):
+                shown = tls.options.certificates
+                self.info.upstream_tls = facts(side.tls, shown[0].chain if shown else None)
+            if self._host is not None:
+                self.attempts.append(attempt(self._host, connection_number(), self._wire))
             self.feed(UpstreamConnected(remote, local))
             return
         self.remote, local = side.address
@@ -218,14 +230,14 @@ class TcpConnection:
         listener.opened(self)
         listener.tcp_counts.downstream_cx_total += 1
         listener.running.add(self)
-        self._info = listener.stream_info(self, local)
+        self.info = listener.stream_info(self, local)
         if session is not None:
             own = self.serving.config.filter_chains[0].tls
-            self._info.requested_server_name = session.requested_server_name
-            self._info.downstream_tls = facts(session, own.options.certificates[0].chain if own else None)
+            self.info.requested_server_name = session.requested_server_name
+            self.info.downstream_tls = facts(session, own.options.certificates[0].chain if own else None)
         self._watch_idle()
         try:
-            self._stream = self.serving.chain.open(self._info, wake=self._wake)
+            self._stream = self.serving.chain.open(self.info, wake=self._wake)
         except Exception:
             self._crashed()
             return
@@ -238,6 +250,7 @@ class TcpConnection:
             self.listener.tcp_counts.downstream_cx_rx_bytes_total += len(data)
             self.feed(ev.DownstreamData(data, ends))
         else:
+            self._wire.received += len(data)
             self.feed(ev.UpstreamData(data, ends))
 
     def side_lost(self, side: _Side) -> None:
@@ -291,6 +304,7 @@ class TcpConnection:
         match command:
             case do.SendUpstream(data, ends):
                 if upstream is not None:
+                    self._wire.sent += len(data)
                     upstream.send(data, ends)
             case do.SendDownstream(data, ends):
                 self.listener.tcp_counts.downstream_cx_tx_bytes_total += len(data)
@@ -323,7 +337,19 @@ class TcpConnection:
             self._idle_timer.cancel()
             self._idle_timer = None
         self.listener.running.discard(self)
+        if self.serving.access_logs:
+            self._write_down()
         self._gone()
+
+    def _write_down(self) -> None:
+        """Tell the access logs."""
+        info, now = self.info, time.time_ns()
+        if info.start_time is None:
+            return  # nothing has begun
+        info.request_duration = now - info.start_time
+        moment = Moment(now, access_log_type="TcpConnectionEnd", facts=facts_of_connection(self))
+        for log in self.serving.access_logs:
+            log.write(info, moment, random.getrandbits(53))
 
     def _crashed(self) -> None:
         """A fault of ours: say so, and give up this connection. For use in an `except`."""
@@ -339,7 +365,7 @@ class TcpConnection:
             self.listener.tcp_counts.downstream_cx_no_route += 1
             self._fail(UpstreamFailure.NO_HEALTHY_UPSTREAM, f"no cluster {name!r}")
             return
-        self._info.cluster_metadata = dict(cluster.config.metadata)
+        self.info.cluster_metadata = dict(cluster.config.metadata)
         host = cluster.hosts.pick()
         if host is None:
             self._fail(UpstreamFailure.NO_HEALTHY_UPSTREAM, "no healthy upstream")
@@ -347,7 +373,7 @@ class TcpConnection:
             self._fail(UpstreamFailure.OVERFLOW, "overflow")
         else:
             cluster.tcp_connections += 1
-            self._cluster = cluster
+            self._cluster, self._host = cluster, host
             self._connecting = self._loop.create_task(self._open(cluster, host))
 
     def _fail(self, failure: UpstreamFailure, detail: str) -> None:
@@ -379,6 +405,8 @@ class TcpConnection:
         self.listener.logger.debug(f"[C{self.id}] cluster {cluster.name}: cannot connect to {host}: {detail}")
         self._upstream = self._connecting = None
         self._let_go_of_cluster()
+        self.attempts.append(attempt(host))
+        self.info.upstream_address, self.info.upstream_local_address = str(host), None
         self.feed(UpstreamFailed(failure, detail))
         self._gone()
 

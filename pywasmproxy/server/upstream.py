@@ -12,14 +12,11 @@ from typing import Protocol
 from pywasmproxy.sansio.events import UpstreamFailure
 from pywasmproxy.server.cluster import Cluster
 from pywasmproxy.server.codec import HeaderLines, ResponseHead
-from pywasmproxy.server.connect import HTTP_1, reason
+from pywasmproxy.server.connect import HTTP_1, UNSENT, reason
 from pywasmproxy.server.hosts import Host
 from pywasmproxy.server.patience import PatientTimer
 from pywasmproxy.server.upstream_connection import UpstreamConnection
 from pywasmproxy.server.wire import BodyWriter
-
-PENDING_BYTES = 64 * 1024
-"""Bytes of a request that may wait for its connection before the client is asked to stop sending."""
 
 _SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))  # RFC 9110, section 9.2.1
 
@@ -54,6 +51,7 @@ class UpstreamRequest:
     hash_key: int | None = None  # chooses among the hosts, where the policy looks at it
     upgrade = False  # asks for another protocol
     once = False  # whoever sends it looks after further attempts
+    tried: Host | None = None  # to which no connection could be made
     connection: UpstreamConnection | None = None
     paused = False  # reading of the response is held back
     sent_all = False
@@ -98,7 +96,7 @@ class UpstreamRequest:
         if self.done or not self._out:
             return
         if self.connection is None:
-            if self._out_size > PENDING_BYTES and not self._blocked:
+            if self._out_size > min(UNSENT, self.cluster.config.buffer_limit) and not self._blocked:
                 self._blocked = True
                 self.handler.upstream_writable(False)
             return
@@ -144,7 +142,7 @@ class UpstreamRequest:
     async def _connect(self, cluster: Cluster, host: Host) -> None:
         self._opening = True
         failure, detail = UpstreamFailure.CONNECT_FAILURE, "remote connection failure"
-        connection = UpstreamConnection(cluster, host)
+        connection = cluster.connection_class(cluster, host)
         counts = cluster.counts
         counts.upstream_rq_pending_total += 1
         opening = asyncio.ensure_future(cluster.connector.connect(host, lambda: connection, alpn=HTTP_1))
@@ -173,7 +171,8 @@ class UpstreamRequest:
         counts.upstream_rq_pending_failure_eject += 1
         connection.host_counts.cx_connect_fail += 1
         if cluster.outliers is not None:
-            cluster.outliers.failed(host)
+            cluster.outliers.failed(host, connected=False)
+        self.tried = host
         self.fail(failure, detail)
 
     def fail(self, failure: UpstreamFailure, detail: str) -> None:
@@ -216,8 +215,9 @@ class UpstreamRequest:
 
     def timed_out(self) -> None:
         """The response took too long; what becomes of the request is said apart."""
-        if self.cluster.outliers is not None and self.connection is not None:
-            self.cluster.outliers.failed(self.connection.host, 504)
+        connection = self.connection
+        if self.cluster.outliers is not None and connection is not None and connection.untouched:
+            self.cluster.outliers.failed(connection.host, 504)
 
     def reset(self) -> None:
         """Give the request up; the handler hears nothing more."""

@@ -28,7 +28,9 @@ from abi.proxy_wasm.store import Store
 from pywasmproxy.config import ConfigError
 from pywasmproxy.config.model import SNAPSHOTS_IN_MEMORY, Bootstrap
 from pywasmproxy.server.accept import Balance
+from pywasmproxy.server.accepted import Accepted, last
 from pywasmproxy.server.filters import StartError
+from pywasmproxy.server.log import Logger
 from pywasmproxy.server.proxy import Proxy, Server, said_where
 from pywasmproxy.server.reloader import states
 from pywasmproxy.server.seat import PortKey, Seat, port_key
@@ -45,6 +47,9 @@ PAUSE, LONGEST_PAUSE = 0.5, 30.0
 
 PATIENCE = 10.0
 """Seconds after the drain time in which workers must end: one writes the cache. Then they are killed."""
+
+_REFUSALS = ConfigError, StartError, OSError
+"""What speaks against a configuration, and not against this program."""
 
 PASSED_ON = ("SIGHUP", "SIGUSR1")
 """Signals that are for the workers."""
@@ -336,7 +341,7 @@ class Workers:
         replaces = self._served
         if index == 0:
             entry.inherit()  # one is enough to write what was found out
-        seat = Seat(index, self._balance, self._folder, self._alive[0], says, self._sockets)
+        seat = Seat(index, self._balance, self._folder, self._alive[0], says, self._sockets, replaces)
         try:
             self._serve(seat, anew=replaces)
         except (ConfigError, StartError, OSError) as error:
@@ -351,19 +356,49 @@ class Workers:
         return 0
 
     def _serve(self, seat: Seat, *, anew: bool) -> None:
-        """Serve; one that replaces another begins with the configuration as it is by now, if it can."""
-        proxy, began = self.proxy, self.proxy.bootstrap
-        if anew and proxy.source is not None and states(began.files) != self._files:
-            try:
-                proxy.bootstrap = _with_snapshots(proxy.source())
-                tried = proxy.server()
-                tried.filters.inherit(self._tried.filters)
-                proxy.run_in_loop(tried.rehearse)
-                return self._serve_like(tried, seat)
-            except (ConfigError, StartError, OSError) as error:
-                proxy.log["config"].error(f"the configuration has changed and is refused: {error}")
-                proxy.bootstrap = began
+        """Serve. One that replaces another begins with the configuration as it is by now; if that is refused,
+        with the last one that workers took over, and so with what the others serve.
+        """
+        if anew and self.proxy.source is not None:
+            began = Accepted(self.proxy.bootstrap, self._files)
+            good = self._last() or began
+            if states(good.files) != good.files:
+                try:
+                    return self._serve_like(self._try_out(self.proxy.source()), seat)
+                except _REFUSALS as error:
+                    if seat.serves:  # then it is not the configuration
+                        raise
+                    self._config_log.error(f"the configuration has changed and is refused: {error}")
+            if good is not began:
+                try:
+                    return self._serve_like(self._try_out(good.bootstrap), seat)
+                except _REFUSALS as error:
+                    if seat.serves:
+                        raise
+                    self._config_log.error(f"what the other workers serve is refused: {error}")
+            self.proxy.bootstrap = began.bootstrap
         return self._serve_like(self._tried, seat)
+
+    @property
+    def _config_log(self) -> Logger:
+        return self.proxy.log["config"]
+
+    def _last(self) -> Accepted | None:
+        """What workers took over last."""
+        try:
+            return last(self._folder)
+        except OSError as error:
+            self._config_log.error(f"what the other workers serve cannot be read: {error}")
+            return None
+
+    def _try_out(self, bootstrap: Bootstrap) -> Server:
+        """A server of that configuration after a rehearsal. ConfigError, StartError, OSError."""
+        proxy = self.proxy
+        proxy.bootstrap = _with_snapshots(bootstrap)
+        tried = proxy.server()
+        tried.filters.inherit(self._tried.filters)
+        proxy.run_in_loop(tried.rehearse)
+        return tried
 
     def _serve_like(self, tried: Server, seat: Seat) -> None:
         """Serve what was tried out."""

@@ -7,6 +7,8 @@ what there is. Responses are counted per status, and the classes are added up on
 
 from __future__ import annotations
 
+from itertools import product
+
 from pywasmproxy.stats.histogram import Histogram
 
 STATUSES = 1000
@@ -46,6 +48,7 @@ class DownstreamCounts(Counts):
         "downstream_cx_destroy_remote",
         "downstream_cx_drain_close",
         "downstream_cx_idle_timeout",
+        "downstream_cx_max_duration_reached",
         "downstream_cx_protocol_error",
         "downstream_cx_rx_bytes_total",
         "downstream_cx_tx_bytes_total",
@@ -72,6 +75,7 @@ class DownstreamCounts(Counts):
     downstream_cx_destroy_remote: int
     downstream_cx_drain_close: int
     downstream_cx_idle_timeout: int
+    downstream_cx_max_duration_reached: int
     downstream_cx_protocol_error: int
     downstream_cx_rx_bytes_total: int
     downstream_cx_tx_bytes_total: int
@@ -152,6 +156,50 @@ class HostCounts(Counts):
     rq_total: int
 
 
+class OutlierCounts(Counts):
+    """Hosts that outlier detection found, and those it took out. Three names are kept for old times' sake."""
+
+    kinds = (
+        "consecutive_5xx",
+        "consecutive_gateway_failure",
+        "consecutive_local_origin_failure",
+        "failure_percentage",
+        "local_origin_failure_percentage",
+        "local_origin_success_rate",
+        "success_rate",
+    )
+    names = (
+        "ejections_consecutive_5xx",
+        "ejections_success_rate",
+        "ejections_total",
+        "ejections_overflow",
+        "ejections_enforced_total",
+        *(f"ejections_{what}_{kind}" for what, kind in product(("detected", "enforced"), kinds)),
+    )
+    __slots__ = names
+
+    ejections_total: int
+    ejections_overflow: int
+    ejections_enforced_total: int
+
+    def detected(self, kind: str) -> None:
+        """One of `kinds` was found."""
+        for name in _DETECTED[kind]:
+            setattr(self, name, getattr(self, name) + 1)
+
+    def enforced(self, kind: str) -> None:
+        """A host was taken out for it."""
+        name = f"ejections_enforced_{kind}"
+        setattr(self, name, getattr(self, name) + 1)
+        self.ejections_enforced_total += 1
+
+
+_DETECTED = {kind: [f"ejections_detected_{kind}"] for kind in OutlierCounts.kinds}
+_DETECTED["consecutive_5xx"] += ["ejections_consecutive_5xx"]
+for _kind in ("success_rate", "local_origin_success_rate"):
+    _DETECTED[_kind] += ["ejections_success_rate"]
+
+
 class ClusterCounts(Counts):
     """Connections to the hosts of a cluster, and requests on them."""
 
@@ -181,11 +229,15 @@ class ClusterCounts(Counts):
         "upstream_rq_pending_total",
         "upstream_rq_per_try_timeout",
         "upstream_rq_retry",
+        "upstream_rq_retry_backoff_exponential",
+        "upstream_rq_retry_limit_exceeded",
+        "upstream_rq_retry_overflow",
+        "upstream_rq_retry_success",
         "upstream_rq_rx_reset",
         "upstream_rq_timeout",
         "upstream_rq_tx_reset",
     )
-    __slots__ = (*names, "cx_connect", "cx_length", "hosts", "rq_time", "status")
+    __slots__ = (*names, "cx_connect", "cx_length", "hosts", "outliers", "retry_status", "rq_time", "status")
 
     membership_change: int
     upstream_cx_total: int
@@ -212,6 +264,10 @@ class ClusterCounts(Counts):
     upstream_rq_pending_total: int
     upstream_rq_per_try_timeout: int
     upstream_rq_retry: int
+    upstream_rq_retry_backoff_exponential: int
+    upstream_rq_retry_limit_exceeded: int
+    upstream_rq_retry_overflow: int
+    upstream_rq_retry_success: int
     upstream_rq_rx_reset: int
     upstream_rq_timeout: int
     upstream_rq_tx_reset: int
@@ -219,6 +275,8 @@ class ClusterCounts(Counts):
     def __init__(self) -> None:
         super().__init__()
         self.status = statuses()
+        self.outliers = OutlierCounts()
+        self.retry_status = statuses()  # of responses that were not the last word
         self.cx_connect = Histogram()
         self.cx_length = Histogram()
         self.rq_time = Histogram()
@@ -228,6 +286,8 @@ class ClusterCounts(Counts):
     def reset(self) -> None:
         super().reset()
         self.status[:] = statuses()
+        self.retry_status[:] = statuses()
+        self.outliers.reset()
         for host in self.hosts.values():
             host.reset()
 

@@ -6,15 +6,18 @@ asked us to verify, are read here. Nothing is checked but the form.
 
 from __future__ import annotations
 
+import calendar
 import hashlib
 import ipaddress
 import ssl
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 _INTEGER, _OID, _SEQUENCE, _VERSION, _EXTENSIONS = 0x02, 0x06, 0x30, 0xA0, 0xA3
 _ALTERNATIVE_NAMES = bytes.fromhex("551d11")  # 2.5.29.17
 _EMAIL, _DNS, _URI, _IP = 0x81, 0x82, 0x86, 0x87
+_UTC_TIME = 0x17
 
 _SHORT = {
     "550403": "CN",
@@ -49,6 +52,13 @@ class Certificate:
     addresses: tuple[str, ...] = ()
     public_key: bytes = b""
     """SubjectPublicKeyInfo, in DER."""
+    issuer: str = ""
+    """Whoever vouches for it, written like the subject."""
+    serial: str = ""
+    """Its number, in hexadecimal digits."""
+    not_before: int | None = None
+    """Seconds since 1970 from which on it is valid; None for a time that cannot be read."""
+    not_after: int | None = None
 
     @property
     def sha256(self) -> str:
@@ -69,19 +79,24 @@ def parse(der: bytes) -> Certificate:
         fields = [field for field in _elements(body, keep_heads=True)]
         if fields[0][0] == _VERSION:
             del fields[0]
-        subject, key = fields[4][1], fields[5][1]
+        serial, issuer, validity, subject, key = (fields[place][1] for place in (0, 2, 3, 4, 5))
+        begin, end = _elements(_inside(validity))
         names: dict[int, list[bytes]] = {}
         for tag, raw in fields[6:]:
             if tag == _EXTENSIONS:
                 names = _alternative_names(raw)
         return Certificate(
             der,
-            _subject(subject),
+            _name(subject),
             _texts(names.get(_DNS)),
             _texts(names.get(_URI)),
             _texts(names.get(_EMAIL)),
             tuple(str(ipaddress.ip_address(raw)) for raw in names.get(_IP, ()) if len(raw) in (4, 16)),
             key,
+            _name(issuer),
+            _inside(serial).lstrip(b"\0").hex(),
+            _seconds(*begin),
+            _seconds(*end),
         )
     except (IndexError, StopIteration, UnicodeDecodeError, RuntimeError) as error:
         raise ValueError("no certificate that can be read") from error
@@ -131,7 +146,7 @@ def _texts(raw: list[bytes] | None) -> tuple[str, ...]:
     return tuple(one.decode("utf-8", "replace") for one in raw or ())
 
 
-def _subject(raw: bytes) -> str:
+def _name(raw: bytes) -> str:
     parts: list[str] = []
     for _, relative in _elements(_inside(raw)):
         several: list[str] = []
@@ -142,6 +157,17 @@ def _subject(raw: bytes) -> str:
             several.append(f"{name}={_escaped(value.decode(coding, 'replace'))}")
         parts.append("+".join(several))
     return ",".join(reversed(parts))
+
+
+def _seconds(tag: int, raw: bytes) -> int | None:
+    """A time (RFC 5280, section 4.1.2.5) in seconds since 1970."""
+    text = raw.decode("ascii", "replace")
+    if tag == _UTC_TIME:
+        text = ("19" if text[:2] >= "50" else "20") + text
+    try:
+        return calendar.timegm(time.strptime(text, "%Y%m%d%H%M%SZ"))
+    except ValueError:
+        return None
 
 
 def _dotted(raw: bytes) -> str:

@@ -6,17 +6,32 @@ import ssl
 from functools import lru_cache
 
 from abi.proxy_wasm.stream_info import CertificateFacts, TlsFacts
-from pywasmproxy.tls.certificate import parse, parse_pem
+from pywasmproxy.tls.certificate import Certificate, parse, parse_pem
 
 
 @lru_cache(maxsize=64)
 def own_facts(pem: bytes) -> CertificateFacts | None:
     """What the first certificate of a PEM text says; None for what cannot be read."""
     try:
-        found = parse_pem(pem)
+        return _facts(parse_pem(pem))
     except ValueError:
         return None
-    return CertificateFacts(found.subject, found.dns_names, found.uris, found.sha256)
+
+
+def _facts(found: Certificate) -> CertificateFacts:
+    return CertificateFacts(
+        found.subject,
+        found.dns_names,
+        found.uris,
+        found.sha256,
+        found.emails,
+        found.addresses,
+        found.issuer,
+        found.serial,
+        found.not_before,
+        found.not_after,
+        found.der,
+    )
 
 
 def facts(session: ssl.SSLObject, own: bytes | None) -> TlsFacts:
@@ -25,8 +40,16 @@ def facts(session: ssl.SSLObject, own: bytes | None) -> TlsFacts:
     peer: CertificateFacts | None = None
     if der is not None:
         try:
-            found = parse(der)
-            peer = CertificateFacts(found.subject, found.dns_names, found.uris, found.sha256)
+            peer = _facts(parse(der))
         except ValueError:
             peer = CertificateFacts("")
-    return TlsFacts(session.version() or "", None if own is None else own_facts(own), peer)
+    version, cipher = session.version() or "", session.cipher()
+    kept = session.session if version != "TLSv1.3" else None  # where it has no meaning any more
+    return TlsFacts(
+        version,
+        None if own is None else own_facts(own),
+        peer,
+        cipher[0] if cipher is not None else "",
+        kept.id.hex() if kept is not None else "",
+        session.server_hostname or "",
+    )

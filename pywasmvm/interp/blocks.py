@@ -7,42 +7,46 @@ assignment.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pywasmvm.syntax import Code
 
-# How the machine executes an operation. The order is that of its tests: the frequent ones come first.
+# How the machine executes an operation. It looks for the group first, then for the kind in it; in both the
+# frequent ones come first.
 (
-    CONST_BINARY,
+    # Values.
     LOCAL_GET,
-    LOCAL_GET_TWO,
+    CONST_BINARY,
     BINARY,
-    CALL,
-    LOAD_DIRECT,
-    LOCAL_SET,
     CONST,
-    RETURN,
-    STORE_DIRECT,
-    LOCAL_BINARY,
+    LOCAL_GET_TWO,
     UNARY,
-    BRANCH_IF,
-    BRANCH,
-    BRANCH_UNLESS,
-    LOCAL_TEE,
-    BRANCH_TABLE,
+    # Where values go to and come from.
+    LOCAL_SET,
+    STORE,
+    LOAD_DIRECT,
+    LOCAL_BINARY,
     LOCAL_STORE,
+    LOCAL_TEE,
     GLOBAL_GET,
     GLOBAL_SET,
+    # Jumps.
+    CALL,
+    RETURN,
+    BRANCH_UNLESS,
+    BRANCH,
+    BRANCH_TABLE,
+    BRANCH_IF,
+    # The rest.
     SELECT,
-    STORE,
+    LOAD,
+    DROP,
+    EXECUTE,
     CALL_INDIRECT,
     RETURN_CALL_INDIRECT,
     RETURN_CALL,
-    DROP,
-    LOAD,
-    EXECUTE,
     PLAIN,
     UNWIND,
     CALL_REF,
@@ -53,27 +57,31 @@ from pywasmvm.syntax import Code
     BRANCH_CAST_FAIL,
     ENTER,
     NOTHING,
-) = range(38)
+) = range(37)
+
+#: The last kind of each group but the rest.
+VALUES, PLACES, JUMPS = UNARY, GLOBAL_SET, BRANCH_IF
 
 # What a fused operation does (`fuse.py`): an instruction with where its operands come from, which is a local
-# (L), a constant (C) or the stack (S).
+# (L), a constant (C) or the stack (S). `LC_ADD` adds and has a mask where the others have a function.
 (
+    LC_ADD,
     LC_BINARY,
-    SC_BINARY,
-    LL_BINARY,
-    S_UNARY,
     L_LOAD,
-    SL_BINARY,
+    LL_BINARY,
+    SC_BINARY,
+    S_UNARY,
     SS_BINARY,
     L_UNARY,
+    SL_BINARY,
     S_LOAD,
-) = range(100, 109)
+) = range(100, 110)
 
 # Where the value of a fused operation goes: the stack, a local, a local and the stack, or into a branch.
 PUSH, TO_LOCAL, TO_BOTH, TO_BRANCH_UNLESS, TO_BRANCH_IF, TO_LOCAL_BRANCH, TO_LOCAL_BRANCH_IF = range(7)
 
 #: Kinds that reach linear memory with an address of the guest's: an IndexError there is the guest's trap.
-MEMORY_KINDS = frozenset({LOAD_DIRECT, STORE_DIRECT, LOAD, STORE, L_LOAD, S_LOAD, LOCAL_STORE})
+MEMORY_KINDS = frozenset({LOAD_DIRECT, LOAD, STORE, L_LOAD, S_LOAD, LOCAL_STORE})
 
 #: Kind, argument, index of the instruction. The kind is None for a fused one, whose argument is what it does,
 #: with which function and two operands, and where the value goes.
@@ -82,15 +90,19 @@ Operation = tuple[int | None, Any, int]
 
 class Block:
     """Operations without a jump in between. `cost` is their fuel, `start` the index of the first instruction,
-    `next` the block that follows when no operation jumps; `detour` marks blocks that only drop operands;
-    `fresh` counts the runs after which it is fused.
+    `end` that behind the last one, `next` the block that follows when no operation jumps; `detour` marks
+    blocks that only drop operands; `fresh` counts the runs after which it is fused.
+
+    Of a block that never ran only the `jump` at its end is known, and `source`, which makes the rest.
     """
 
-    __slots__ = ("cost", "detour", "fresh", "next", "ops", "start")
+    __slots__ = ("cost", "detour", "end", "fresh", "jump", "next", "ops", "source", "start")
 
     def __init__(self, start: int = 0) -> None:
         self.ops: Sequence[Operation] = ()
-        self.cost = 0
+        self.jump: tuple[Operation, ...] = ()
+        self.source: Callable[[Block], None] | None = None
+        self.cost = self.end = 0
         self.next: Block | None = None
         self.start = start
         self.detour = False

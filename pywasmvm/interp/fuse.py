@@ -19,7 +19,9 @@ fused.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from pywasmvm.interp.blocks import (
     BINARY,
@@ -30,6 +32,7 @@ from pywasmvm.interp.blocks import (
     CONST_BINARY,
     L_LOAD,
     L_UNARY,
+    LC_ADD,
     LC_BINARY,
     LL_BINARY,
     LOAD_DIRECT,
@@ -45,7 +48,7 @@ from pywasmvm.interp.blocks import (
     SC_BINARY,
     SL_BINARY,
     SS_BINARY,
-    STORE_DIRECT,
+    STORE,
     TO_BOTH,
     TO_BRANCH_IF,
     TO_BRANCH_UNLESS,
@@ -56,6 +59,7 @@ from pywasmvm.interp.blocks import (
     Block,
     Operation,
 )
+from pywasmvm.numerics import function
 
 #: Makes one operation of two; None when they do not fit after all.
 Join = Callable[[Operation, Operation], Operation | None]
@@ -67,6 +71,8 @@ FRESH = 8
 
 def run_again(block: Block) -> None:
     """A block that is not fused yet is about to run."""
+    if block.source is not None:
+        block.source(block)
     block.fresh -= 1
     if block.fresh <= 0:  # below zero when another thread was here, too
         block.fresh = 0
@@ -115,9 +121,18 @@ def _right(kind: int) -> Join:
     return lambda before, op: (kind, (op[1], before[1]), op[2])
 
 
-def _left(kind: int) -> Join:
-    """It is the left operand; the right one is known already."""
-    return lambda before, op: (None, (kind, op[1][0], before[1], op[1][1], PUSH, None), op[2])
+def _left(before: Operation, op: Operation) -> Operation:
+    """It is the left operand; the right one is a local, too."""
+    return (None, (LL_BINARY, op[1][0], before[1], op[1][1], PUSH, None), op[2])
+
+
+def _added(before: Operation, op: Operation) -> Operation:
+    """It is the left operand of something with a constant: a sum is the commonest of all."""
+    compute, right = op[1]
+    if compute in _SUMS:
+        sign, mask = _SUMS[compute]
+        return (None, (LC_ADD, mask, before[1], sign * right & mask, PUSH, None), op[2])
+    return (None, (LC_BINARY, compute, before[1], right, PUSH, None), op[2])
 
 
 def _only(before: Operation, op: Operation) -> Operation:
@@ -146,7 +161,7 @@ def _from_stack(kind: int, goal: int) -> Join:
     def join(before: Operation, op: Operation) -> Operation:
         argument = before[1]
         compute, second = argument if type(argument) is tuple else (argument, None)
-        return (None, (kind, compute, None, second, goal, op[1]), before[2])
+        return (None, (kind, _for(goal, compute), None, second, goal, op[1]), before[2])
 
     return join
 
@@ -157,7 +172,7 @@ def _going(goal: int) -> Join:
     def join(before: Operation, op: Operation) -> Operation | None:
         kind, compute, first, second, current, place = before[1]
         if current == PUSH and goal != TO_LOCAL_BRANCH:
-            return (None, (kind, compute, first, second, goal, op[1]), before[2])
+            return (None, (kind, _for(goal, compute), first, second, goal, op[1]), before[2])
         further = _FURTHER.get((current, goal))
         if further is None:
             return None
@@ -165,6 +180,26 @@ def _going(goal: int) -> Join:
 
     return join
 
+
+def _for(goal: int, compute: Any) -> Any:
+    """What computes a value: one that is only tested need not be a number, and Python compares faster."""
+    return _TESTS.get(compute, compute) if goal in (TO_BRANCH_IF, TO_BRANCH_UNLESS) else compute
+
+
+_TESTS: dict[Any, Callable[..., Any]] = {}
+for _bits in ("i32", "i64"):
+    for _name, _test in (
+        *(("eqz", operator.not_), ("eq", operator.eq), ("ne", operator.ne), ("lt_u", operator.lt)),
+        *(("gt_u", operator.gt), ("le_u", operator.le), ("ge_u", operator.ge)),
+    ):
+        _TESTS[function(f"{_bits}.{_name}")] = _test
+
+#: Functions that add a constant or take it away: its sign, and the mask of the sum.
+_SUMS = {
+    function(f"i{bits}.{name}"): (sign, (1 << bits) - 1)
+    for bits in (32, 64)
+    for name, sign in (("add", 1), ("sub", -1))
+}
 
 #: A branch after the value went to a local.
 _FURTHER = {
@@ -193,11 +228,11 @@ _IN_PLACE = {
 JOINED: dict[tuple[int | None, int], Join] = {
     (CONST, BINARY): _right(CONST_BINARY),
     (LOCAL_GET, BINARY): _right(LOCAL_BINARY),
-    (LOCAL_GET, CONST_BINARY): _left(LC_BINARY),
-    (LOCAL_GET, LOCAL_BINARY): _left(LL_BINARY),
+    (LOCAL_GET, CONST_BINARY): _added,
+    (LOCAL_GET, LOCAL_BINARY): _left,
     (LOCAL_GET, UNARY): _only,
     (LOCAL_GET, LOAD_DIRECT): _address,
-    (LOCAL_GET, STORE_DIRECT): _stored,
+    (LOCAL_GET, STORE): _stored,
     **{
         (kind, taker): _from_stack(fused, goal)
         for kind, fused in _IN_PLACE.items()

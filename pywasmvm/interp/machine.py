@@ -19,7 +19,6 @@ from pywasmvm.interp.blocks import (
     BRANCH,
     BRANCH_CAST,
     BRANCH_CAST_FAIL,
-    BRANCH_IF,
     BRANCH_NON_NULL,
     BRANCH_NULL,
     BRANCH_TABLE,
@@ -33,9 +32,10 @@ from pywasmvm.interp.blocks import (
     ENTER,
     EXECUTE,
     GLOBAL_GET,
-    GLOBAL_SET,
+    JUMPS,
     L_LOAD,
     L_UNARY,
+    LC_ADD,
     LC_BINARY,
     LL_BINARY,
     LOAD,
@@ -48,6 +48,7 @@ from pywasmvm.interp.blocks import (
     LOCAL_TEE,
     MEMORY_KINDS,
     NOTHING,
+    PLACES,
     PLAIN,
     PUSH,
     RETURN,
@@ -60,14 +61,13 @@ from pywasmvm.interp.blocks import (
     SL_BINARY,
     SS_BINARY,
     STORE,
-    STORE_DIRECT,
     TO_BOTH,
     TO_BRANCH_IF,
     TO_BRANCH_UNLESS,
     TO_LOCAL,
     TO_LOCAL_BRANCH,
-    UNARY,
     UNWIND,
+    VALUES,
     Block,
     Prepared,
 )
@@ -217,6 +217,8 @@ class Machine:
             if len(frames) > depth_left:
                 raise Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
             while True:
+                if block.fresh:
+                    run_again(block)
                 budget -= block.cost
                 if budget < 0:
                     index, kind = block.start, NOTHING
@@ -225,30 +227,30 @@ class Machine:
                     unsampled = 0
                     if tiers is not None:
                         tiers.sample(frames)
-                if block.fresh:
-                    run_again(block)
                 # `memory` is None only where no operation reaches it, and a block ends in a jump or has a
                 # successor: validation saw to both, which is what the suppressions below rest on.
                 for kind, arg, index in block.ops:  # noqa: B007 - what stopped us, when something does
                     if kind is None:  # fused: what it computes, of what, and where the value goes
                         kind, compute, first, second, goal, place = arg
-                        if kind == LC_BINARY:
+                        if kind == LC_ADD:
+                            value = locals_[first] + second & compute
+                        elif kind == LC_BINARY:
                             value = compute(locals_[first], second)
-                        elif kind == SC_BINARY:
-                            value = compute(stack.pop(), second)
-                        elif kind == LL_BINARY:
-                            value = compute(locals_[first], locals_[second])
-                        elif kind == S_UNARY:
-                            value = compute(stack.pop())
                         elif kind == L_LOAD:
                             value = compute(memory.u8, locals_[first] + second)[0]  # type: ignore[union-attr]
-                        elif kind == SL_BINARY:
-                            value = compute(stack.pop(), locals_[second])
+                        elif kind == LL_BINARY:
+                            value = compute(locals_[first], locals_[second])
+                        elif kind == SC_BINARY:
+                            value = compute(stack.pop(), second)
+                        elif kind == S_UNARY:
+                            value = compute(stack.pop())
                         elif kind == SS_BINARY:
                             right = stack.pop()
                             value = compute(stack.pop(), right)
                         elif kind == L_UNARY:
                             value = compute(locals_[first])
+                        elif kind == SL_BINARY:
+                            value = compute(stack.pop(), locals_[second])
                         else:
                             value = compute(memory.u8, stack.pop() + second)[0]  # type: ignore[union-attr]
                         if goal == PUSH:
@@ -276,103 +278,94 @@ class Machine:
                             if value:
                                 block = target
                                 break
-                    elif kind == CONST_BINARY:
-                        compute, right = arg
-                        stack[-1] = compute(stack[-1], right)
-                    elif kind == LOCAL_GET:
-                        stack.append(locals_[arg])
-                    elif kind == LOCAL_GET_TWO:
-                        first, second = arg
-                        stack.append(locals_[first])
-                        stack.append(locals_[second])
-                    elif kind == BINARY:
-                        right = stack.pop()
-                        stack[-1] = arg(stack[-1], right)
-                    elif kind == CALL:
-                        callee = instance.funcs[arg]
-                        break
-                    elif kind == LOAD_DIRECT:
-                        unpack, offset = arg
-                        stack[-1] = unpack(memory.u8, stack[-1] + offset)[0]  # type: ignore[union-attr]
-                    elif kind == LOCAL_SET:
-                        locals_[arg] = stack.pop()
-                    elif kind == CONST:
-                        stack.append(arg)
-                    elif kind == RETURN:
-                        frames.pop()
-                        if not frames:
-                            self.results = stack[-arg:] if arg else []
-                            return False
-                        left, frame = frame, frames[-1]
-                        values, stack = stack, frame.stack
-                        if arg == 1:
-                            stack.append(values[-1])
-                        elif arg:
-                            stack += values[-arg:]
-                        if not once and left.prepared.slots < BIG_FRAME:  # big ones are known by identity
-                            values.clear()
-                            left.locals = nothing
-                            spare.append(left)
-                        locals_, block = frame.locals, frame.block
-                        if frame.instance is not instance:
-                            instance = frame.instance
-                            memory, globals_ = instance.memory0, instance.global_cells
-                        break
-                    elif kind == STORE_DIRECT:
-                        pack, offset = arg
-                        value = stack.pop()
-                        pack(memory.u8, stack.pop() + offset, value)  # type: ignore[union-attr]
-                    elif kind == LOCAL_BINARY:
-                        compute, second = arg
-                        stack[-1] = compute(stack[-1], locals_[second])
-                    elif kind == UNARY:
-                        stack[-1] = arg(stack[-1])
-                    elif kind == BRANCH_IF:
-                        if stack.pop():
+                    elif kind <= VALUES:
+                        if kind == LOCAL_GET:
+                            stack.append(locals_[arg])
+                        elif kind == CONST_BINARY:
+                            compute, right = arg
+                            stack[-1] = compute(stack[-1], right)
+                        elif kind == BINARY:
+                            right = stack.pop()
+                            stack[-1] = arg(stack[-1], right)
+                        elif kind == CONST:
+                            stack.append(arg)
+                        elif kind == LOCAL_GET_TWO:
+                            first, second = arg
+                            stack.append(locals_[first])
+                            stack.append(locals_[second])
+                        else:  # UNARY
+                            stack[-1] = arg(stack[-1])
+                    elif kind <= PLACES:
+                        if kind == LOCAL_SET:
+                            locals_[arg] = stack.pop()
+                        elif kind == STORE:
+                            pack, offset = arg
+                            value = stack.pop()
+                            pack(memory.u8, stack.pop() + offset, value)  # type: ignore[union-attr]
+                        elif kind == LOAD_DIRECT:
+                            unpack, offset = arg
+                            stack[-1] = unpack(memory.u8, stack[-1] + offset)[0]  # type: ignore[union-attr]
+                        elif kind == LOCAL_BINARY:
+                            compute, second = arg
+                            stack[-1] = compute(stack[-1], locals_[second])
+                        elif kind == LOCAL_STORE:
+                            pack, offset, second = arg
+                            pack(memory.u8, stack.pop() + offset, locals_[second])  # type: ignore[union-attr]
+                        elif kind == LOCAL_TEE:
+                            locals_[arg] = stack[-1]
+                        elif kind == GLOBAL_GET:
+                            stack.append(globals_[arg].cell_contents)
+                        else:  # GLOBAL_SET
+                            globals_[arg].cell_contents = stack.pop()
+                    elif kind <= JUMPS:
+                        if kind == CALL:
+                            callee = instance.funcs[arg]
+                            break
+                        elif kind == RETURN:
+                            frames.pop()
+                            if not frames:
+                                self.results = stack[-arg:] if arg else []
+                                return False
+                            left, frame = frame, frames[-1]
+                            values, stack = stack, frame.stack
+                            if arg == 1:
+                                stack.append(values[-1])
+                            elif arg:
+                                stack += values[-arg:]
+                            if not once and left.prepared.slots < BIG_FRAME:  # big ones are known by identity
+                                values.clear()
+                                left.locals = nothing
+                                spare.append(left)
+                            locals_, block = frame.locals, frame.block
+                            if frame.instance is not instance:
+                                instance = frame.instance
+                                memory, globals_ = instance.memory0, instance.global_cells
+                            break
+                        elif kind == BRANCH_UNLESS:
+                            if not stack.pop():
+                                block = arg
+                                break
+                        elif kind == BRANCH:
                             block = arg
                             break
-                    elif kind == BRANCH:
-                        block = arg
-                        break
-                    elif kind == BRANCH_UNLESS:
-                        if not stack.pop():
-                            block = arg
+                        elif kind == BRANCH_TABLE:
+                            targets, default = arg
+                            selector = stack.pop()
+                            block = targets[selector] if selector < len(targets) else default
                             break
-                    elif kind == LOCAL_TEE:
-                        locals_[arg] = stack[-1]
-                    elif kind == BRANCH_TABLE:
-                        targets, default = arg
-                        selector = stack.pop()
-                        block = targets[selector] if selector < len(targets) else default
-                        break
-                    elif kind == LOCAL_STORE:
-                        pack, offset, second = arg
-                        pack(memory.u8, stack.pop() + offset, locals_[second])  # type: ignore[union-attr]
-                    elif kind == GLOBAL_GET:
-                        stack.append(globals_[arg].cell_contents)
-                    elif kind == GLOBAL_SET:
-                        globals_[arg].cell_contents = stack.pop()
+                        else:  # BRANCH_IF
+                            if stack.pop():
+                                block = arg
+                                break
                     elif kind == SELECT:
                         condition, other = stack.pop(), stack.pop()
                         if not condition:
                             stack[-1] = other
-                    elif kind == STORE:
-                        put, offset = arg
-                        value = stack.pop()
-                        put(memory.u8, stack.pop() + offset, value)  # type: ignore[union-attr]
-                    elif kind in (CALL_INDIRECT, RETURN_CALL_INDIRECT):
-                        type_, table = arg
-                        callee = element(instance.tables[table].elements, stack.pop(), type_)
-                        tail = kind == RETURN_CALL_INDIRECT
-                        break
-                    elif kind == RETURN_CALL:
-                        callee, tail = instance.funcs[arg], True
-                        break
-                    elif kind == DROP:
-                        stack.pop()
                     elif kind == LOAD:
                         load, offset = arg
                         stack[-1] = load(memory.u8, stack[-1] + offset)  # type: ignore[union-attr]
+                    elif kind == DROP:
+                        stack.pop()
                     elif kind == EXECUTE:
                         execute, immediate = arg
                         extra = execute(frame, immediate)
@@ -381,6 +374,14 @@ class Machine:
                             if budget < 0:
                                 owed, budget = budget, 0
                                 budget = store.poll(owed)
+                    elif kind in (CALL_INDIRECT, RETURN_CALL_INDIRECT):
+                        type_, table = arg
+                        callee = element(instance.tables[table].elements, stack.pop(), type_)
+                        tail = kind == RETURN_CALL_INDIRECT
+                        break
+                    elif kind == RETURN_CALL:
+                        callee, tail = instance.funcs[arg], True
+                        break
                     elif kind == PLAIN:
                         plain(frame, *arg)
                     elif kind == UNWIND:

@@ -10,6 +10,7 @@ stepping. The machine executes both with the same code.
 
 from __future__ import annotations
 
+import operator
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,7 +48,6 @@ from pywasmvm.interp.blocks import (
     RETURN_CALL_REF,
     SELECT,
     STORE,
-    STORE_DIRECT,
     UNARY,
     UNWIND,
     Block,
@@ -55,10 +55,10 @@ from pywasmvm.interp.blocks import (
     Prepared,
 )
 from pywasmvm.interp.fuse import FRESH
-from pywasmvm.isa import Imm, Opcode
+from pywasmvm.isa import ROWS, Imm, Opcode
 from pywasmvm.module import Module
 from pywasmvm.numerics import function
-from pywasmvm.runtime.access import load_function, packer, store_function, unpacker
+from pywasmvm.runtime.access import load_function, store_function, unpacker
 from pywasmvm.runtime.limits import FREE
 from pywasmvm.runtime.values import default
 from pywasmvm.syntax import Catch, Code, MemArg
@@ -112,63 +112,73 @@ class _Lowering:
         self.loops: list[tuple[Block, int]] = []
         entry = Block()
         self.entry = entry
+        self.source = self.fill
         #: The block being filled; None while the code is unreachable.
         self.block: Block | None = entry
+        #: The jump that ends it; in single steps also what stands for instructions without effect.
         self.ops: list[Operation] = []
         self.labels = [Label("function", Block(), results, 0)]
         self.index = 0
 
     def run(self) -> Block:
-        code, single = self.code, self.single
-        immediates: Sequence[Any] = code.immediates
-        block, ops = self.block, self.ops
-        cost = 1  # a call costs a unit besides its instructions
-        rows = map(_LOWERED.get, code.ops)
-        for index, made, immediate in zip(range(len(code.ops)), rows, immediates, strict=True):
-            if made is not None:
-                if block is None:
-                    continue
-                kind, argument, access, fuel = made
-                cost += fuel
-                if argument is None:
-                    ops.append((kind, immediate, index))
-                elif not access:
-                    ops.append((kind, argument, index))
-                elif immediate.memory == 0:
-                    ops.append((kind, (argument, immediate.offset), index))
-                else:
-                    ops.append(_special(code.ops[index], immediate, index, self))
-                if not single:
-                    continue
-            else:
-                self.index = index
-                opcode = code.ops[index]
-                structure = _STRUCTURE.get(opcode.name)
+        """Find the blocks; what is in them is lowered when they first run, because much code never does."""
+        ops, immediates = self.code.ops, self.code.immediates
+        structures = map(_STRUCTURES.get, ops)
+        if self.single:
+            for index, structure in enumerate(structures):
+                self.index, block = index, self.block
                 if structure is not None:
-                    structure(self, immediate)
-                elif block is not None:
-                    ops.append(_special(opcode, immediate, index, self))
-                if block is not None and opcode.name not in FREE:
-                    cost += 1
-            if single and self.block is not None and self.block is block:
-                self.index = index
-                self.begin(Block(index + 1))
-            if self.block is not block:
-                if block is not None:
-                    block.cost = cost
-                block, ops, cost = self.block, self.ops, 0
+                    structure(self, immediates[index])
+                if block is not None and self.block is block:
+                    self.begin(Block())
+            return self.entry
+        for index, structure in [(i, s) for i, s in enumerate(structures) if s is not None]:
+            self.index = index
+            structure(self, immediates[index])
         return self.entry
+
+    def fill(self, block: Block) -> None:
+        """Lower the instructions of a block. Two threads may do it at once: both do the same."""
+        ops: Sequence[Opcode] = self.code.ops
+        immediates: Sequence[Any] = self.code.immediates
+        made: list[Operation] = []
+        cost = 1 if block is self.entry else 0  # a call costs a unit besides its instructions
+        for index in range(block.start, block.end):
+            opcode, immediate = ops[index], immediates[index]
+            lowered = _LOWERED.get(opcode)
+            if lowered is None:
+                if opcode.name not in FREE:
+                    cost += 1
+                if opcode not in _STRUCTURES:
+                    made.append(_special(opcode, immediate, index, self.context))
+                continue
+            kind, argument, access, fuel = lowered
+            cost += fuel
+            if argument is None:
+                made.append((kind, immediate, index))
+            elif not access:
+                made.append((kind, argument, index))
+            elif immediate.memory == 0:
+                made.append((kind, (argument, immediate.offset), index))
+            else:
+                made.append(_special(opcode, immediate, index, self.context))
+        block.cost = cost
+        block.ops = (*made, *block.jump)
+        block.source = None
 
     # -- blocks ----------------------------------------------------------------------------------------
 
     def finish(self, next_: Block | None) -> None:
         """Close the block being filled."""
-        if self.block is not None:
-            self.block.ops = tuple(self.ops)
-            self.block.fresh = 0 if self.single else FRESH
-            self.block.next = next_
-        self.ops = []
-        self.block = None
+        block = self.block
+        if block is not None:
+            block.jump, block.next, block.end = tuple(self.ops), next_, self.index + 1
+            if self.single:
+                self.fill(block)
+            else:
+                block.source, block.fresh = self.source, FRESH
+            self.ops = []
+            self.block = None
 
     def begin(self, block: Block) -> None:
         """Start filling a block; the one before, if code runs into it, continues there."""
@@ -416,7 +426,7 @@ _BY_IMMEDIATE = {
 }
 
 
-def _special(opcode: Opcode, immediate: Any, index: int, lowering: _Lowering) -> Operation:
+def _special(opcode: Opcode, immediate: Any, index: int, context: Context) -> Operation:
     """Operations whose argument is made from the immediate."""
     access = opcode.access
     if access is not None and isinstance(immediate, MemArg):
@@ -426,7 +436,7 @@ def _special(opcode: Opcode, immediate: Any, index: int, lowering: _Lowering) ->
     if access is not None:
         return (EXECUTE, (memory.lane_access(opcode), immediate), index)
     if opcode.immediates in ((Imm.REF,), (Imm.REFNULL,)):
-        immediate = lowering.context.close_ref(immediate)
+        immediate = context.close_ref(immediate)
     if opcode.name in EXECUTED:
         return (EXECUTE, (EXECUTED[opcode.name], immediate), index)
     if opcode.signature is not None and opcode.immediates in ((Imm.LANE,), (Imm.LANES,)):
@@ -441,6 +451,9 @@ def _with_lane(opcode: Opcode, immediate: Any, index: int) -> Operation:
         return (UNARY, lambda vector: compute(vector, immediate), index)
     return (BINARY, lambda left, right: compute(left, right, immediate), index)
 
+
+#: Of canonical integers Python's own operators give what is wanted, and faster than a function of ours.
+_BITWISE = {"and": operator.and_, "or": operator.or_, "xor": operator.xor}
 
 #: What a row becomes wherever it stands: kind, argument, whether it accesses memory, fuel. Without an
 #: argument that is the immediate; an access has the offset besides.
@@ -458,16 +471,13 @@ def _lowered(opcode: Opcode) -> Lowered | None:
     access = opcode.access
     if access is not None and opcode.immediates == (Imm.MEMARG,):
         if ".store" in opcode.name:
-            pack = packer(access)
-            if pack is not None:
-                return (STORE_DIRECT, pack, True, fuel)
             return (STORE, store_function(access), True, fuel)
         unpack = unpacker(access)
         if unpack is not None:
             return (LOAD_DIRECT, unpack, True, fuel)
         return (LOAD, load_function(access), True, fuel)
     if opcode.plain and opcode.signature is not None and opcode.name not in EXECUTED:
-        compute = function(opcode.name)
+        compute = _BITWISE.get(opcode.name[4:]) or function(opcode.name)
         count = len(opcode.signature.params)
         if len(opcode.signature.results) == 1 and count in (1, 2):
             return (UNARY if count == 1 else BINARY, compute, False, fuel)
@@ -476,8 +486,6 @@ def _lowered(opcode: Opcode) -> Lowered | None:
 
 
 def _all_lowered() -> dict[Opcode, Lowered]:
-    from pywasmvm.isa import ROWS
-
     return {opcode: made for opcode in ROWS if (made := _lowered(opcode)) is not None}
 
 
@@ -493,3 +501,6 @@ def has_rule(opcode: Opcode) -> bool:
 
 
 _LOWERED = _all_lowered()
+
+#: What opens, closes or ends a block, by opcode.
+_STRUCTURES = {opcode: _STRUCTURE[opcode.name] for opcode in ROWS if opcode.name in _STRUCTURE}

@@ -167,8 +167,11 @@ class Body(Symbolic):
             self.facts.update(assumed)
         height, arity = first.height, first.arity
         self.stack = state.stack[:height]
+        goal = self._goal(node)
+        if goal is not None:
+            self.known.assigned(goal)
         for place in range(arity):
-            made = Expr(f"s{height + place}")
+            made = Expr(f"s{height + place}" if goal is None else f"l{goal}")
             sources = [edge.state.stack[len(edge.state.stack) - arity + place] for edge in edges]
             made.bits = sources[0].bits
             if made.bits:
@@ -386,14 +389,35 @@ class Body(Symbolic):
         """Put the operands a branch carries into the variables of a target where several ways meet."""
         if not edge.arity or not edge.target.is_merge:
             return
+        goal = self._goal(edge.target)
         names, texts = [], []
         for place, value in enumerate(stack[len(stack) - edge.arity :]):
-            name, text = f"s{edge.height + place}", self.escaping(value)
+            name, text = f"s{edge.height + place}" if goal is None else f"l{goal}", self.escaping(value)
             if name != text:
                 names.append(name)
                 texts.append(text)
         if names:
             edge.moves = [f"{','.join(names)}={','.join(texts)}"]
+
+    def _goal(self, node: Node) -> int | None:
+        """The local that gets the only operand with which all ways come to a node, at once: then they put it
+        there.
+        """
+        if node in self.graph.loops or self.graph.tangled:
+            return None
+        if any(edge.caught or edge.height or edge.arity != 1 for edge in node.in_edges):
+            return None
+        ops = self.code.ops
+        for index in range(node.first, node.last):
+            name = ops[index].name
+            if name in ("local.set", "local.tee"):
+                local: int = self.code.immediates[index]  # type: ignore[assignment]  # of these two it is a local
+                return local if self.local_type(local) in BITS else None
+            if name not in ("end", "block"):
+                return None
+        if node.end == FALL and node.edges[0].arity == 1 and not node.edges[0].height:
+            return self._goal(node.edges[0].target)
+        return None
 
     def _state(self, edge: Edge, stack: list[Expr], facts: dict[int, Fact]) -> None:
         if edge.arity:

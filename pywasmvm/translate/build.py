@@ -14,6 +14,7 @@ from pywasmvm.translate.ranges import MOST_INSTRUCTIONS
 from pywasmvm.translate.rules import complete
 from pywasmvm.translate.structure import Structure, TooDeep
 from pywasmvm.translate.symbolic import LocalTypes
+from pywasmvm.translate.threading import thread
 from pywasmvm.translate.versions import copy_function, copy_loops
 from pywasmvm.translate.writer import Writer
 from pywasmvm.types import F32, F64, NumType, VecType
@@ -49,6 +50,8 @@ def source_of(
     type_ = module.context.functions[index].func
     graph = Graph(code, found.heights, len(type_.results), module.context, found.costs)
     types = LocalTypes(type_.params, code)
+    if not options.fuel:
+        thread(graph)
     if loop >= 0 and (graph.tangled or len(types) >= MOST_LOCALS or not graph.enter_at(found.place(loop))):
         return None
     if loop < 0 and options.small and not options.quick and not graph.tangled:

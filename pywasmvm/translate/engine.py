@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -34,17 +35,12 @@ class Translator:
         by_fuel = limits.fuel is not None or (timed and not store.watched)
         # A call that is counted has to be one.
         counted = limits.call_depth is not None and limits.call_depth < PYTHONS_OWN
-        return Options(
-            poll=timed and not by_fuel and not interrupt.available(),
-            fuel=by_fuel,
-            flat=self.flat,
-            small=_small(instance),
-            inline=not counted,
-        )
+        poll = timed and not by_fuel and not interrupt.available()
+        return _options(poll, by_fuel, self.flat, _small(instance), not counted)
 
     def quick(self, instance: Instance) -> Options:
         """The variant that is made in a fraction of the time and runs nearly as fast."""
-        return replace(self.options(instance), inline=False, quick=True)
+        return _quick(self.options(instance))
 
     def prepare(self, func: WasmFunc) -> Callable[..., Any]:
         """The translated function, bound to its instance."""
@@ -68,6 +64,24 @@ class Translator:
         interrupt.disarm(store)
 
 
+# Asked for with every function, and nearly always the same.
+
+
+@functools.lru_cache(maxsize=64)
+def _options(poll: bool, fuel: bool, flat: bool, small: bool, inline: bool) -> Options:
+    return Options(poll=poll, fuel=fuel, flat=flat, small=small, inline=inline)
+
+
+@functools.lru_cache(maxsize=64)
+def _quick(options: Options) -> Options:
+    return replace(options, inline=False, quick=True)
+
+
+@functools.lru_cache(maxsize=64)
+def _key(options: Options) -> tuple[str, int]:
+    return f"translate {options}", -1
+
+
 def _small(instance: Instance) -> bool:
     return all(memory.most_pages <= SMALL_PAGES for memory in instance.memories)
 
@@ -75,7 +89,7 @@ def _small(instance: Instance) -> bool:
 def translation_of(instance: Instance, options: Options) -> Translation:
     """The translated functions of its module, shared by all instances."""
     shared = instance.module.prepared
-    key = (f"translate {options}", -1)
+    key = _key(options)
     found = shared.get(key)
     if not isinstance(found, Translation):
         found = shared[key] = Translation(instance.module, options)

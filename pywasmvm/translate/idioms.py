@@ -94,11 +94,13 @@ def conditions(trips: Trips, memory: str, small: set[int], *, bounded: bool) -> 
             stride = trips.stride(load.address)
             if not stride.terms and stride.constant > 0:
                 counts.append(f"({_room(load, memory)})//{stride.constant}+1")
-    count = counts[0] if len(counts) == 1 else f"min({','.join(counts)})" if counts else ""
-    if not count:
+    if not counts:
         raise Unknown
+    count, *others = counts
     fewest = _fewest(trips, memory)
-    asked = [f"n>={fewest}", f"(n<{MOST} or (n:={MOST}))", *asked]
+    # Few trips are the usual case, and the first number tells most often.
+    less = [f"(n<=(k:={other}) or (n:=k)>={fewest})" for other in others]
+    asked = [f"n>={fewest}", *less, f"(n<{MOST} or (n:={MOST}))", *asked]
     counting = set().union(
         *(locals_of(load.address) for load in trips.loads),
         *(locals_of(store.address) for store in trips.stores),

@@ -44,6 +44,8 @@ class Step:
     meets: int = -1
     #: Bounds of its value on the ways back.
     back: list[tuple[int, int]] = field(default_factory=list)
+    #: The most low bits that are assumed to be zero.
+    align: int = 64
     #: How much has been refuted: 0 nothing, 1 the upper (or lower) bound, 2 everything.
     refuted: int = 0
 
@@ -52,8 +54,11 @@ class Step:
         if self.start is None or self.refuted >= 2:
             return None
         lo, hi, align = self.start
+        align = min(align, self.align)
         if self.amount == 0:
-            return (0, SMALL - 1, 0) if hi < SMALL and not self.refuted else None
+            if hi < SMALL and not self.refuted:
+                return 0, SMALL - 1, align
+            return (0, (1 << self.bits) - 1, align) if align else None
         if self.fast and not self.refuted and hi < SMALL:
             align = min(align, (self.amount & -self.amount).bit_length() - 1)
             return (lo if self.amount > 0 else min(lo, -self.amount)), SMALL - 1, align
@@ -101,8 +106,11 @@ class Steps:
                 continue
             lo, hi, align = facts.get(local, (0, (1 << step.bits) - 1, 0))
             step.back.append((lo, hi))
-            if lo < assumed[0] or hi > assumed[1] or align < assumed[2]:
+            if lo < assumed[0] or hi > assumed[1]:
                 step.refuted += 1
+                confirmed = False
+            elif align < assumed[2]:
+                step.align = align
                 confirmed = False
         return confirmed
 
@@ -211,9 +219,10 @@ def _hasten(graph: Graph, header: Node, loop: Loop, found: dict[int, Step]) -> N
     """In a fast copy every sum is assumed to stay small."""
     guard = graph.fast[header]
     changed = set().union(*(node.sets for node in loop.nodes))
+    aligned = dict(guard.aligned)
     for local in guard.small:
         if local in changed:
-            found.setdefault(local, Step(local, 0, 32)).fast = True
+            found.setdefault(local, Step(local, 0, 32, align=aligned.get(local, 0))).fast = True
     for counter, end, _ in guard.meets:
         if counter in found and end not in changed:
             found[counter].meets = end

@@ -175,6 +175,8 @@ def _leave(prepared: Prepared, loops: Collection[int]) -> None:
     """Have the interpreter enter translated code at the heads of loops, from the next iteration on."""
     for block, loop in prepared.loops:
         if loop in loops:
+            if block.source is not None:
+                block.source(block)
             block.ops = ((ENTER, (block, loop), loop), *block.ops)
     prepared.loops = [(block, loop) for block, loop in prepared.loops if loop not in loops]
 

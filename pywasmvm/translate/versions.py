@@ -78,17 +78,24 @@ def copy_function(graph: Graph, types: LocalTypes, params: int) -> bool:
     bases: dict[int, int] = {}
     accesses = 0
     stands_for = _derived(graph, params)
+    given = _given(graph, params)
     for node in graph.nodes:
         if node.container is not None:  # loops ask for themselves
             continue
+        as_given = given[node]
         for index in range(node.first, node.last):
+            if ops[index].name in ("local.set", "local.tee"):
+                as_given = as_given - {immediates[index]}
             access = ops[index].access
             memarg = immediates[index]
             if access is None or not isinstance(memarg, MemArg) or access.size == 1:
                 continue
             base = _base(graph, index, node.first)
-            base = stands_for.get(base, base)  # type: ignore[arg-type]  # None is no key
-            if base is not None and base < params and types[base] is I32 and 1 << memarg.align == access.size:
+            if base in stands_for:
+                base = stands_for[base]
+            elif base not in as_given:
+                continue
+            if types[base] is I32 and 1 << memarg.align == access.size:
                 accesses += 1
                 bases[base] = max(bases.get(base, 1), access.size)
     if accesses < FEWEST_ACCESSES:
@@ -105,6 +112,18 @@ def copy_function(graph: Graph, types: LocalTypes, params: int) -> bool:
     graph.slow = set(graph.nodes)
     graph.begin_at(asking)
     return True
+
+
+def _given(graph: Graph, params: int) -> dict[Node, frozenset[int]]:
+    """The parameters that may still have the value they were given, where a node begins."""
+    found = dict.fromkeys(graph.nodes, frozenset[int]())
+    found[graph.nodes[0]] = frozenset(range(params))
+    # A way back brings nothing that the way to its loop did not bring.
+    for node in graph.nodes:
+        left = found[node] - node.sets
+        for edge in node.edges:
+            found[edge.target] |= left
+    return found
 
 
 def _derived(graph: Graph, params: int) -> dict[int, int]:

@@ -2,16 +2,22 @@
 
 Built once into a git-ignored folder named after the sources' hash. The compiler comes from npm with the lock
 file of examples/add-header, so that the story's filter and the probes are compiled by the same program.
+
+    python -m tests.replay.modules          builds them, and prints where
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.replay.cases import FILTERS, HERE
@@ -31,8 +37,21 @@ def build(sources: Path = FILTERS) -> Path:
     target = CACHE / f"filters-{_hash(sources)}"
     if target.is_dir():
         return target
-    compiler = _compiler()
+    with _alone():
+        return target if target.is_dir() else _built(sources, target)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """No other process builds meanwhile: it waits, and finds what is there then."""
     CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _built(sources: Path, target: Path) -> Path:
+    compiler = _compiler()
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         built = Path(scratch) / "built"
         built.mkdir()
@@ -41,10 +60,13 @@ def build(sources: Path = FILTERS) -> Path:
         work = Path(scratch) / "work"
         shutil.copytree(sources, work)
         (work / "node_modules").symlink_to(compiler / "node_modules")
-        for probe in sorted(work.glob("probe_v*.ts")):
-            _assemble(work, probe.name, built / f"{probe.stem}.wasm", abort="abort_probe")
+        jobs = [
+            (probe.name, built / f"{probe.stem}.wasm", "abort_probe") for probe in work.glob("probe_v*.ts")
+        ]
         if (work / "seed").is_dir():
-            _assemble(work, "seed/index.ts", built / "seed.wasm", abort="abort_proc_exit")
+            jobs.append(("seed/index.ts", built / "seed.wasm", "abort_proc_exit"))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda job: _assemble(work, *job), jobs))
         _damaged_files(built)
         _publish(built, target)
     return target
@@ -69,7 +91,6 @@ def _compiler() -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise BuildError("npm is missing: the probes are AssemblyScript and need it")
-    CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         work = Path(scratch) / "asc"
         work.mkdir()
@@ -89,12 +110,8 @@ def _assemble(work: Path, source: str, target: Path, abort: str) -> None:
 
 
 def _publish(built: Path, target: Path) -> None:
-    """Move into place in one step: several test workers may build at the same time, the first one wins."""
-    try:
-        built.rename(target)
-    except OSError:
-        if not target.is_dir():
-            raise
+    """Move into place in one step: what is there is complete."""
+    built.rename(target)
 
 
 def _hash(sources: Path) -> str:
@@ -117,3 +134,7 @@ def _run(command: list[str], cwd: Path) -> None:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=dict(os.environ))
     if done.returncode != 0:
         raise BuildError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+
+
+if __name__ == "__main__":
+    print(build())

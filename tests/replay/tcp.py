@@ -24,9 +24,13 @@ STEP_LIMIT = 5.0
 
 
 class End(asyncio.Protocol):
-    """One end of a connection: what came, and how it ended (`open`, `eof`, `closed`, `reset`)."""
+    """One end of a connection: what came, and how it ended (`open`, `eof`, `closed`, `reset`).
 
-    def __init__(self) -> None:
+    It joins `others` as soon as it can send.
+    """
+
+    def __init__(self, others: list[End] | None = None) -> None:
+        self.others = others
         self.received = bytearray()
         self.state = "open"
         self.over = asyncio.Event()
@@ -34,6 +38,8 @@ class End(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        if self.others is not None:
+            self.others.append(self)
 
     def data_received(self, data: bytes) -> None:
         self.received += data
@@ -95,9 +101,7 @@ class Upstream:
                 end.transport.abort()
 
     def _accept(self) -> End:
-        end = End()
-        self.ends.append(end)
-        return end
+        return End(self.ends)
 
 
 async def connection(

@@ -1,4 +1,4 @@
-"""Every golden case against our proxy, a file at a time, and some of them against the real Envoy.
+"""Every golden case against our proxy, and some of them against the real Envoy.
 
 The second half keeps the tool honest: a replay that passes anything, or fails what Envoy does, shows up.
 """
@@ -15,11 +15,12 @@ import pytest
 from tests.replay import cases, modules, proxy, replay
 
 FILES = sorted(cases.GOLDEN.glob("*.json"))
-JOBS = 2
+CASES = [case for file in FILES for case in cases.load(file)]
+GAPS = cases.load_gaps()
+JOBS = 2  # cases of a test that has several: they wait more than they compute
 
 
-def run(file: Path, command: str | None, gaps: dict[str, str]) -> list[replay.Result]:
-    selected = cases.load(file)
+def run(selected: list[cases.Case], command: str | None, gaps: dict[str, str]) -> list[replay.Result]:
     return asyncio.run(replay.replay(selected, modules.build(), proxy.Command.parse(command), gaps, JOBS))
 
 
@@ -28,9 +29,9 @@ def bad(results: list[replay.Result]) -> str:
 
 
 @pytest.mark.npm
-@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
-def test_our_proxy(file: Path) -> None:
-    results = run(file, None, cases.load_gaps())
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{Path(case.file).stem}-{case.name}")
+def test_our_proxy(case: cases.Case) -> None:
+    results = run([case], None, GAPS)
     assert not bad(results), bad(results)
 
 
@@ -38,7 +39,7 @@ def test_our_proxy(file: Path) -> None:
 @pytest.mark.envoy
 @pytest.mark.parametrize("name", ["seed", "headers", "startup", "trailers", "http_call_forms", "tcp"])
 def test_the_tool_against_the_real_envoy(name: str) -> None:
-    results = run(cases.GOLDEN / f"{name}.json", "envoy", {})
+    results = run(cases.load(cases.GOLDEN / f"{name}.json"), "envoy", {})
     assert not bad(results), bad(results)
 
 
@@ -54,8 +55,7 @@ def test_scripted_connections_against_the_real_envoy() -> None:
     }
     selected = [case for case in cases.load(cases.GOLDEN / "tcp_streams.json") if case.name in names]
     assert len(selected) == len(names)
-    command = proxy.Command.parse("envoy")
-    results = asyncio.run(replay.replay(selected, modules.build(), command, {}, JOBS))
+    results = run(selected, "envoy", {})
     assert not bad(results), bad(results)
 
 
@@ -80,12 +80,10 @@ def test_a_wrong_expectation_is_noticed() -> None:
 
 
 def test_the_list_of_gaps_names_existing_cases() -> None:
-    names = {case.name for file in FILES for case in cases.load(file)}
-    gaps = cases.load_gaps()
-    assert set(gaps) <= names
-    assert all(gaps.values())
+    assert set(GAPS) <= {case.name for case in CASES}
+    assert all(GAPS.values())
 
 
 def test_case_names_are_unique() -> None:
-    names = [case.name for file in FILES for case in cases.load(file)]
+    names = [case.name for case in CASES]
     assert len(names) == len(set(names)) == 253

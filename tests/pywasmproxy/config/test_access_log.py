@@ -134,7 +134,7 @@ def test_what_is_never_known_is_said_once() -> None:
         f'{{name: a, typed_config: {{{FILE}, path: a, format: "%TRACE_ID%%TRACE_ID%"}}}}]'
     )
     assert [warning.message for warning in found.warnings] == [
-        "%TRACE_ID% is not supported yet: it is always missing"
+        "%TRACE_ID% is always missing: there is no tracing"
     ]
 
 

@@ -156,15 +156,13 @@ def test_unsupported_bootstrap_fields_warn_once(field: str) -> None:
     assert str(warning) == f"test.yaml:2: {field.partition(':')[0]}: not supported yet, ignored"
 
 
-def test_secrets_warn_and_warnings_come_in_the_order_of_lines() -> None:
+def test_warnings_come_in_the_order_of_lines() -> None:
     text = bootstrap(top="tracing: {}", cluster="track_timeout_budgets: true", listener="access_log: []")
-    text = text.rstrip() + "\n  secrets: []\n"
     found = load(text, "f")
     assert [warning.path for warning in found.warnings] == [
         "tracing",
         "static_resources.listeners[0].access_log",
         "static_resources.clusters[0].track_timeout_budgets",
-        "static_resources.secrets",
     ]
     assert [warning.line for warning in found.warnings] == sorted(warning.line for warning in found.warnings)
 

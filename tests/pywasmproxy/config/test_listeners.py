@@ -314,15 +314,13 @@ def test_other_protocols_warn(version: str) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "field",
-    [
-        "tracing: {}",
-        "drain_timeout: 3s",
-    ],
-)
-def test_unsupported_manager_fields_warn(field: str) -> None:
-    assert warnings(manager=field) == [(f"{MANAGER}.{field.partition(':')[0]}", "not supported yet, ignored")]
+def test_unsupported_manager_fields_warn() -> None:
+    assert warnings(manager="tracing: {}") == [(f"{MANAGER}.tracing", "not supported yet, ignored")]
+
+
+def test_the_time_after_a_connection_has_had_its_time() -> None:
+    found = manager(manager="drain_timeout: 3s")
+    assert (found.drain_timeout, manager().drain_timeout) == (3, 5)
 
 
 def test_values_that_mean_what_happens_anyway_do_not_warn() -> None:

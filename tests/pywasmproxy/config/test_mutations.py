@@ -6,6 +6,7 @@ Starts from the sample configurations and replaces, removes, renames or doubles 
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,9 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with the file the samples name."""
+    """A working directory with the files the samples name."""
     found = tmp_path_factory.mktemp("configs")
+    shutil.copytree(CONFIGS / "files", found, dirs_exist_ok=True)
     (found / "filter.wasm").write_bytes(b"")
     return found
 

@@ -10,7 +10,9 @@ import argparse
 import importlib
 import json
 import os
+import pickle
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +28,7 @@ from tests.support.wat import wat
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = sorted((ROOT / "tests" / "configs").glob("*.[yj]*"))
+FILES = ROOT / "tests" / "configs" / "files"
 MINIMAL = ROOT / "tests" / "replay" / "golden" / "filters" / "minimal.wat"
 BROKEN = sorted((ROOT / "tests" / "configs" / "broken").glob("*.yaml"))
 PLAIN = [path for path in SAMPLES if "# envoy: refuses" not in path.read_text()]
@@ -33,7 +36,8 @@ PLAIN = [path for path in SAMPLES if "# envoy: refuses" not in path.read_text()]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A working directory with the filter the samples name."""
+    """A working directory with the files the samples name."""
+    shutil.copytree(FILES, tmp_path, dirs_exist_ok=True)
     (tmp_path / "filter.wasm").write_bytes(wat(MINIMAL.read_text()))
     return tmp_path
 
@@ -56,6 +60,7 @@ def test_sample(path: Path, folder: Path) -> None:
     paths = [warning.path.removeprefix("static_resources.") for warning in found.warnings]
     assert sorted(paths) == announced(text)
     assert found.listeners
+    assert pickle.loads(pickle.dumps(found)) == found  # workers hand configurations on
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
@@ -111,7 +116,7 @@ def official(name: str) -> Any:
     package = importlib.import_module("envoy")
     importlib.import_module("xds.type.v3.typed_struct_pb2")
     root = package.__path__[0]
-    for part in ("config", "extensions", "type"):
+    for part in ("config", "extensions", "type", "service/discovery"):
         for where, _, files in os.walk(os.path.join(root, part)):
             for file in files:
                 if file.endswith("_pb2.py"):
@@ -133,6 +138,10 @@ def tables() -> list[Message]:
         "per_filter",
         "extras",
         "replies",
+        "health",
+        "tls",
+        "discovery",
+        "secrets",
     ]
     modules = [bootstrap_tables, *(importlib.import_module(f"pywasmproxy.config.{name}") for name in names)]
     found = {

@@ -118,7 +118,6 @@ def test_a_mistyped_field_gets_a_suggestion() -> None:
 
 def test_what_warns() -> None:
     assert warnings(proxy("stat_prefix: s, cluster: svc, access_log: [], hash_policy: []")) == [
-        (CHAIN + ".filters[0].typed_config.access_log", "not supported yet, ignored"),
         (CHAIN + ".filters[0].typed_config.hash_policy", "not supported yet, ignored"),
     ]
     assert warnings(proxy("stat_prefix: s, cluster: nope")) == [

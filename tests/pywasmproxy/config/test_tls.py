@@ -153,3 +153,57 @@ def test_certificates_that_are_refused(pair: Pair, tmp_path: Path) -> None:
         downstream(server(pair).replace(certificate(pair), ""))
     [warning] = downstream(server(pair, more=", require_client_certificate: true")).warnings
     assert "no client's certificate is accepted" in warning.message
+
+
+# --- secrets that are written apart -----------------------------------------------------------------------
+
+
+def with_secrets(text: str, *secrets: str) -> str:
+    return text.rstrip() + "\n  secrets:\n" + "".join(f"  - {{{one}}}\n" for one in secrets)
+
+
+@pytest.mark.openssl
+def test_secrets_by_name(pair: Pair) -> None:
+    """Those of the bootstrap itself; a combined context is merged as protobuf merges messages."""
+    names = "match_typed_subject_alt_names: [{san_type: DNS, matcher: {exact: %s}}]"
+    combined = (
+        f"combined_validation_context: {{default_validation_context: {{{names % 'a.test'}, "
+        "verify_certificate_hash: [], trusted_ca: {inline_string: no}}, "
+        "validation_context_sds_secret_config: {name: them}}"
+    )
+    common = f"tls_certificate_sds_secret_configs: [{{name: me}}], {combined}"
+    text = with_secrets(
+        bootstrap(cluster=upstream(common)),
+        f"name: me, tls_certificate: {certificate(pair).partition('[')[2][:-1]}",
+        f"name: them, validation_context: {{{names % 'b.test'}, "
+        f"trusted_ca: {{filename: {pair.certificate}}}}}",
+    )
+    found = load(text, "test.yaml")
+    assert found.warnings == ()
+    tls = found.clusters[0].tls
+    assert tls is not None
+    assert tls.options.check is not None
+    assert [one.chain for one in tls.options.certificates] == [pair.certificate.read_bytes()]
+    assert [one.text.value for one in tls.options.check.names] == ["a.test", "b.test"]
+    assert tls.options.check.trusted_ca == pair.certificate.read_bytes()
+    assert "PRIVATE" not in repr(found)
+    with pytest.raises(ConfigError, match=r"unknown secret 'them' \(did you mean 'then'\?\)"):
+        load(text.replace("name: them, val", "name: then, val"), "test.yaml")
+    with pytest.raises(ConfigError, match="secret name 'me' is taken already"):
+        load(with_secrets(bootstrap(), "name: me", "name: me"), "test.yaml")
+    with pytest.raises(
+        ConfigError, match="secret 'me' has no 'validation_context', which is wanted of it at"
+    ):
+        load(text.replace("{name: them}", "{name: me}"), "test.yaml")
+
+
+@pytest.mark.openssl
+def test_secrets_that_are_not_used_or_cannot_be_had(pair: Pair) -> None:
+    secret = "tls_certificate_sds_secret_configs: [{name: a, sds_config: {ads: {}}}]"
+    [warning] = downstream(server(pair, f", {secret}")).warnings
+    assert "this secret is not used" in warning.message
+    with pytest.raises(ConfigError, match=r"no certificate: .* or secrets from a file"):
+        downstream(server(pair).replace(certificate(pair), secret))
+    found = read(cluster=upstream("validation_context_sds_secret_config: {name: a, sds_config: {ads: {}}}"))
+    assert [warning.path.rpartition(".")[2] for warning in found.warnings] == ["ads", "typed_config"]
+    assert "NOT VERIFIED" in found.warnings[1].message

@@ -12,6 +12,7 @@ from pywasmproxy.config.model_clusters import (
     LbPolicy,
     LoadBalancing,
     OutlierDetection,
+    RetryBudget,
 )
 from pywasmproxy.config.model_routes import HashPolicy, HashSource, RegexRewrite
 from tests.support.bootstrap import manager, read, refused
@@ -90,12 +91,44 @@ def test_health_checks() -> None:
 def test_outliers_and_breakers() -> None:
     found = cluster(
         "outlier_detection: {consecutive_5xx: 2, base_ejection_time: 1s, max_ejection_percent: 40}",
-        "circuit_breakers: {thresholds: [{priority: HIGH}, {max_requests: 7, max_retries: 3}]}",
+        "circuit_breakers: {thresholds: [{priority: HIGH, max_retries: 9}, "
+        "{max_requests: 7, max_retries: 4}]}",
     )
     assert found.outlier_detection == OutlierDetection(
         consecutive_5xx=2, base_ejection_time=1, max_ejection_percent=40
     )
-    assert found.circuit_breaker == CircuitBreaker(max_requests=7)
+    assert found.circuit_breaker == CircuitBreaker(max_requests=7, max_retries=4)
+
+
+def test_what_compares_hosts() -> None:
+    found = cluster(
+        "outlier_detection: {success_rate_minimum_hosts: 3, success_rate_stdev_factor: 1500, "
+        "failure_percentage_threshold: 60, enforcing_failure_percentage_local_origin: 7, "
+        "max_ejection_time_jitter: 2s, split_external_local_origin_errors: true, "
+        "successful_active_health_check_uneject_host: false}"
+    )
+    assert found.outlier_detection == OutlierDetection(
+        success_rate_minimum_hosts=3,
+        success_rate_stdev_factor=1500,
+        failure_percentage_threshold=60,
+        enforcing_failure_percentage_local_origin=7,
+        max_ejection_time_jitter=2,
+        split_local_origin_errors=True,
+        successful_health_check_unejects=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ("{}", RetryBudget(20, 3)),
+        ("{budget_percent: {value: 12.5}, min_retry_concurrency: 0}", RetryBudget(12.5, 0)),
+        ("{budget_percent: {}}", RetryBudget(0, 3)),
+    ],
+)
+def test_retry_budgets(written: str, wanted: RetryBudget) -> None:
+    found = cluster(f"circuit_breakers: {{thresholds: [{{retry_budget: {written}, track_remaining: true}}]}}")
+    assert found.circuit_breaker == CircuitBreaker(retry_budget=wanted, track_remaining=True)
 
 
 def test_hash_policies() -> None:

@@ -222,10 +222,56 @@ def test_nothing_is_due_without_a_wait() -> None:
 def test_who_counts_attempts_wants_no_others() -> None:
     world = World()
     world.exchange.get()
-    assert world.exchange.only(do.SendUpstreamHeaders).once
+    assert world.exchange.only(do.SendUpstreamHeaders).retries is not None
     plain = World(RetryPolicy())
     plain.exchange.get()
-    assert not plain.exchange.only(do.SendUpstreamHeaders).once
+    assert plain.exchange.only(do.SendUpstreamHeaders).retries is None
+
+
+class Full:
+    """A cluster that has enough retries under way, after some more."""
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self.seen: list[object] = []
+
+    def settled(self, good: bool) -> None:
+        self.seen.append("good" if good else "bad")
+
+    def spent(self) -> None:
+        self.seen.append("spent")
+
+    def take(self, status: int) -> bool:
+        self.seen.append(status)
+        self.free -= 1
+        return self.free >= 0
+
+
+def test_a_cluster_may_have_enough_of_them() -> None:
+    world = World()
+    world.exchange.get()
+    retries = world.exchange.only(do.SendUpstreamHeaders).retries
+    assert retries is not None
+    full = retries.counter = Full(1)
+    world.exchange.respond(b"bad", status="503", end=False)
+    world.again()
+    world.fail(UpstreamFailure.CONNECT_FAILURE)
+    assert world.exchange.response["x-flags"] == "UO,UF"
+    assert world.exchange.info.response_flags == (Flags.UPSTREAM_OVERFLOW | Flags.UPSTREAM_CONNECTION_FAILURE)
+    assert full.seen == ["bad", 503, "bad", 0]
+
+
+def test_a_cluster_hears_what_came_of_them() -> None:
+    for last, heard in (("200", ["good"]), ("500", ["bad", "spent"])):
+        world = World(replace(POLICY, num_retries=1))
+        world.exchange.get()
+        retries = world.exchange.only(do.SendUpstreamHeaders).retries
+        assert retries is not None
+        full = retries.counter = Full(5)
+        world.exchange.respond(b"bad", status="502", end=False)
+        world.again()
+        world.exchange.respond(b"x", status=last)
+        assert full.seen == ["bad", 502, *heard]
 
 
 def test_a_request_that_takes_too_long_to_come() -> None:

@@ -8,7 +8,7 @@ from abi.proxy_wasm.stream_info import CertificateFacts, StreamInfo, TlsFacts
 from pywasmproxy.config.model_manager import ClientCertMode, ClientCertRules
 from pywasmproxy.sansio.client_cert import FIELD, forwarded
 
-PEER = CertificateFacts('CN="a;b",O=x', ("c.test", "d.test"), ("spiffe://one",), "ab12")
+PEER = CertificateFacts('CN=\\"a\\;b\\",O=x', ("c.test", "d.test"), ("spiffe://one",), "ab12")
 LOCAL = CertificateFacts("CN=me", (), ("spiffe://me",), "ff")
 SESSIONS = {
     "plain": None,
@@ -46,5 +46,5 @@ def test_what_it_says() -> None:
         return value
 
     assert said() == OURS
-    assert said("subject") == OURS + b';Subject="CN=\\"a;b\\",O=x"'
+    assert said("subject") == OURS + b';Subject="CN=\\"a\\;b\\",O=x"'
     assert said("uri", "dns") == OURS + b";URI=spiffe://one;DNS=c.test;DNS=d.test"

@@ -10,7 +10,8 @@ import pytest
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.stream_info import StreamInfo
 from pywasmproxy.sansio.format import FormatError, JsonTemplate, Moment, Origin, Template
-from pywasmproxy.sansio.format_operators import OPERATORS, UNAVAILABLE, format_time
+from pywasmproxy.sansio.format_operators import OPERATORS, UNAVAILABLE
+from pywasmproxy.sansio.format_time import format_time
 
 START = 1_795_684_981_793_528_000  # 2026-11-26T09:23:01.793528Z
 ORIGIN = Origin(hostname="vm", environ={"SET": "value"})
@@ -138,6 +139,7 @@ def test_every_operator_is_filled_without_facts() -> None:
         "METADATA": "(ROUTE:a)",
         "DYNAMIC_METADATA": "(a)",
         "CLUSTER_METADATA": "(a)",
+        "UPSTREAM_METADATA": "(a)",
         "FILTER_STATE": "(a)",
         "ENVIRONMENT": "(A)",
         "QUERY_PARAM": "(a)",
@@ -213,7 +215,8 @@ def test_bytes_survive() -> None:
         ("%PATH(X)%", "PATH takes WQ or NQ, then PATH, ORIG or ORIG_OR_PATH: %PATH(NQ:PATH)%"),
         (
             "%METADATA(NO:a)%",
-            "METADATA takes one of DYNAMIC, CLUSTER, ROUTE first: %METADATA(ROUTE:name:key)%",
+            "METADATA takes one of DYNAMIC, CLUSTER, ROUTE, UPSTREAM_HOST, LISTENER, LISTENER_FILTER_CHAIN, "
+            "VIRTUAL_HOST first: %METADATA(ROUTE:name:key)%",
         ),
         ("%DYNAMIC_METADATA%", "metadata is named like this: (namespace:key:key)"),
         ("%FILTER_STATE%", "FILTER_STATE takes a key, and PLAIN or TYPED: %FILTER_STATE(key:PLAIN)%"),
@@ -230,7 +233,7 @@ def test_refused(text: str, message: str) -> None:
 def test_what_can_never_be_said_is_named() -> None:
     assert Template("%TRACE_ID% %PROTOCOL% %CEL(request.path)%").unavailable == ["TRACE_ID", "CEL"]
     assert JsonTemplate({"a": ["%SPAN_ID%"]}).unavailable == ["SPAN_ID"]
-    assert not UNAVAILABLE & OPERATORS.keys()
+    assert not UNAVAILABLE.keys() & OPERATORS.keys()
 
 
 def test_json() -> None:

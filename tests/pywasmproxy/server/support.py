@@ -209,12 +209,15 @@ class Client:
         return await self.response()
 
     async def closed(self) -> bool:
-        """Whether the proxy closes the connection without sending more."""
+        """Whether the proxy closes the connection without sending more; this side then closes, too."""
         async with asyncio.timeout(self.LIMIT):
             try:
-                return await self.reader.read(1) == b""
+                ended = await self.reader.read(1) == b""
             except ConnectionError:
                 return True
+        if ended:  # the proxy waits for that before it lets go (`delayed_close_timeout`)
+            self.close()
+        return ended
 
     def close(self) -> None:
         self.writer.close()

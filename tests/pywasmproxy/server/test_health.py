@@ -253,13 +253,16 @@ async def test_ejections_become_longer() -> None:
             assert times[1] >= 0.6
 
 
-async def test_a_response_that_takes_too_long_counts() -> None:
+@pytest.mark.parametrize(
+    "limit", ["timeout: 0.1s", "retry_policy: {retry_on: 5xx, num_retries: 0, per_try_timeout: 0.1s}"]
+)
+async def test_a_response_that_takes_too_long_counts(limit: str) -> None:
     async def slow(visit: Visit) -> None:
         await visit.request()
         await asyncio.sleep(5)
         visit.send(answer())
 
-    route = '- {match: {prefix: "/"}, route: {cluster: up, timeout: 0.1s}}'
+    route = f'- {{match: {{prefix: "/"}}, route: {{cluster: up, {limit}}}}}'
     async with upstream(slow) as up:
         options = OUTLIERS.format(100, "consecutive_5xx: 1")
         async with proxy(bootstrap(listener(route), clusters=cluster(up.port, options=options))) as server:

@@ -94,6 +94,36 @@ async def test_large_bodies(size: int) -> None:
         client.close()
 
 
+@pytest.mark.parametrize("limit", [4096, 1 << 20])
+async def test_a_cluster_s_connections_hold_only_so_much(limit: int) -> None:
+    """A client is asked to stop when its upstream reads nothing: earlier where the cluster says so."""
+    release = asyncio.Event()
+
+    async def handler(visit: Visit) -> None:
+        await release.wait()
+        _, body = await visit.request()
+        visit.send(answer(b"%d" % len(body)))
+
+    options = f"per_connection_buffer_limit_bytes: {limit}"
+    async with (
+        upstream(handler) as up,
+        proxy(bootstrap(listener(), clusters=cluster(up.port, options=options))) as server,
+    ):
+        client = await Client.open(port_of(server))
+        size = 8_000_000
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % size)
+        client.send(b"x" * size)
+        await asyncio.sleep(0.3)
+        (connection,) = server.clusters["up"].connections
+        transport = connection._transport
+        assert transport is not None
+        assert transport.get_write_buffer_limits()[1] == min(limit, 64 * 1024)
+        assert transport.get_write_buffer_size() < 1_000_000
+        release.set()
+        assert (await client.response()).body == b"%d" % size
+        client.close()
+
+
 async def test_pipelined_requests_are_answered_in_order() -> None:
     async def handler(visit: Visit) -> None:
         while True:

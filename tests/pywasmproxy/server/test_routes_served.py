@@ -161,6 +161,21 @@ async def test_a_connection_that_is_old() -> None:
         client.close()
 
 
+async def test_a_connection_that_is_old_and_silent() -> None:
+    """A client that says nothing more is told so after the drain time."""
+    options = "common_http_protocol_options: {max_connection_duration: 0.05s}\ndrain_timeout: 0.1s"
+    direct = "- {match: {prefix: /}, direct_response: {status: 200}}"
+    async with proxy(bootstrap(listener(direct, options=options))) as server:
+        begin = asyncio.get_running_loop().time()
+        client = await Client.open(port_of(server))
+        assert (await client.get()).one("connection") is None
+        assert await client.closed()
+        assert asyncio.get_running_loop().time() - begin >= 0.15
+        (counts,) = server.measures._http.values()
+        assert (counts.downstream_cx_max_duration_reached, counts.downstream_cx_idle_timeout) == (1, 0)
+        client.close()
+
+
 async def test_a_request_must_come_in_time() -> None:
     async with (
         upstream(echo) as up,

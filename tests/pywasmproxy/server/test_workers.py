@@ -13,7 +13,6 @@ import ssl
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,13 +26,13 @@ from abi.proxy_wasm.types import Status
 from pywasmproxy import run
 from pywasmproxy.server import workers
 from pywasmproxy.stores import open_store
-from tests.pywasmproxy.server.guests import wasm_filter
+from tests.pywasmproxy.server.guests import guest, wasm_filter
+from tests.pywasmproxy.server.serving import ADMIN, DIRECT, AdminClient, Start, clients_of_both
 from tests.pywasmproxy.server.support import Client, Visit, answer, bootstrap, cluster, listener, upstream
 from tests.support.certificates import Authority
 from tests.support.wat import wat
 
 ROOT = Path(__file__).resolve().parents[3]
-DIRECT = '- {match: {prefix: "/"}, direct_response: {status: 200, body: {inline_string: "hello"}}}'
 
 pytestmark = pytest.mark.skipif(not workers.possible(), reason="this system cannot fork")
 
@@ -82,88 +81,6 @@ def counting(told: str) -> str:
     return wasm_filter("mark", plugin="counting", vm_id="V").replace(
         wasm_filter("mark").split('inline_bytes: "')[1].split('"')[0], code
     )
-
-
-@dataclass
-class Serving:
-    """A `serve` process with workers, and its log, read as it comes."""
-
-    process: subprocess.Popen[str]
-    lines: list[tuple[float, str]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
-
-    def _read(self) -> None:
-        for line in self.process.stderr or ():
-            self.lines.append((time.monotonic(), line))
-
-    def find(self, pattern: str) -> list[re.Match[str]]:
-        return [found for _, line in list(self.lines) if (found := re.search(pattern, line))]
-
-    def wait_for(self, pattern: str, count: int = 1) -> re.Match[str]:
-        """The match in the count-th line that has one."""
-        end = time.monotonic() + 20
-        while len(found := self.find(pattern)) < count:
-            assert time.monotonic() < end, (pattern, [line for _, line in self.lines])
-            time.sleep(0.01)
-        return found[count - 1]
-
-    @property
-    def port(self) -> int:
-        return int(self.wait_for(r"listener main: listening on 127\.0\.0\.1:(\d+)$")[1])
-
-    def worker(self, index: int, life: int = 1) -> int:
-        """The process that was the index-th worker in its first, second ... life."""
-        pid = int(self.wait_for(rf"worker {index}: process (\d+)$", life)[1])
-        self.wait_for(rf"\[{pid}\].*starting main dispatch loop")
-        return pid
-
-    def kill(self, index: int, life: int = 1) -> float:
-        """Kill a worker; seconds until another one serves in its place."""
-        pid = self.worker(index, life)
-        begin = time.monotonic()
-        os.kill(pid, signal.SIGKILL)
-        after = self.worker(index, life + 1)
-        return next(at for at, line in self.lines if f"[{after}]" in line and "starting main" in line) - begin
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        self.process.wait(20)
-        self.reader.join(5)
-        return self.process.returncode
-
-
-Start = Callable[..., Serving]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    running: list[Serving] = []
-
-    def begin(text: str, *options: str, ready: bool = True) -> Serving:
-        path = tmp_path / "envoy.yaml"
-        path.write_text(text)
-        command = [sys.executable, "-m", "pywasmvm", "serve", "-c", str(path), "--concurrency", "2", *options]
-        process = subprocess.Popen(
-            [*command, "--component-log-level", "http:debug,main:debug"],
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "TMPDIR": str(tmp_path)},
-        )
-        one = Serving(process)
-        running.append(one)
-        if ready:
-            one.wait_for("all 2 workers serve")
-        return one
-
-    yield begin
-    for one in running:
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.wait()
 
 
 def alive(pid: int) -> bool:
@@ -328,18 +245,6 @@ async def test_no_item_is_taken_twice_and_none_waits_for_the_dead(
     assert left(store) == 0
 
 
-async def clients_of_both(serving: Serving) -> list[Client]:
-    """Connections, some with the one worker and some with the other."""
-    clients: list[Client] = []
-    wanted, served = {serving.worker(0), serving.worker(1)}, set[int]()
-    while served != wanted:
-        assert len(clients) < 100
-        clients += [await Client.open(serving.port) for _ in range(2)]
-        await asyncio.sleep(0.05)
-        served = {int(one[1]) for one in serving.find(r"\[(\d+)\]\[debug\]\[http\].* new connection")}
-    return clients
-
-
 # --- the life of workers ------------------------------------------------------------------------------------
 
 
@@ -472,6 +377,59 @@ async def test_who_replaces_another_begins_with_the_configuration_of_now(
     assert serving.end() == 0
 
 
+def put_filter(folder: Path, says: bytes) -> str:
+    """A filter in a file that says something in a header."""
+    (folder / "filter.wasm").write_bytes(guest("mark").replace(b"x-guestyes", b"x-guest" + says))
+    return re.sub('inline_bytes: "[^"]*"', f'filename: "{folder}/filter.wasm"', wasm_filter("mark"))
+
+
+def break_yaml(folder: Path) -> None:
+    (folder / "envoy.yaml").write_text("nonsense: [")
+
+
+def break_filter(folder: Path) -> None:
+    (folder / "filter.wasm").write_bytes(b"\0asm\1\0\0\0half")
+
+
+def lose_filter(folder: Path) -> None:
+    (folder / "filter.wasm").unlink()
+
+
+@pytest.mark.parametrize("harm", [break_yaml, break_filter, lose_filter])
+async def test_who_replaces_another_serves_what_the_others_do(
+    start: Start, tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    """The last configuration that was accepted, neither the first one nor the broken newest one."""
+    filters = put_filter(tmp_path, b"old")
+    serving = start(bootstrap(listener(DIRECT, filters=filters)), "--no-watch")
+    changed = bootstrap(listener(DIRECT.replace("hello", "bye"), filters=filters))
+    (tmp_path / "envoy.yaml").write_text(changed)
+    put_filter(tmp_path, b"new")
+    os.kill(serving.process.pid, signal.SIGHUP)
+    await asyncio.to_thread(serving.wait_for, "loaded anew", 2)
+    harm(tmp_path)
+    for life in (1, 2):
+        for index in (0, 1):
+            await asyncio.to_thread(serving.kill, index, life)
+    assert len(serving.find("has changed and is refused")) == 4
+    assert not serving.find("what the other workers serve is refused")
+    clients = await clients_of_both(serving, life=3)
+    for client in clients:
+        answered = await client.get()
+        assert (answered.body, answered.one("x-guest")) == (b"bye", "new")
+        client.close()
+    # Once it is in order again, all go over to it.
+    put_filter(tmp_path, b"now")
+    (tmp_path / "envoy.yaml").write_text(changed.replace("bye", "again"))
+    os.kill(serving.process.pid, signal.SIGHUP)
+    await asyncio.to_thread(serving.wait_for, "loaded anew", 4)
+    client = await Client.open(serving.port)
+    answered = await client.get()
+    assert (answered.body, answered.one("x-guest")) == (b"again", "now")
+    client.close()
+    assert serving.end() == 0
+
+
 async def test_a_port_that_nobody_wants_any_more_refuses(start: Start, tmp_path: Path) -> None:
     both = bootstrap(listener(DIRECT), listener(DIRECT.replace("hello", "other"), name="other"))
     serving = start(both, "--no-watch")
@@ -547,30 +505,6 @@ async def test_tls_in_workers(start: Start, tmp_path: Path) -> None:
         client.close()
     assert serving.end() == 0
     assert not serving.find("Traceback|\\]\\[error\\]")
-
-
-class AdminClient:
-    """Asks the admin server of a proxy."""
-
-    def __init__(self, serving: Serving) -> None:
-        found = serving.wait_for(r"\[(\d+)\].*admin address: 127\.0\.0\.1:(\d+)$")
-        self.pid, self.port = int(found[1]), int(found[2])
-
-    async def ask(self, path: str, method: str = "GET") -> str:
-        client = await Client.open(self.port)
-        head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1:{self.port}\r\ncontent-length: 0\r\n\r\n"
-        client.send(head.encode())
-        response = await client.response()
-        client.close()
-        assert response.status == 200
-        return response.body.decode()
-
-    async def stats(self) -> dict[str, str]:
-        lines = (await self.ask("/stats")).splitlines()
-        return dict(line.split(": ", 1) for line in lines if ": " in line)
-
-
-ADMIN = "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}\n"
 
 
 async def test_the_admin_server_speaks_for_all_workers(start: Start, tmp_path: Path) -> None:

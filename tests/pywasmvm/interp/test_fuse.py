@@ -31,7 +31,7 @@ FUEL = 100_000
 @contextmanager
 def fused_after(runs: int) -> Iterator[None]:
     """Blocks that are made in here are fused in that run of theirs; never for zero."""
-    kept, prepare.FRESH = prepare.FRESH, runs
+    kept, prepare.FRESH = prepare.FRESH, runs or 1 << 60
     try:
         yield
     finally:
@@ -89,6 +89,8 @@ def kinds(body: str) -> list[list[int]]:
         if block is None or id(block) in seen:
             continue
         seen.add(id(block))
+        if block.source is not None:
+            block.source(block)
         found.append([argument[0] if kind is None else kind for kind, argument, _ in fuse(block.ops)])
         todo.append(block.next)
     return found
@@ -98,15 +100,18 @@ def kinds(body: str) -> list[list[int]]:
 
 #: Code, and the kinds it becomes.
 SHAPES = [
-    ("local.get $a i32.const 1 i32.add", [blocks.LC_BINARY]),
+    ("local.get $a i32.const 1 i32.add", [blocks.LC_ADD]),
+    ("local.get $a i32.const 1 i32.sub", [blocks.LC_ADD]),
+    ("local.get $a i32.const 0 i32.sub", [blocks.LC_ADD]),
+    ("local.get $a i32.const 3 i32.shl", [blocks.LC_BINARY]),
     ("local.get $a local.get $b i32.add", [blocks.LL_BINARY]),
     ("local.get $a i32.eqz", [blocks.L_UNARY]),
     ("local.get $a i32.load offset=4", [blocks.L_LOAD]),
     ("i32.const 1 local.get $a i32.sub", [blocks.CONST, blocks.LOCAL_BINARY]),
     ("global.get 0 i32.const 2 i32.mul", [blocks.GLOBAL_GET, blocks.CONST_BINARY]),
     ("i32.const 5 i32.const 2 i32.mul", [blocks.CONST, blocks.CONST_BINARY]),
-    ("local.get $a i32.const 1 i32.add local.set $a local.get $a", [blocks.LC_BINARY, blocks.LOCAL_GET]),
-    ("local.get $a i32.const 1 i32.add local.tee $b", [blocks.LC_BINARY]),
+    ("local.get $a i32.const 1 i32.add local.set $a local.get $a", [blocks.LC_ADD, blocks.LOCAL_GET]),
+    ("local.get $a i32.const 1 i32.add local.tee $b", [blocks.LC_ADD]),
     ("local.get $a i32.load local.tee $i", [blocks.L_LOAD]),
     ("global.get 0 i32.load local.tee $i", [blocks.GLOBAL_GET, blocks.S_LOAD]),
     ("global.get 0 i32.clz local.tee $i", [blocks.GLOBAL_GET, blocks.S_UNARY]),
@@ -157,13 +162,13 @@ def test_branches_take_what_was_compared(body: str, compare: str) -> None:
 def test_a_loop_counts_in_two_operations() -> None:
     body = """loop local.get $i local.get $a i32.add local.set $i
                    local.get $b i32.const 1 i32.sub local.tee $b br_if 0 end local.get $i"""
-    assert [blocks.LL_BINARY, blocks.LC_BINARY] in kinds(body)
+    assert [blocks.LL_BINARY, blocks.LC_ADD] in kinds(body)
     same_everywhere(module(body), (3, 10))
 
 
 def test_a_value_on_the_stack_survives_a_branch() -> None:
     body = "block (result i32) local.get $a i32.const 1 i32.add br 0 end"
-    assert kinds(body)[0] == [blocks.LC_BINARY, blocks.BRANCH]
+    assert kinds(body)[0] == [blocks.LC_ADD, blocks.BRANCH]
     same_everywhere(module(body), (3, 10))
 
 
@@ -226,6 +231,19 @@ def test_single_steps_are_never_fused() -> None:
         assert entry.fresh == 0
         assert len(entry.ops) == 1
         entry = entry.next
+
+
+def test_what_never_runs_is_not_lowered() -> None:
+    made = Module(wat(module("(if (result i32) (local.get $a) (then i32.const 1) (else i32.const 2))")))
+    instance = Instance(made, store=Store(engine="interp"))
+    assert instance.exports.f(1, 0) == 1
+    entry = instance.exports.f.prepared.entry
+    other = entry.ops[-1][1]
+    assert entry.source is None
+    assert entry.next.source is None
+    assert (other.source is None, len(other.ops), other.cost) == (False, 0, 0)
+    assert instance.exports.f(0, 0) == 2
+    assert (other.source is None, len(other.ops), other.cost) == (True, 1, 1)
 
 
 # -- random straight-line code -----------------------------------------------------------------------------
