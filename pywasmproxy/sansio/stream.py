@@ -31,7 +31,22 @@ from pywasmproxy.sansio.local_reply import Details, Flags, LocalReply
 from pywasmproxy.sansio.outlets import ToClient, ToUpstream
 from pywasmproxy.sansio.passage import RequestPassage, ResponsePassage
 from pywasmproxy.sansio.router import HERE, Choice, location
-from pywasmproxy.sansio.states import ENDS, Request, StreamStateError, Upstream, impossible
+from pywasmproxy.sansio.states import (
+    AWAITED,
+    BACK_OFF,
+    ENDS,
+    NOT_SENT,
+    RELEASED,
+    REQUEST_COMPLETE,
+    REQUEST_IDLE,
+    REQUEST_IGNORED,
+    REQUEST_OPEN,
+    RESPONDED,
+    RESPONDING,
+    StreamStateError,
+    Upstream,
+    impossible,
+)
 from pywasmproxy.sansio.target import tidy
 
 if TYPE_CHECKING:
@@ -58,8 +73,8 @@ class HttpStream:
     # How an exchange begins; most of them change few of these, so they are kept with the class.
 
     done = False
-    _request_state = Request.IDLE
-    _upstream_state = Upstream.IDLE
+    _request_state = REQUEST_IDLE
+    _upstream_state = NOT_SENT
     _upload_complete = False
     _attempts: Attempts | None = None
     _choice: Choice | None = None  # that the request was sent, or is answered, by
@@ -127,7 +142,7 @@ class HttpStream:
             raise impossible(self._request_state, before, event)
         if self.done:
             return []
-        if request is Request.COMPLETE and self.info.request_received_after is None:
+        if request is REQUEST_COMPLETE and self.info.request_received_after is None:
             self.info.request_received_after = self._elapsed() if self._began else 0
         asks.attended = True
         try:
@@ -147,23 +162,23 @@ class HttpStream:
 
     def _handle_upstream(self, event: ev.Event, upstream_before: Upstream) -> None:
         kind = type(event)
-        if upstream_before is Upstream.AWAITED or upstream_before is Upstream.OPEN:
-            if self._upstream_state is Upstream.COMPLETE:
+        if upstream_before is AWAITED or upstream_before is RESPONDING:
+            if self._upstream_state is RESPONDED:
                 now = self._now()
                 self.info.upstream_response_received_after = now - self._started_at
                 self.info.backend_latency = now - self._sent_at
             _UPSTREAM_HANDLERS[kind](self, event)
-            if self._upstream_state is Upstream.COMPLETE and not self._upload_complete:
+            if self._upstream_state is RESPONDED and not self._upload_complete:
                 # Answered before all was sent: the rest of the request is of no use to anybody.
                 self._release_upstream()
-        elif upstream_before is Upstream.BACK_OFF:
+        elif upstream_before is BACK_OFF:
             if kind is ev.RetryDue:
                 self._try_again()
             elif kind is ev.RouteTimeout:
                 self._give_up(local.ROUTE_TIMEOUT)
 
     def _on_request_body(self, event: ev.RequestBody) -> None:
-        if self._request_state is Request.IGNORED:
+        if self._request_state is REQUEST_IGNORED:
             return
         data, end_of_stream = event.data, event.end_of_stream
         self.info.request_body_size += len(data)
@@ -180,7 +195,7 @@ class HttpStream:
         way.put_body(data, end_of_stream)
 
     def _on_request_trailers(self, event: ev.RequestTrailers) -> None:
-        if self._request_state is not Request.IGNORED:
+        if self._request_state is not REQUEST_IGNORED:
             self.info.request_trailers = event.trailers
             if self._request is None:
                 self.upload_trailers(event.trailers)
@@ -192,11 +207,11 @@ class HttpStream:
         self._ended = True
 
     def _on_request_timeout(self, event: ev.RequestTimeout) -> None:
-        if self._request_state is Request.OPEN:
+        if self._request_state is REQUEST_OPEN:
             self.asks.put(local.REQUEST_TIMEOUT)
 
     def _on_idle_timeout(self, event: ev.IdleTimeout) -> None:
-        self.asks.put(local.idle_timeout(self._request_state is Request.COMPLETE))
+        self.asks.put(local.idle_timeout(self._request_state is REQUEST_COMPLETE))
 
     def _on_resumed(self, event: ev.Resumed) -> None:
         """The asks are waiting already."""
@@ -276,7 +291,7 @@ class HttpStream:
                 case _ if request is None or response is None:
                     pass  # only filters ask for the rest
                 case Reroute():
-                    if request.headers is not None and self._upstream_state is Upstream.IDLE:
+                    if request.headers is not None and self._upstream_state is NOT_SENT:
                         self._note_route(self._choose_route(request.headers))  # else it has been used
                 case Inject(filter, data, end_of_stream):
                     if self._response_started:
@@ -461,7 +476,7 @@ class HttpStream:
             upgrade=bool(self._upgrade),
         )
         self.info.upstream_attempt_count = 1
-        self._upstream_state = Upstream.AWAITED
+        self._upstream_state = AWAITED
         self._sent_at = self._now()
         self.info.upstream_request_began_after = self._sent_at - self._started_at
         self._commands.append(self._attempts.head(end_of_stream))
@@ -478,7 +493,7 @@ class HttpStream:
 
     @property
     def _uploading(self) -> bool:
-        return self._upstream_state in (Upstream.AWAITED, Upstream.OPEN, Upstream.COMPLETE)
+        return self._upstream_state in (AWAITED, RESPONDING, RESPONDED)
 
     def upload(self, data: bytes, end_of_stream: bool) -> None:
         """A piece of the request's body has come through the filters."""
@@ -504,9 +519,11 @@ class HttpStream:
         if attempts is None:
             return
         attempts.completed(trailers)
-        if attempts.departure.timeout is not None:
-            self._commands.append(do.StartRouteTimeout(attempts.departure.timeout))
-        self._commands += attempts.in_time()
+        limits = attempts.departure
+        if limits.timeout is not None:
+            self._commands.append(do.StartRouteTimeout(limits.timeout))
+        if limits.per_try_timeout is not None:
+            self._commands += attempts.in_time()
 
     # --- further attempts ---------------------------------------------------------------------------------
 
@@ -542,7 +559,7 @@ class HttpStream:
     def _back_off(self, attempts: Attempts, *, timed_out: bool) -> None:
         """Drop this attempt, and wait for the next one."""
         self._release_upstream()
-        self._upstream_state = Upstream.BACK_OFF
+        self._upstream_state = BACK_OFF
         self._timed_out = timed_out
         self._commands.append(attempts.wait(self._new_random()))
 
@@ -606,7 +623,7 @@ class HttpStream:
         info.response_began_after = self._elapsed()
         info.response_headers, info.response_code = headers, status
         # The rest of an unfinished request cannot be told from the next one, so this response is the last.
-        close = self._last_on_connection or self._request_state is not Request.COMPLETE
+        close = self._last_on_connection or self._request_state is not REQUEST_COMPLETE
         close = close and status != 101  # then the connection is no longer about requests
         if close:
             headers.add(b"connection", b"close")
@@ -677,18 +694,18 @@ class HttpStream:
         """The request is answered: neither its rest nor an upstream's response matters any more."""
         if self._request is not None:
             self._request.close()
-        if self._request_state is Request.OPEN:
-            self._request_state = Request.IGNORED
+        if self._request_state is REQUEST_OPEN:
+            self._request_state = REQUEST_IGNORED
         self._release_upstream()
 
     def _release_upstream(self) -> None:
         """Nothing more goes to the upstream, and nothing that it sends matters any more."""
         state = self._upstream_state
-        unfinished = state is Upstream.COMPLETE and not self._upload_complete
-        if unfinished or state in (Upstream.AWAITED, Upstream.OPEN):
+        unfinished = state is RESPONDED and not self._upload_complete
+        if unfinished or state in (AWAITED, RESPONDING):
             self._commands.append(do.ResetUpstream())
-        if state is not Upstream.IDLE:
-            self._upstream_state = Upstream.RELEASED
+        if state is not NOT_SENT:
+            self._upstream_state = RELEASED
 
     def _cut_off(self) -> None:
         """Close the client's connection in the middle of things."""

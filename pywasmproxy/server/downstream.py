@@ -266,8 +266,9 @@ class DownstreamConnection(Receiver):
                 transport.resume_reading()
 
     def _begin(self, head: RequestHead) -> None:
-        if self._http.underscores is not Underscores.ALLOW:
-            head = self._without_underscores(head)
+        http = self._http
+        if http.underscores is not Underscores.ALLOW:
+            head = self._without_underscores(head, http.underscores)
         self._taken += 1
         self._receiving = not head.bodiless
         if head.bodiless:
@@ -277,14 +278,16 @@ class DownstreamConnection(Receiver):
             why = f"upgrade to {head.upgrade.decode('latin-1')} is not configured"
             self._refuse(ProtocolError(403, why, "upgrade_failed"))
             return
-        self.closing = self.closing or not head.keep_alive or self._had_its_time()
+        limited = http.max_requests_per_connection is not None or http.max_connection_duration is not None
+        if not head.keep_alive or (limited and self._had_its_time()):
+            self.closing = True
         self.listener.begin(self, head)
 
-    def _without_underscores(self, head: RequestHead) -> RequestHead:
+    def _without_underscores(self, head: RequestHead, action: Underscores) -> RequestHead:
         """The head without the fields that are not wanted here. ProtocolError: with them it is refused."""
         if not any(b"_" in name for name, _ in head.headers):
             return head
-        if self._http.underscores is Underscores.REJECT_REQUEST:
+        if action is Underscores.REJECT_REQUEST:
             raise ProtocolError(400, "underscore in the name of a header", "http1.unexpected_underscore")
         return replace(head, headers=[line for line in head.headers if b"_" not in line[0]])
 

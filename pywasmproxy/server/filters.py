@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -22,7 +23,6 @@ from abi.proxy_wasm.plugin import Plugin
 from abi.proxy_wasm.registry import VmRegistry
 from abi.proxy_wasm.services import POLL, Services
 from abi.proxy_wasm.snapshots import Snapshots
-from abi.proxy_wasm.stream_info import StreamInfo
 from abi.proxy_wasm.types import LogLevel
 from abi.proxy_wasm.usage import Usage
 from abi.proxy_wasm.vm import Vm
@@ -378,10 +378,7 @@ class Filters:
             has_cluster=self.host.has_cluster,
         )
 
-        def open_stream(info: StreamInfo, wake: Callable[[HttpStream], None]) -> HttpStream:
-            return chain.open(info, wake=wake)
-
-        return open_stream
+        return functools.partial(HttpStream, chain)
 
     def _slot(self, config: WasmPlugin) -> PluginSlot | None:
         return next((slot for slot in self.slots if slot.config == config), None)
