@@ -12,6 +12,7 @@ from pywasmproxy.config.common import (
     HTTP_UPSTREAM,
     address,
     http1_upstream,
+    http2_upstream,
     metadata,
     require_ip,
 )
@@ -47,7 +48,7 @@ from pywasmproxy.config.tls import upstream_socket, upstream_tls
 
 HTTP_OPTIONS_KEY = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _NO_HOST = "the host is left out"
-_HTTP2 = "HTTP/2 and HTTP/3 to upstreams are not supported yet, but for gRPC calls: HTTP/1.1 is spoken"
+_HTTP3 = "HTTP/3 is not supported: HTTP/1.1 is spoken"
 
 HEALTH_CONFIG = Message(
     "envoy.config.endpoint.v3.Endpoint.HealthCheckConfig",
@@ -105,8 +106,8 @@ _PER_VERSION = {"http_protocol_options": http1_upstream}
 
 EXPLICIT = Message(
     f"{HTTP_OPTIONS_KEY}.ExplicitHttpConfig",
-    _PER_VERSION,
-    notes={"http2_protocol_options": _HTTP2, "http3_protocol_options": _HTTP2},
+    {**_PER_VERSION, "http2_protocol_options": http2_upstream},
+    notes={"http3_protocol_options": _HTTP3},
     one_of=("http_protocol_options http2_protocol_options http3_protocol_options",),
 )
 
@@ -243,6 +244,7 @@ CLUSTER = Message(
         "dns_lookup_family": _family,
         "typed_extension_protocol_options": _extension_options,
         "http_protocol_options": http1_upstream,
+        "http2_protocol_options": http2_upstream,
         "common_http_protocol_options": HTTP_UPSTREAM.read,
         "transport_socket": upstream_socket,
         "tls_context": upstream_tls,
@@ -259,7 +261,6 @@ CLUSTER = Message(
     "drain_connections_on_host_removal extension_protocol_options",
     notes={
         "cluster_type": "custom types are not supported: the cluster has no hosts but those named here",
-        "http2_protocol_options": _HTTP2,
     },
     one_of=("type cluster_type", "load_assignment hosts", "transport_socket tls_context"),
     required="name",
@@ -285,6 +286,9 @@ def cluster(cursor: Cursor) -> Cluster:
         kind = ClusterType.STATIC  # its only host was left out: there is nothing to resolve
     extension = values.get("typed_extension_protocol_options", {})
     http1 = values.get("http_protocol_options", Http1Options())
+    http2 = values.get("http2_protocol_options")
+    if extension:
+        http2 = extension.get("explicit_http_config", {}).get("http2_protocol_options")
     for name in ("explicit_http_config", "use_downstream_protocol_config", "auto_config"):
         http1 = extension.get(name, {}).get("http_protocol_options", http1)
     common = values.get("common_http_protocol_options", {}) | extension.get(
@@ -297,6 +301,7 @@ def cluster(cursor: Cursor) -> Cluster:
         connect_timeout=values.get("connect_timeout", CONNECT_TIMEOUT),
         dns_lookup_family=values.get("dns_lookup_family", DnsLookupFamily.AUTO),
         http1=http1,
+        http2=http2,
         idle_timeout=common.get("idle_timeout", CONNECTION_IDLE_TIMEOUT),
         buffer_limit=values.get("per_connection_buffer_limit_bytes", BUFFER_LIMIT),
         metadata=values.get("metadata", {}),

@@ -23,6 +23,7 @@ from pywasmproxy.server.upstream_connection import UpstreamConnection
 from pywasmproxy.stats.counts import ClusterCounts
 
 if TYPE_CHECKING:
+    from pywasmproxy.server.http2_requests import Lane, Lanes
     from pywasmproxy.server.upstream import UpstreamRequest
 
 
@@ -42,7 +43,13 @@ class Cluster:
         self.outliers = Outliers(self, detection) if detection is not None else None
         self.connection_class: type[UpstreamConnection] = UpstreamConnection
         self._needs = Need.NOTHING
-        self.connections: set[UpstreamConnection] = set()
+        self.connections: set[UpstreamConnection | Lane] = set()
+        self.http2: Lanes | None = None
+        """Instead of the pool, where hosts speak HTTP/2."""
+        if config.http2 is not None:
+            from pywasmproxy.server.http2_requests import Lanes
+
+            self.http2 = Lanes(self, config.http2)
         self.connecting = 0
         self.active = 0  # requests under way
         self.tcp_connections = 0  # of TCP listeners, which keep them to themselves
@@ -58,6 +65,11 @@ class Cluster:
             self.outliers.start()
         if self.checker is not None:
             await self.checker.start()
+
+    @property
+    def observed(self) -> bool:
+        """Whether access logs want to know which hosts were asked."""
+        return bool(self._needs)
 
     def observe(self, needs: Need) -> None:
         """From now on gather what access logs want to know."""
@@ -75,6 +87,8 @@ class Cluster:
             self._sweeper.cancel()
             self._sweeper = None
         self._idle.clear()
+        if self.http2 is not None:
+            self.http2.close()
         for connection in list(self.connections):
             connection.abort()
         with contextlib.suppress(TimeoutError):

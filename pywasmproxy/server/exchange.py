@@ -275,27 +275,33 @@ class Exchange:
         self._use_route(command.route)
         self._name_host(command, cluster.config.host_name)
         method, path, lines = upstream_lines(command.headers)
-        self._upstream_trailers = cluster.config.http1.enable_trailers
-        trailers = self._upstream_trailers or self.serving.config.http.http1.enable_trailers
         try:
-            head, writer = request_bytes(
-                lines, method, path, command.end_of_stream, trailers, raw=command.upgrade
-            )
+            if cluster.http2 is not None:
+                self._upstream_trailers = True
+                scheme = command.headers.first(b":scheme") or b"http"
+                attempt: UpstreamRequest = cluster.http2.request(self, method, path, lines, scheme)
+            else:
+                self._upstream_trailers = cluster.config.http1.enable_trailers
+                trailers = self._upstream_trailers or self.serving.config.http.http1.enable_trailers
+                head, writer = request_bytes(
+                    lines, method, path, command.end_of_stream, trailers, raw=command.upgrade
+                )
+                attempt = UpstreamRequest(cluster, self, method, head, writer)
         except UnsafeHeader as error:
             self.feed(ev.UpstreamFailed(UpstreamFailure.PROTOCOL_ERROR, f"not sent: {error}"))
             return
         self._cancel(ev.TryTimeout)
-        self._upstream = UpstreamRequest(cluster, self, method, head, writer)
-        self._upstream.host = command.host
+        self._upstream = attempt
+        attempt.host = command.host
         if command.retries is not None:
-            self._count_retries(command.retries, cluster.retry_limit, self._upstream)
-        self._upstream.hash_key = command.hash_key
-        self._upstream.upgrade = command.upgrade
+            self._count_retries(command.retries, cluster.retry_limit, attempt)
+        attempt.hash_key = command.hash_key
+        attempt.upgrade = command.upgrade
         if self._response_held:
-            self._upstream.pause()
+            attempt.pause()
         if command.end_of_stream:
-            self._upstream.end()
-        self._upstream.start()
+            attempt.end()
+        attempt.start()
 
     def _count_retries(self, retries: Retries, limit: RetryLimit, attempt: UpstreamRequest) -> None:
         """Let the cluster say how many of its requests may be sent once more at a time."""

@@ -299,10 +299,11 @@ def _of_cluster(cluster: Cluster) -> list[Stat]:
     )
     counts = cluster.counts
     connections = len(cluster.connections)
+    version = 1 if cluster.http2 is None else 2
     hosts = cluster.hosts.hosts
     return [
         *scope.counters(_values(counts)),
-        *scope.counters([("upstream_cx_http1_total", counts.upstream_cx_total)]),
+        *scope.counters([(f"upstream_cx_http{version}_total", counts.upstream_cx_total)]),
         *scope.responses("upstream_rq", counts.status, codes=True),
         *_of_retries(scope, counts.retry_status),
         *_of_breaker(cluster, scope),

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.pywasmproxy.server.support import Client, bootstrap, listener
 from tests.replay.proxy import Command, RunningProxy, free_port
 
-PROXIES = {"envoy": "envoy", "ours": None}
+PROXIES = {"envoy": "envoy --file-flush-interval-msec 50", "ours": None}
 
 _MARK = "LOGGED "
 _LINE = (
@@ -68,12 +68,12 @@ class Beside:
 
 @contextlib.asynccontextmanager
 async def beside(
-    which: str, folder: Path, routes: str, clusters: str, *, socket: str = ""
+    which: str, folder: Path, routes: str, clusters: str, *, socket: str = "", codec: str = "AUTO"
 ) -> AsyncIterator[Beside]:
     """One of `PROXIES` with routes, clusters and a `transport_socket`, ready to be asked."""
     port, admin_port = free_port(), free_port()
     text = f"admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {admin_port}}}}}}}\n"
-    one = listener(routes, port=port, options=_LOG)
+    one = listener(routes, port=port, options=f"codec_type: {codec}{_LOG}")
     if socket:
         one = one.replace("    - filters:", f"    - {socket}\n      filters:", 1)
     text += bootstrap(one, clusters=clusters, node="{id: test, cluster: test}")
