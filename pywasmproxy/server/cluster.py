@@ -23,7 +23,7 @@ from pywasmproxy.server.upstream_connection import UpstreamConnection
 from pywasmproxy.stats.counts import ClusterCounts
 
 if TYPE_CHECKING:
-    from pywasmproxy.server.http2_requests import Lane, Lanes
+    from pywasmproxy.server.http2_lanes import Lane, Lanes
     from pywasmproxy.server.upstream import UpstreamRequest
 
 
@@ -47,7 +47,7 @@ class Cluster:
         self.http2: Lanes | None = None
         """Instead of the pool, where hosts speak HTTP/2."""
         if config.http2 is not None:
-            from pywasmproxy.server.http2_requests import Lanes
+            from pywasmproxy.server.http2_lanes import Lanes
 
             self.http2 = Lanes(self, config.http2)
         self.connecting = 0
