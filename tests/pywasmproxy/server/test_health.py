@@ -54,7 +54,7 @@ class Flapping:
 
 
 async def eventually(what: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not what():
             await asyncio.sleep(0.01)
 

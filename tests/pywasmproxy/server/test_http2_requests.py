@@ -392,7 +392,7 @@ async def test_a_client_that_leaves() -> None:
     async with through(on_head(lambda visit, number: None)) as (up, server):
         client = await Client.open(port_of(server))
         client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not up.visits or not up.visits[0].heads:
                 await asyncio.sleep(0.01)
             client.abort()
@@ -419,7 +419,7 @@ async def test_going_away() -> None:
     async with through(on_head(script), routes=RETRY) as (up, server):
         first, second = await Client.open(port_of(server)), await Client.open(port_of(server))
         first.send(b"GET /held HTTP/1.1\r\nhost: a\r\n\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not held:
                 await asyncio.sleep(0.01)
         assert (await second.get("/away")).body == b"2"
@@ -428,7 +428,7 @@ async def test_going_away() -> None:
         assert not old.closed.is_set()
         respond(old, held[0])
         assert (await first.response()).body == b"fine"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await old.closed.wait()
         assert len(up.visits) == 2
         first.close()
@@ -539,7 +539,7 @@ async def test_time() -> None:
         client = await Client.open(port_of(server))
         assert (await client.get()).status == 504
         client.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await up.visits[0].closed.wait()
         assert up.resets == [(1, 8)]
         assert stats(server, "upstream_cx_idle_timeout", "upstream_rq_timeout") == [1, 1]

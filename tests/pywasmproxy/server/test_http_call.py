@@ -264,7 +264,7 @@ async def test_the_client_leaves_before_the_answer(monkeypatch: pytest.MonkeyPat
         await settled(server)
         assert len(server.filters.call_outs) == 1  # it outlives its stream
         gate.set()
-        await asyncio.wait_for(came.wait(), 5)
+        await asyncio.wait_for(came.wait(), 20)
     assert lives == [False]
 
 
@@ -292,7 +292,7 @@ async def test_the_vm_dies_with_calls_under_way(monkeypatch: pytest.MonkeyPatch)
             await asyncio.sleep(0.01)
         assert (await second.get()).status == 503
         assert (await first.response()).status == 503  # nobody waits for a dead guest
-        await asyncio.wait_for(hung_up.wait(), 5)
+        await asyncio.wait_for(hung_up.wait(), 20)
         assert not len(server.filters.call_outs)
         first.close()
         second.close()
@@ -345,7 +345,7 @@ async def test_calls_without_a_waiting_stream(monkeypatch: pytest.MonkeyPatch, p
         client = await Client.open(port_of(server))
         assert (await client.get()).body == b"main"
         client.close()
-        await asyncio.wait_for(came.wait(), 5)
+        await asyncio.wait_for(came.wait(), 20)
         guest.ask("proxy_set_tick_period_milliseconds", 0)
     assert bodies[:1] == [b"Hello World!"]
     assert len(bodies) >= (3 if phase == ANSWERED else 1)
@@ -366,7 +366,7 @@ async def test_a_cluster_with_a_name_can_be_called_while_configuring(monkeypatch
         text = config(guest, cluster(one.port, kind="STRICT_DNS", host="localhost"))
         text = text.replace("type: STRICT_DNS", "type: STRICT_DNS\n    dns_lookup_family: V4_ONLY")
         async with proxy(text, log=guest.log()):
-            await asyncio.wait_for(came.wait(), 5)
+            await asyncio.wait_for(came.wait(), 20)
     assert guest.results["seen"] == ("200", b"Hello World!")
 
 
@@ -423,7 +423,7 @@ async def test_a_fault_of_ours_costs_one_call(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("abi.proxy_wasm.plugin.Plugin.http_call_response", broken)
     async with upstream(hello) as one, proxy(config(guest, cluster(one.port)), log=guest.log()) as server:
-        await asyncio.wait_for(failed.wait(), 5)
+        await asyncio.wait_for(failed.wait(), 20)
         client = await Client.open(port_of(server))
         assert (await client.get()).body == b"main"
         client.close()
@@ -457,7 +457,7 @@ async def test_a_replaced_plugin_gets_its_answer_before_its_end(monkeypatch: pyt
         assert old.vm in server.filters.vms
         assert not old.closed
         gate.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while server.filters._retired:
                 await asyncio.sleep(0.01)
         assert old.closed
@@ -481,7 +481,7 @@ async def test_a_replaced_plugin_does_not_wait_for_ever(monkeypatch: pytest.Monk
         client = await Client.open(port_of(server))
         assert (await client.get()).status == 200
         client.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while server.filters._retired or not guest.entered_with("proxy_on_done"):
                 await asyncio.sleep(0.01)
         assert not len(server.filters.call_outs)
@@ -506,7 +506,7 @@ async def test_a_replaced_plugin_that_is_not_done_finishes_with_its_call(
             client = await Client.open(port_of(server))
             assert (await client.get()).status == 200
             client.close()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while server.filters._retired or ("proxy_on_delete", (1,)) not in guest.entries:
                     await asyncio.sleep(0.01)
         assert [head.split(b" ")[1] for head in one.heads] == [b"/last"]

@@ -412,7 +412,7 @@ class TestWatch:
         (folder / "envoy.yaml").write_text(text)
 
     async def until(self, server: Server, said: str) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while await guest_of(server) != said:
                 await asyncio.sleep(0.02)
 
@@ -432,7 +432,7 @@ class TestWatch:
             await self.until(server, "c:two")
             assert lines.errors() == []
             (tmp_path / "filter.wasm").write_bytes(code("d")[:-10])
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while "refused" not in lines:
                     await asyncio.sleep(0.02)
             await asyncio.sleep(0.2)
@@ -554,7 +554,7 @@ class TestRemoteCode:
                     client.close()
                     return
                 better.set()
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     while (response := await client.get()).status != 200:
                         await asyncio.sleep(0.02)
                 assert response.one("x-guest") == "a:one"
