@@ -151,8 +151,8 @@ class Response:
 class Client:
     """A raw HTTP/1.1 client on one connection. Every wait is bounded: a hang is a failure.
 
-    The bound leaves a busy machine time, and is less than what ends a hang from inside: 10 s for a response that
-    is too short, 15 s for a route.
+    The bound leaves a busy machine time, and is less than what ends a hang from inside: 10 s for a response
+    that is too short, 15 s for a route.
     """
 
     LIMIT = 9.0
