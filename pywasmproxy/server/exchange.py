@@ -364,7 +364,6 @@ class Exchange:
             return
         if isinstance(event, ev.RouteTimeout):
             counts.upstream_rq_timeout += 1
-            counts.status[504] += 1
             if upstream is not None and upstream.connection is not None:
                 upstream.connection.host_counts.rq_timeout += 1
                 upstream.timed_out()
