@@ -348,6 +348,8 @@ class Listener:
     traffic_direction: TrafficDirection = TrafficDirection.UNSPECIFIED
     buffer_limit: int = BUFFER_LIMIT
     """`per_connection_buffer_limit_bytes`."""
+    drain_modify_only: bool = False
+    """Connections do not end because health checks are told to fail."""
     metadata: Mapping[str, object] = field(default_factory=dict)
 
     @property

@@ -387,9 +387,9 @@ class Exchange:
         status, lines = response_lines(command.headers)
         upgraded = status == 101 and self._head.tunnel
         unframed = self._head.minor == 0 and not command.end_of_stream and content_length(lines) is None
-        if command.close or unframed or self.listener.draining:
+        if command.close or unframed or self.listener.last_answers:
             connection.closing = True
-            if self.listener.draining:
+            if self.listener.last_answers:
                 self.serving.counts.downstream_cx_drain_close += 1
         head, self._body = response_bytes(
             lines,

@@ -86,8 +86,7 @@ class Server:
         self.peers: Peers | None = None
         """The other workers, where there are several and an admin server."""
         self.started_at = self.loaded_at = now()
-        self.failing = False
-        """Whether health checks are told that this proxy is not to be used (`/healthcheck/fail`)."""
+        self._failing = False
         self.leave = asyncio.Event()
         """Set when the process shall end."""
         self._phase = "INITIALIZING"
@@ -236,9 +235,21 @@ class Server:
         finally:
             await self.stop(0)
 
+    @property
+    def failing(self) -> bool:
+        """Whether health checks are told that this proxy is not to be used (`/healthcheck/fail`)."""
+        return self._failing
+
+    @failing.setter
+    def failing(self, failing: bool) -> None:
+        self._failing = failing
+        for port in self.listeners:
+            port.fail_checks(failing)
+
     async def bound(self, config: ListenerConfig, taken_over: Port[Any] | None = None) -> Port[Any]:
         """A listener that has its port, perhaps one that another has, and accepts nothing yet. StartError."""
         listener = self._listener(config)
+        listener.fail_checks(self.failing)
         try:
             await listener.bind(taken_over, self.seat)
         except OSError as error:
