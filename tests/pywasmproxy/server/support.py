@@ -351,5 +351,17 @@ async def settled(server: Server) -> None:
     assert server.streams == 0
 
 
+ON_DEMAND = "3600s"
+"""An interval of outlier detection that ends when a test says so (`interval_ends`)."""
+
+
+def interval_ends(server: Server, cluster: str = "up") -> None:
+    """The end of an interval of a cluster's outlier detection, whenever that would be."""
+    outliers = server.clusters[cluster].outliers
+    assert outliers is not None
+    outliers.close()
+    outliers._look()
+
+
 def port_of(server: Server, name: str = "main") -> int:
     return server.addresses[name].port
