@@ -213,6 +213,7 @@ async def test_a_slow_client_holds_up_nobody_else() -> None:
         (sender,) = senders.values()
         assert len(sender.left) > 2_000_000  # sockets hold some megabytes, the proxy a window
         slow.reader._limit = 1 << 22  # type: ignore[attr-defined]
+        slow.LIMIT = 60.0  # for all of them
         response = await slow.response()
         assert (len(response.body), response.complete) == (size, True)
         slow.close()
