@@ -323,6 +323,7 @@ def _load_balancing(values: dict[str, Any], policy: dict[str, Any], cursor: Curs
         active_request_bias=least.get("active_request_bias", {}).get("default_value", 1.0),
         minimum_ring_size=ring.get("minimum_ring_size", 1024),
         maximum_ring_size=ring.get("maximum_ring_size", 8 * 1024 * 1024),
+        murmur=ring.get("hash_function", "XX_HASH") == "MURMUR_HASH_2",
         table_size=values.get("maglev_lb_config", {}).get("table_size", 65537),
         hash_by_name=common.get("consistent_hashing_lb_config", {}).get("use_hostname_for_hashing", False),
         panic_threshold=common.get("healthy_panic_threshold", {"value": 50.0}).get("value", 0.0),
@@ -330,8 +331,6 @@ def _load_balancing(values: dict[str, Any], policy: dict[str, Any], cursor: Curs
     )
     if found.minimum_ring_size > found.maximum_ring_size:
         cursor.fail("ring hash: minimum_ring_size is greater than maximum_ring_size")
-    if ring.get("hash_function", "XX_HASH") != "XX_HASH":
-        cursor.warn("MURMUR_HASH_2 is not supported: rings are made with XX_HASH")
     return found
 
 
