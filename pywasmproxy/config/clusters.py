@@ -17,7 +17,7 @@ from pywasmproxy.config.common import (
     require_ip,
 )
 from pywasmproxy.config.extension import resolve
-from pywasmproxy.config.health import PERCENT, circuit_breaker, health_check, outlier_detection
+from pywasmproxy.config.health import PERCENT, circuit_breakers, health_check, outlier_detection
 from pywasmproxy.config.model import (
     BUFFER_LIMIT,
     CONNECT_TIMEOUT,
@@ -239,7 +239,7 @@ CLUSTER = Message(
         "common_lb_config": COMMON_LB.read,
         "health_checks": repeated(health_check),
         "outlier_detection": outlier_detection,
-        "circuit_breakers": circuit_breaker,
+        "circuit_breakers": circuit_breakers,
         "hosts": repeated(later),
         "dns_lookup_family": _family,
         "typed_extension_protocol_options": _extension_options,
@@ -286,6 +286,7 @@ def cluster(cursor: Cursor) -> Cluster:
         kind = ClusterType.STATIC  # its only host was left out: there is nothing to resolve
     extension = values.get("typed_extension_protocol_options", {})
     http1 = values.get("http_protocol_options", Http1Options())
+    breakers = values.get("circuit_breakers", (DEFAULT_BREAKER, DEFAULT_BREAKER))
     http2 = values.get("http2_protocol_options")
     if extension:
         http2 = extension.get("explicit_http_config", {}).get("http2_protocol_options")
@@ -308,7 +309,8 @@ def cluster(cursor: Cursor) -> Cluster:
         load_balancing=_load_balancing(values, assignment.get("policy", {}), cursor),
         health_checks=_one_check(values.get("health_checks", ()), cursor),
         outlier_detection=values.get("outlier_detection"),
-        circuit_breaker=values.get("circuit_breakers", DEFAULT_BREAKER),
+        circuit_breaker=breakers[0],
+        high_circuit_breaker=breakers[1],
         tls=values.get("transport_socket", values.get("tls_context")),
     )
 

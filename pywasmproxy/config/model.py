@@ -431,6 +431,8 @@ class Cluster:
     health_checks: tuple[HealthCheck, ...] = ()
     outlier_detection: OutlierDetection | None = None
     circuit_breaker: CircuitBreaker = DEFAULT_BREAKER
+    high_circuit_breaker: CircuitBreaker = DEFAULT_BREAKER
+    """For requests of high priority, which are counted apart."""
 
     @property
     def host_name(self) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from abi.proxy_wasm.header_map import HeaderMap
 from abi.proxy_wasm.stream_info import StreamInfo
-from pywasmproxy.config.model import Route, RouteAction
+from pywasmproxy.config.model import RouteAction
 from pywasmproxy.sansio import commands as do
 from pywasmproxy.sansio import events as ev
 from pywasmproxy.sansio.departure import put_host
@@ -270,9 +270,14 @@ class Exchange:
         if cluster is None:
             self.feed(ev.UpstreamFailed(UpstreamFailure.NO_CLUSTER, f"no cluster {command.cluster!r}"))
             return
+        action = command.route.action
+        if isinstance(action, RouteAction):
+            if action.idle_timeout is not None:
+                self.idle_timeout = action.idle_timeout or None
+            if action.high_priority:
+                cluster = cluster.high
         self.info.cluster_metadata = dict(cluster.config.metadata)
         self.upstream_counts = cluster.counts
-        self._use_route(command.route)
         self._name_host(command, cluster.config.host_name)
         method, path, lines = upstream_lines(command.headers)
         try:
@@ -310,10 +315,6 @@ class Exchange:
         if not isinstance(place, RetryPlace):  # given back with the timers, at the end
             place = self._timers[RetryPlace] = RetryPlace(limit, retries)
         place.request = attempt
-
-    def _use_route(self, route: Route) -> None:
-        if isinstance(route.action, RouteAction) and route.action.idle_timeout is not None:
-            self.idle_timeout = route.action.idle_timeout or None
 
     def _name_host(self, command: do.SendUpstreamHeaders, name: str) -> None:
         """Let the request name its host as the cluster does, if the route wants that."""

@@ -204,7 +204,8 @@ class Lanes:
             self.fail_soon(request, UpstreamFailure.NO_HEALTHY_UPSTREAM, "no healthy upstream")
             return True
         if cluster.active + cluster.connecting >= breaker.max_requests:
-            self._overflow(request)
+            counts.upstream_rq_active_overflow += 1
+            self.fail_soon(request, UpstreamFailure.OVERFLOW, "overflow")
             return True
         lanes = self._lanes.setdefault(host, [])
         lane = next((one for one in lanes if one.has_room), None)

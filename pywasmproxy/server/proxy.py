@@ -341,7 +341,8 @@ class Server:
 
     def status(self) -> str:
         """One line about memory, connections and streams."""
-        upstream = sum(len(one.connections) + one.tcp_connections for one in self.clusters.values())
+        clusters = self.clusters.values()
+        upstream = sum(len(part.connections) + part.tcp_connections for one in clusters for part in one.parts)
         vms = self.filters.vms
         return (
             f"status: rss={resident_memory()} guest_memory={self.filters.guest_memory} vms={len(vms)} "
