@@ -51,7 +51,7 @@ class Guest:
     @property
     def memory(self) -> int:
         """Bytes of linear memory."""
-        from pywasmproxy.server.filters import memory_size
+        from pywasmproxy.server.successors import memory_size
 
         return sum(memory_size(vm) for vm in self.vms)
 

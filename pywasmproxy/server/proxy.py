@@ -31,7 +31,7 @@ from pywasmproxy.server.admin_dump import now
 from pywasmproxy.server.admin_pages import AdminPages
 from pywasmproxy.server.cluster import Cluster
 from pywasmproxy.server.codec import HeadParser, head_parser
-from pywasmproxy.server.filters import Filters, StartError
+from pywasmproxy.server.filters import Filters
 from pywasmproxy.server.generation import plugins_of
 from pywasmproxy.server.identity import origin
 from pywasmproxy.server.listener import Listener
@@ -40,6 +40,7 @@ from pywasmproxy.server.machine import resident_memory
 from pywasmproxy.server.measures import Measures
 from pywasmproxy.server.observed import Places
 from pywasmproxy.server.peers import Peers
+from pywasmproxy.server.plugin_starts import StartError
 from pywasmproxy.server.port import Port, Serving
 from pywasmproxy.server.reload import Change
 from pywasmproxy.server.reloader import Reloader, Source

@@ -669,7 +669,7 @@ async def test_open_streams_do_not_keep_a_replaced_plugin(monkeypatch: pytest.Mo
             async with asyncio.timeout(20):
                 while not up.resets:
                     await asyncio.sleep(0.01)
-            assert not server.filters._retired
+            assert not server.filters.successors.retired
             assert len(server.filters.call_outs) == 1  # the successor's
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pywasmproxy.server import callouts, http_call
-from pywasmproxy.server.filters import StartError
+from pywasmproxy.server.plugin_starts import StartError
 from pywasmproxy.server.proxy import Proxy
 from tests.pywasmproxy.server.scripted import ANSWERED, REQUEST, Scripted
 from tests.pywasmproxy.server.support import (
@@ -453,12 +453,12 @@ async def test_a_replaced_plugin_gets_its_answer_before_its_end(monkeypatch: pyt
         client.close()
         while not one.heads:
             await asyncio.sleep(0.01)
-        old = next(iter(server.filters._retired))
+        old = next(iter(server.filters.successors.retired))
         assert old.vm in server.filters.vms
         assert not old.closed
         gate.set()
         async with asyncio.timeout(20):
-            while server.filters._retired:
+            while server.filters.successors.retired:
                 await asyncio.sleep(0.01)
         assert old.closed
     names = [name for name, _ in guest.entries]
@@ -470,7 +470,7 @@ async def test_a_replaced_plugin_does_not_wait_for_ever(monkeypatch: pytest.Monk
         await visit.request()
         await visit.reader.read()
 
-    monkeypatch.setattr("pywasmproxy.server.filters.RETIREMENT", 0.1)
+    monkeypatch.setattr("pywasmproxy.server.successors.RETIREMENT", 0.1)
     guest = Scripted(monkeypatch)
     guest.on("proxy_on_log", lambda *_: guest.http_call(timeout=0))
     node = "{metadata: {pywasmvm: {recycle_streams: 1}}}"
@@ -482,7 +482,7 @@ async def test_a_replaced_plugin_does_not_wait_for_ever(monkeypatch: pytest.Monk
         assert (await client.get()).status == 200
         client.close()
         async with asyncio.timeout(20):
-            while server.filters._retired or not guest.entered_with("proxy_on_done"):
+            while server.filters.successors.retired or not guest.entered_with("proxy_on_done"):
                 await asyncio.sleep(0.01)
         assert not len(server.filters.call_outs)
     assert not guest.entered_with(ANSWERED)
@@ -507,7 +507,7 @@ async def test_a_replaced_plugin_that_is_not_done_finishes_with_its_call(
             assert (await client.get()).status == 200
             client.close()
             async with asyncio.timeout(20):
-                while server.filters._retired or ("proxy_on_delete", (1,)) not in guest.entries:
+                while server.filters.successors.retired or ("proxy_on_delete", (1,)) not in guest.entries:
                     await asyncio.sleep(0.01)
         assert [head.split(b" ")[1] for head in one.heads] == [b"/last"]
     assert guest.results[ANSWERED] == 0
