@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -296,13 +295,16 @@ def stages_for(root: Path, file: str) -> list[str]:
     return [path for path in (f"tests/{package}/test_{name}", f"tests/{package}") if (root / path).exists()]
 
 
-def run_tests(tree: Path, path: str, seconds: float = TIMEOUT_S) -> tuple[int | None, str]:
+def run_tests(
+    tree: Path, path: str, seconds: float = TIMEOUT_S, *, processes: int = 0, keep_bytecode: bool = False
+) -> tuple[int | None, str]:
     """pytest's exit status (None: it ran out of time) and what failed first."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
-    command += ["-p", "tests.support.no_shrinking", "-m", "not slow", path]
+    command += ["-p", "tests.support.no_shrinking", "-n", str(processes), "-m", "not slow", path]
+    variables = environment(tree) | {"PYTHONDONTWRITEBYTECODE": "" if keep_bytecode else "1"}
     try:
         done = subprocess.run(
-            command, cwd=tree, env=environment(tree), capture_output=True, text=True, timeout=seconds
+            command, cwd=tree, env=variables, capture_output=True, text=True, timeout=seconds
         )
     except subprocess.TimeoutExpired:
         return None, f"no end within {seconds:.0f} s"
@@ -313,13 +315,9 @@ def run_tests(tree: Path, path: str, seconds: float = TIMEOUT_S) -> tuple[int | 
 
 
 def environment(tree: Path) -> dict[str, str]:
-    """Variables that make Python import from this tree."""
-    return {
-        **os.environ,
-        "PYTHONPATH": str(tree),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "HYPOTHESIS_PROFILE": "no-shrinking",
-    }
+    """Variables that make Python import from this tree, bytecode included."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPYCACHEPREFIX"}
+    return {**kept, "PYTHONPATH": str(tree), "HYPOTHESIS_PROFILE": "no-shrinking"}
 
 
 def imports_from(tree: Path) -> bool:
@@ -329,17 +327,21 @@ def imports_from(tree: Path) -> bool:
     return done.returncode == 0 and Path(done.stdout.strip()).is_relative_to(tree)
 
 
-def copies(root: Path, into: Path, count: int) -> Iterator[Path]:
-    """Copies of the tree, one for each worker."""
-    for number in range(count):
-        tree = into / f"tree{number}"
-        tree.mkdir()
-        for name in COPIED:
-            if (root / name).is_dir():
-                shutil.copytree(root / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-            elif (root / name).exists():
-                shutil.copy(root / name, tree / name)
-        yield tree
+def copy(root: Path, tree: Path) -> Path:
+    """A copy of what the tests need, without bytecode."""
+    tree.mkdir()
+    for name in COPIED:
+        if (root / name).is_dir():
+            shutil.copytree(root / name, tree / name, ignore=shutil.ignore_patterns("__pycache__", ".cache"))
+        elif (root / name).exists():
+            shutil.copy(root / name, tree / name)
+    return tree
+
+
+def forget_bytecode(path: Path) -> None:
+    """Have a file compiled again and again: a mutant may be as old and as long as what it replaces."""
+    for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
+        compiled.unlink()
 
 
 def try_mutant(trees: SimpleQueue[Path], mutant: Mutant, seconds: float) -> bool:
@@ -351,6 +353,7 @@ def try_mutant(trees: SimpleQueue[Path], mutant: Mutant, seconds: float) -> bool
     status: int | None = 0
     reason = ""
     try:
+        forget_bytecode(path)
         path.write_text(apply(original, mutant), encoding="utf-8")
         for path_of_tests in stages_for(tree, mutant.file):
             status, reason = run_tests(tree, path_of_tests, seconds)
@@ -387,25 +390,28 @@ def main(arguments: list[str] | None = None) -> int:
         return 1 if stale else 0
 
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        trees: SimpleQueue[Path] = SimpleQueue()
-        for tree in copies(ROOT, Path(folder), options.workers):
-            trees.put(tree)
+        first = copy(ROOT, Path(folder) / "tree0")
         print(f"{len(chosen)} of {len(candidates)} mutants, seed {options.seed}", flush=True)
-        with ThreadPoolExecutor(options.workers) as pool:
-            # The unchanged tree must pass, or every mutant would seem to be killed.
-            first = trees.get()
-            if not imports_from(first):
-                print("Python would not import the copy: nothing could be learnt")
+        if not imports_from(first):
+            print("Python would not import the copy: nothing could be learnt")
+            return 1
+        # The unchanged tree must pass, or every mutant would seem to be killed.
+        limits: dict[str, float] = {}
+        for package in sorted({mutant.file.rpartition("/")[0] for mutant in chosen}):
+            began = time.monotonic()
+            status, reason = run_tests(
+                first, f"tests/{package}", processes=options.workers, keep_bytecode=True
+            )
+            seconds = options.workers * (time.monotonic() - began)
+            limits[package] = max(PATIENCE * seconds, LEAST_TIMEOUT_S)
+            if status != 0:
+                print(f"tests/{package} fails without any mutant: {reason}")
                 return 1
-            limits: dict[str, float] = {}
-            for package in sorted({mutant.file.rpartition("/")[0] for mutant in chosen}):
-                began = time.monotonic()
-                status, reason = run_tests(first, f"tests/{package}")
-                limits[package] = max(PATIENCE * (time.monotonic() - began), LEAST_TIMEOUT_S)
-                if status != 0:
-                    print(f"tests/{package} fails without any mutant: {reason}")
-                    return 1
-            trees.put(first)
+        trees: SimpleQueue[Path] = SimpleQueue()
+        trees.put(first)
+        for number in range(1, options.workers):
+            trees.put(Path(shutil.copytree(first, Path(folder) / f"tree{number}")))  # the bytecode, too
+        with ThreadPoolExecutor(options.workers) as pool:
             verdicts = list(
                 pool.map(lambda m: try_mutant(trees, m, limits[m.file.rpartition("/")[0]]), chosen)
             )

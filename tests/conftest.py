@@ -80,6 +80,31 @@ OPTIONAL = {
 }
 
 
+# Where tests take seconds instead of milliseconds: they start programs, or filters of megabytes.
+LONG = ("tests/differential/", "tests/replay/", "tests/examples/", "tests/docs/", "tests/benchmarks/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests first, as many for each worker of pytest-xdist: what comes last then is short.
+
+    `--dist worksteal` gives each worker a stretch of the list, and what it has not begun to whoever is idle.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers < 2:
+        return
+    long: list[pytest.Item] = []
+    short: list[pytest.Item] = []
+    for item in items:
+        is_long = item.get_closest_marker("slow") or item.nodeid.startswith(LONG)
+        (long if is_long else short).append(item)
+    ends = [len(short) * worker // workers for worker in range(workers + 1)]
+    items[:] = [
+        item
+        for worker in range(workers)
+        for item in (*long[worker::workers], *short[ends[worker] : ends[worker + 1]])
+    ]
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for name, (is_there, advice) in OPTIONAL.items():
         if item.get_closest_marker(name) and not is_there():

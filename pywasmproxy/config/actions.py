@@ -169,12 +169,13 @@ ACTION = Message(
         "auto_host_rewrite": boolean,
         "append_x_forwarded_host": boolean,
         "retry_policy": retry_policy,
+        "priority": enum("priority", "DEFAULT HIGH"),
         "hash_policy": repeated(_hash_policy),
         "upgrade_configs": repeated(route_upgrade),
         "cluster_not_found_response_code": enum("response code", " ".join(_NOT_FOUND)),
     },
     ignored="metadata_match path_rewrite_policy path_rewrite flush_timeout "
-    "early_data_policy retry_policy_typed_config request_mirror_policies priority rate_limits "
+    "early_data_policy retry_policy_typed_config request_mirror_policies rate_limits "
     "include_vh_rate_limits cors max_grpc_timeout grpc_timeout_offset "
     "internal_redirect_policy internal_redirect_action max_internal_redirects hedge_policy "
     "max_stream_duration request_mirror_policy use_websocket",
@@ -182,7 +183,7 @@ ACTION = Message(
         "cluster_specifier_plugin": _NO_CLUSTER,
         "inline_cluster_specifier_plugin": _NO_CLUSTER,
     },
-    harmless={"priority": ("DEFAULT", "default"), "include_vh_rate_limits": (True, False)},
+    harmless={"include_vh_rate_limits": (True, False)},
     one_of=(
         _CLUSTER_CHOICES,
         "host_rewrite_literal host_rewrite auto_host_rewrite host_rewrite_header auto_host_rewrite_header "
@@ -219,6 +220,7 @@ def route_action(cursor: Cursor, validate: bool) -> RouteAction:
         auto_host_rewrite=values.get("auto_host_rewrite", False),
         append_x_forwarded_host=values.get("append_x_forwarded_host", False),
         retry_policy=values.get("retry_policy"),
+        high_priority=values.get("priority") == "HIGH",
         hash_policy=tuple(one for one in values.get("hash_policy", ()) if one is not None),
         upgrades=dict(values.get("upgrade_configs", ())),
         cluster_not_found_status=_NOT_FOUND[

@@ -12,11 +12,12 @@ from pywasmproxy.config.common import (
     HTTP_UPSTREAM,
     address,
     http1_upstream,
+    http2_upstream,
     metadata,
     require_ip,
 )
 from pywasmproxy.config.extension import resolve
-from pywasmproxy.config.health import PERCENT, circuit_breaker, health_check, outlier_detection
+from pywasmproxy.config.health import PERCENT, circuit_breakers, health_check, outlier_detection
 from pywasmproxy.config.model import (
     BUFFER_LIMIT,
     CONNECT_TIMEOUT,
@@ -47,7 +48,7 @@ from pywasmproxy.config.tls import upstream_socket, upstream_tls
 
 HTTP_OPTIONS_KEY = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _NO_HOST = "the host is left out"
-_HTTP2 = "HTTP/2 and HTTP/3 to upstreams are not supported yet, but for gRPC calls: HTTP/1.1 is spoken"
+_HTTP3 = "HTTP/3 is not supported: HTTP/1.1 is spoken"
 
 HEALTH_CONFIG = Message(
     "envoy.config.endpoint.v3.Endpoint.HealthCheckConfig",
@@ -105,8 +106,8 @@ _PER_VERSION = {"http_protocol_options": http1_upstream}
 
 EXPLICIT = Message(
     f"{HTTP_OPTIONS_KEY}.ExplicitHttpConfig",
-    _PER_VERSION,
-    notes={"http2_protocol_options": _HTTP2, "http3_protocol_options": _HTTP2},
+    {**_PER_VERSION, "http2_protocol_options": http2_upstream},
+    notes={"http3_protocol_options": _HTTP3},
     one_of=("http_protocol_options http2_protocol_options http3_protocol_options",),
 )
 
@@ -238,11 +239,12 @@ CLUSTER = Message(
         "common_lb_config": COMMON_LB.read,
         "health_checks": repeated(health_check),
         "outlier_detection": outlier_detection,
-        "circuit_breakers": circuit_breaker,
+        "circuit_breakers": circuit_breakers,
         "hosts": repeated(later),
         "dns_lookup_family": _family,
         "typed_extension_protocol_options": _extension_options,
         "http_protocol_options": http1_upstream,
+        "http2_protocol_options": http2_upstream,
         "common_http_protocol_options": HTTP_UPSTREAM.read,
         "transport_socket": upstream_socket,
         "tls_context": upstream_tls,
@@ -259,7 +261,6 @@ CLUSTER = Message(
     "drain_connections_on_host_removal extension_protocol_options",
     notes={
         "cluster_type": "custom types are not supported: the cluster has no hosts but those named here",
-        "http2_protocol_options": _HTTP2,
     },
     one_of=("type cluster_type", "load_assignment hosts", "transport_socket tls_context"),
     required="name",
@@ -285,6 +286,10 @@ def cluster(cursor: Cursor) -> Cluster:
         kind = ClusterType.STATIC  # its only host was left out: there is nothing to resolve
     extension = values.get("typed_extension_protocol_options", {})
     http1 = values.get("http_protocol_options", Http1Options())
+    breakers = values.get("circuit_breakers", (DEFAULT_BREAKER, DEFAULT_BREAKER))
+    http2 = values.get("http2_protocol_options")
+    if extension:
+        http2 = extension.get("explicit_http_config", {}).get("http2_protocol_options")
     for name in ("explicit_http_config", "use_downstream_protocol_config", "auto_config"):
         http1 = extension.get(name, {}).get("http_protocol_options", http1)
     common = values.get("common_http_protocol_options", {}) | extension.get(
@@ -297,13 +302,15 @@ def cluster(cursor: Cursor) -> Cluster:
         connect_timeout=values.get("connect_timeout", CONNECT_TIMEOUT),
         dns_lookup_family=values.get("dns_lookup_family", DnsLookupFamily.AUTO),
         http1=http1,
+        http2=http2,
         idle_timeout=common.get("idle_timeout", CONNECTION_IDLE_TIMEOUT),
         buffer_limit=values.get("per_connection_buffer_limit_bytes", BUFFER_LIMIT),
         metadata=values.get("metadata", {}),
         load_balancing=_load_balancing(values, assignment.get("policy", {}), cursor),
         health_checks=_one_check(values.get("health_checks", ()), cursor),
         outlier_detection=values.get("outlier_detection"),
-        circuit_breaker=values.get("circuit_breakers", DEFAULT_BREAKER),
+        circuit_breaker=breakers[0],
+        high_circuit_breaker=breakers[1],
         tls=values.get("transport_socket", values.get("tls_context")),
     )
 
@@ -318,6 +325,7 @@ def _load_balancing(values: dict[str, Any], policy: dict[str, Any], cursor: Curs
         active_request_bias=least.get("active_request_bias", {}).get("default_value", 1.0),
         minimum_ring_size=ring.get("minimum_ring_size", 1024),
         maximum_ring_size=ring.get("maximum_ring_size", 8 * 1024 * 1024),
+        murmur=ring.get("hash_function", "XX_HASH") == "MURMUR_HASH_2",
         table_size=values.get("maglev_lb_config", {}).get("table_size", 65537),
         hash_by_name=common.get("consistent_hashing_lb_config", {}).get("use_hostname_for_hashing", False),
         panic_threshold=common.get("healthy_panic_threshold", {"value": 50.0}).get("value", 0.0),
@@ -325,8 +333,6 @@ def _load_balancing(values: dict[str, Any], policy: dict[str, Any], cursor: Curs
     )
     if found.minimum_ring_size > found.maximum_ring_size:
         cursor.fail("ring hash: minimum_ring_size is greater than maximum_ring_size")
-    if ring.get("hash_function", "XX_HASH") != "XX_HASH":
-        cursor.warn("MURMUR_HASH_2 is not supported: rings are made with XX_HASH")
     return found
 
 

@@ -6,10 +6,11 @@ Field tables after envoy.config.core.v3 (address.proto, base.proto, protocol.pro
 from __future__ import annotations
 
 import ipaddress
+from importlib.util import find_spec
 from typing import Any
 
 from pywasmproxy.config.anyvalue import base64_bytes
-from pywasmproxy.config.model import Address, Http1Options, Node
+from pywasmproxy.config.model import Address, Http1Options, Http2Options, Node
 from pywasmproxy.config.model_manager import Underscores
 from pywasmproxy.config.schema import (
     UINT32,
@@ -165,6 +166,39 @@ def http1_downstream(cursor: Cursor) -> Http1Options:
 
 def http1_upstream(cursor: Cursor) -> Http1Options:
     return Http1Options(enable_trailers=HTTP1_UPSTREAM.read(cursor).get("enable_trailers", False))
+
+
+_WINDOW = integer(65535, (1 << 31) - 1)
+HTTP2_UPSTREAM = Message(
+    "envoy.config.core.v3.Http2ProtocolOptions",
+    {
+        "max_concurrent_streams": integer(1, (1 << 31) - 1),
+        "initial_stream_window_size": _WINDOW,
+        "initial_connection_window_size": _WINDOW,
+        "allow_metadata": anything,  # is of no use to HTTP/1.1 clients
+        # limits against clients that flood
+        "max_inbound_priority_frames_per_stream": anything,
+        "max_inbound_window_update_frames_per_data_frame_sent": anything,
+        "use_oghttp2_codec": anything,
+    },
+    ignored="hpack_table_size allow_connect max_outbound_frames max_outbound_control_frames "
+    "max_consecutive_inbound_frames_with_empty_payload stream_error_on_invalid_http_messaging "
+    "override_stream_error_on_invalid_http_message custom_settings_parameters connection_keepalive "
+    "max_metadata_size",
+    harmless={"allow_connect": (False,)},
+)
+
+_NO_HTTP2 = "the package h2 is not installed (pip install 'pywasmvm[h2]'): HTTP/1.1 is spoken"
+
+
+def http2_upstream(cursor: Cursor) -> Http2Options | None:
+    """`Http2ProtocolOptions`; None, after a warning, where the library is missing."""
+    values = HTTP2_UPSTREAM.read(cursor)
+    values = {name: value for name, value in values.items() if value is not None}
+    if find_spec("h2") is None:
+        cursor.warn(_NO_HTTP2)
+        return None
+    return Http2Options(**values)
 
 
 _UNDERSCORES = enum(

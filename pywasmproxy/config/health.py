@@ -229,11 +229,13 @@ BREAKERS = Message(
 )
 
 
-def circuit_breaker(cursor: Cursor) -> CircuitBreaker:
-    """`CircuitBreakers`, of which those for requests of priority DEFAULT count."""
-    found = DEFAULT_BREAKER
+def circuit_breakers(cursor: Cursor) -> tuple[CircuitBreaker, CircuitBreaker]:
+    """`CircuitBreakers` for requests of the priorities DEFAULT and HIGH; the first of each counts."""
+    found: dict[str, CircuitBreaker] = {}
     for place in BREAKERS.read(cursor).get("thresholds", ()):
         values = THRESHOLDS.read(place)
-        if values.pop("priority", "DEFAULT") == "DEFAULT":
-            found = CircuitBreaker(**values)
-    return found
+        priority = values.pop("priority", "DEFAULT")
+        if priority in found:
+            place.warn(f"there are thresholds for priority {priority} already: these are not used")
+        found.setdefault(priority, CircuitBreaker(**values))
+    return found.get("DEFAULT", DEFAULT_BREAKER), found.get("HIGH", DEFAULT_BREAKER)

@@ -101,6 +101,7 @@ LISTENER = Message(
         "filter_chains": repeated(later),
         "default_filter_chain": later,
         "per_connection_buffer_limit_bytes": UINT32,
+        "drain_type": enum("way to drain", "DEFAULT MODIFY_ONLY"),
         "traffic_direction": enum("traffic direction", "UNSPECIFIED INBOUND OUTBOUND"),
         "bind_to_port": boolean,
         "listener_filters": repeated(_listener_filter),
@@ -111,12 +112,11 @@ LISTENER = Message(
     "listener_filters_timeout continue_on_listener_filters_timeout transparent freebind "
     "socket_options tcp_fast_open_queue_length udp_listener_config connection_balance_config "
     "reuse_port enable_reuse_port access_log tcp_backlog_size max_connections_to_accept_per_socket_event "
-    "enable_mptcp drain_type ignore_global_conn_limit bypass_overload_manager",
+    "enable_mptcp ignore_global_conn_limit bypass_overload_manager",
     notes=dict.fromkeys(
         ("internal_listener", "api_listener"),
         "listeners within the proxy are not supported: it is not started",
     ),
-    harmless={"drain_type": ("DEFAULT", "default")},
 )
 
 _NETWORK_FILTERS = (
@@ -261,6 +261,7 @@ def listener(cursor: Cursor) -> Listener | None:
         name=values.get("name") or str(where),
         address=where,
         filter_chains=tuple(usable),
+        drain_modify_only=values.get("drain_type") == "MODIFY_ONLY",
         traffic_direction=TrafficDirection[values.get("traffic_direction", "UNSPECIFIED")],
         buffer_limit=values.get("per_connection_buffer_limit_bytes", BUFFER_LIMIT),
         metadata=values.get("metadata", {}),

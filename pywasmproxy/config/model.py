@@ -234,6 +234,17 @@ class TrafficDirection(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Http2Options:
+    """HTTP/2 towards upstreams. Windows are bytes that may come before the client has taken any."""
+
+    max_concurrent_streams: int = 100
+    """Of one connection, if the upstream does not want fewer."""
+    initial_stream_window_size: int = 256 * 1024
+    initial_connection_window_size: int | None = None
+    """None: as much as all its streams may have, so that slow clients hold nobody else up."""
+
+
+@dataclass(frozen=True, slots=True)
 class Http1Options:
     """HTTP/1 details of one side of the proxy."""
 
@@ -337,6 +348,8 @@ class Listener:
     traffic_direction: TrafficDirection = TrafficDirection.UNSPECIFIED
     buffer_limit: int = BUFFER_LIMIT
     """`per_connection_buffer_limit_bytes`."""
+    drain_modify_only: bool = False
+    """Connections do not end because health checks are told to fail."""
     metadata: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -407,6 +420,8 @@ class Cluster:
     connect_timeout: float = CONNECT_TIMEOUT
     dns_lookup_family: DnsLookupFamily = DnsLookupFamily.AUTO
     http1: Http1Options = Http1Options()
+    http2: Http2Options | None = None
+    """None: its hosts speak HTTP/1.1."""
     idle_timeout: float | None = CONNECTION_IDLE_TIMEOUT
     buffer_limit: int = BUFFER_LIMIT
     metadata: Mapping[str, object] = field(default_factory=dict)
@@ -416,6 +431,8 @@ class Cluster:
     health_checks: tuple[HealthCheck, ...] = ()
     outlier_detection: OutlierDetection | None = None
     circuit_breaker: CircuitBreaker = DEFAULT_BREAKER
+    high_circuit_breaker: CircuitBreaker = DEFAULT_BREAKER
+    """For requests of high priority, which are counted apart."""
 
     @property
     def host_name(self) -> str:

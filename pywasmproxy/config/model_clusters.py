@@ -30,6 +30,8 @@ class LoadBalancing:
     """LEAST_REQUEST with different weights: what requests under way count."""
     minimum_ring_size: int = 1024
     maximum_ring_size: int = 8 * 1024 * 1024
+    murmur: bool = False
+    """The places of hosts on a ring are MurmurHash2's, not xxHash's."""
     table_size: int = 65537
     """MAGLEV: a prime number."""
     hash_by_name: bool = False

@@ -176,6 +176,8 @@ class RouteAction:
     retry_policy: RetryPolicy | None = None
     cluster_not_found_status: int = 503
     hash_policy: tuple[HashPolicy, ...] = ()
+    high_priority: bool = False
+    """Its requests have connections and limits of their own."""
     upgrades: Mapping[str, bool] = field(default_factory=dict)
     """Protocols (lower case) that requests may change to or not, whatever the connection manager says."""
 

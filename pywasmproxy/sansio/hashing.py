@@ -1,4 +1,4 @@
-"""xxHash64 and how hashes of several parts of a request become one, as Envoy makes them. Pure.
+"""xxHash64, MurmurHash2 and how hashes of several parts of a request become one, as Envoy makes them. Pure.
 
 Source: the specification of xxHash (XXH64). Rings and tables of hosts, and the hashes of requests, are those
 of Envoy, so that an Envoy and this proxy in front of the same hosts send a session to the same one.
@@ -55,6 +55,23 @@ def xxh64(data: bytes, seed: int = 0) -> int:
     value = (value ^ value >> 33) * _P2 & _MASK
     value = (value ^ value >> 29) * _P3 & _MASK
     return value ^ value >> 32
+
+
+_MURMUR, _MURMUR_SHIFT, _MURMUR_SEED = 0xC6A4A7935BD1E995, 47, 0xC70F6907
+
+
+def murmur64(data: bytes) -> int:
+    """MurmurHash2 in its 64-bit form for 64-bit machines, with the seed of GNU's `std::hash`."""
+    value = _MURMUR_SEED ^ len(data) * _MURMUR & _MASK
+    whole = len(data) // 8 * 8
+    for at in range(0, whole, 8):
+        word = int.from_bytes(data[at : at + 8], "little") * _MURMUR & _MASK
+        word = (word ^ word >> _MURMUR_SHIFT) * _MURMUR & _MASK
+        value = (value ^ word) * _MURMUR & _MASK
+    if rest := data[whole:]:
+        value = (value ^ int.from_bytes(rest, "little")) * _MURMUR & _MASK
+    value = (value ^ value >> _MURMUR_SHIFT) * _MURMUR & _MASK
+    return value ^ value >> _MURMUR_SHIFT
 
 
 def combined(before: int | None, new: int) -> int:

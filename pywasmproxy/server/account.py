@@ -6,6 +6,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+from pywasmproxy.sansio.events import UpstreamFailure
 from pywasmproxy.sansio.format import Moment
 from pywasmproxy.sansio.local_reply import Details
 from pywasmproxy.server.observed import facts_of
@@ -23,6 +24,21 @@ _NOTED = {
 """Counters of answers that are made here, by `response.code_details`."""
 
 
+def instead_of_response(details: str) -> int:
+    """The status that a cluster is charged with for an answer made here in its place; 0: it is not its fault.
+
+    What filters and `local_reply_config` make of that answer is the client's, not the cluster's.
+    """
+    if details.startswith(Details.EARLY_RESET):
+        return 502 if details.startswith(_PROTOCOL_ERROR) else 503
+    if details in (Details.UPSTREAM_TIMEOUT, Details.PER_TRY_TIMEOUT):
+        return 504
+    return 503 if details == Details.NO_HEALTHY_UPSTREAM else 0
+
+
+_PROTOCOL_ERROR = Details.because(Details.EARLY_RESET, UpstreamFailure.PROTOCOL_ERROR.value)[:-1]
+
+
 def account(exchange: Exchange) -> None:
     """Count an exchange that is over, and write it down."""
     serving, info = exchange.serving, exchange.info
@@ -37,10 +53,14 @@ def account(exchange: Exchange) -> None:
             counts.downstream_rq_rx_reset += 1
     if info.request_duration is not None:
         counts.rq_time.record(info.request_duration // 1_000_000)
-    if info.response_code_details != Details.VIA_UPSTREAM:
-        for name in _NOTED.get(info.response_code_details or "", ()):
+    upstream, details = exchange.upstream_counts, info.response_code_details
+    if details != Details.VIA_UPSTREAM:
+        for name in _NOTED.get(details or "", ()):
             setattr(counts, name, getattr(counts, name) + 1)
-    upstream = exchange.upstream_counts
+        if upstream is not None and info.upstream_response_began_after is None:
+            charged = instead_of_response(details or "")
+            if charged:
+                upstream.status[charged] += 1
     if upstream is not None:
         counts.rq_total += 1
         sent, received = info.upstream_request_sent_after, info.upstream_response_received_after

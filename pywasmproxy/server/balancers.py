@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from pywasmproxy.config.model_clusters import LbPolicy, LoadBalancing
-from pywasmproxy.sansio.hashing import xxh64
+from pywasmproxy.sansio.hashing import murmur64, xxh64
 
 
 class Candidate(Protocol):
@@ -154,12 +154,13 @@ class Ring(_ByHash):
         least = min(shares)
         scale = min(math.ceil(least * settings.minimum_ring_size) / least, settings.maximum_ring_size)
         places: list[tuple[int, int]] = []
+        hashed = murmur64 if settings.murmur else xxh64
         target = 0.0
         for index, name in enumerate(self._names()):
             target += scale * shares[index]
             turn = 0
             while len(places) < target:
-                places.append((xxh64(f"{name}_{turn}".encode()), index))
+                places.append((hashed(f"{name}_{turn}".encode()), index))
                 turn += 1
         places.sort()
         self._hashes = [place[0] for place in places]

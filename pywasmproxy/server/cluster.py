@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 from collections import deque
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,7 @@ from pywasmproxy.server.upstream_connection import UpstreamConnection
 from pywasmproxy.stats.counts import ClusterCounts
 
 if TYPE_CHECKING:
+    from pywasmproxy.server.http2_lanes import Lane, Lanes
     from pywasmproxy.server.upstream import UpstreamRequest
 
 
@@ -45,7 +48,18 @@ class Cluster:
         self.outliers = Outliers(self, detection) if detection is not None else None
         self.connection_class: type[UpstreamConnection] = UpstreamConnection
         self._needs = Need.NOTHING
-        self.connections: set[UpstreamConnection] = set()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Without connections or requests."""
+        self._high: Cluster | None = None
+        self.connections: set[UpstreamConnection | Lane] = set()
+        self.http2: Lanes | None = None
+        """Instead of the pool, where hosts speak HTTP/2."""
+        if self.config.http2 is not None:
+            from pywasmproxy.server.http2_lanes import Lanes
+
+            self.http2 = Lanes(self, self.config.http2)
         self.connecting = 0
         self.active = 0  # requests under way
         self.tcp_connections = 0  # of TCP listeners, which keep them to themselves
@@ -62,10 +76,32 @@ class Cluster:
         if self.checker is not None:
             await self.checker.start()
 
+    @property
+    def high(self) -> Cluster:
+        """The same hosts for requests of high priority: with connections and limits of their own."""
+        if self._high is None:
+            high = self._high = copy.copy(self)
+            high.config = replace(self.config, circuit_breaker=self.config.high_circuit_breaker)
+            high.checker = None
+            high._begin()
+        return self._high
+
+    @property
+    def parts(self) -> list[Cluster]:
+        """This one and that of high priority, if there is one."""
+        return [self] if self._high is None else [self, self._high]
+
+    @property
+    def observed(self) -> bool:
+        """Whether access logs want to know which hosts were asked."""
+        return bool(self._needs)
+
     def observe(self, needs: Need) -> None:
         """From now on gather what access logs want to know."""
         self._needs |= needs
         self.connection_class = connection_class(self._needs)
+        if self._high is not None:
+            self._high.observe(needs)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -78,12 +114,16 @@ class Cluster:
             self._sweeper.cancel()
             self._sweeper = None
         self._idle.clear()
+        if self.http2 is not None:
+            self.http2.close()
         for connection in list(self.connections):
             connection.abort()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 while self.connections:  # each reports its end from the loop
                     await asyncio.sleep(0)
+        if self._high is not None:
+            await self._high.close()
 
     @property
     def idle(self) -> int:
@@ -112,7 +152,8 @@ class Cluster:
             self._fail_soon(request, UpstreamFailure.NO_HEALTHY_UPSTREAM, "no healthy upstream")
             return
         if self.active + self.connecting >= breaker.max_requests:
-            self._overflow(request)
+            self.counts.upstream_rq_active_overflow += 1
+            self._fail_soon(request, UpstreamFailure.OVERFLOW, "overflow")
             return
         pool = self._idle.get(host)
         while pool and not fresh:

@@ -252,36 +252,44 @@ class Exchange:
         if cluster is None:
             self.feed(ev.UpstreamFailed(UpstreamFailure.NO_CLUSTER, f"no cluster {command.cluster!r}"))
             return
-        self.info.cluster_metadata = cluster.metadata
-        self.upstream_counts = cluster.counts
         action = command.route.action
         if isinstance(action, RouteAction):
             if action.idle_timeout is not None:
                 self.idle_timeout = action.idle_timeout or None
+            if action.high_priority:
+                cluster = cluster.high
             if action.auto_host_rewrite:
                 self._name_host(command.headers, action, cluster.config.host_name)
+        self.info.cluster_metadata = cluster.metadata
+        self.upstream_counts = cluster.counts
         method, path, lines = upstream_lines(command.headers)
-        self._upstream_trailers = cluster.trailers
-        trailers = cluster.trailers or self.serving.http.http1.enable_trailers
         try:
-            head, writer = request_bytes(
-                lines, method, path, command.end_of_stream, trailers, raw=command.upgrade
-            )
+            if cluster.http2 is not None:
+                self._upstream_trailers = True
+                scheme = command.headers.first(b":scheme") or b"http"
+                attempt: UpstreamRequest = cluster.http2.request(self, method, path, lines, scheme)
+            else:
+                self._upstream_trailers = cluster.config.http1.enable_trailers
+                trailers = self._upstream_trailers or self.serving.config.http.http1.enable_trailers
+                head, writer = request_bytes(
+                    lines, method, path, command.end_of_stream, trailers, raw=command.upgrade
+                )
+                attempt = UpstreamRequest(cluster, self, method, head, writer)
         except UnsafeHeader as error:
             self.feed(ev.UpstreamFailed(UpstreamFailure.PROTOCOL_ERROR, f"not sent: {error}"))
             return
         self._cancel(ev.TryTimeout)
-        self._upstream = UpstreamRequest(cluster, self, method, head, writer)
-        self._upstream.host = command.host
+        self._upstream = attempt
+        attempt.host = command.host
         if command.retries is not None:
-            self._count_retries(command.retries, cluster.retry_limit, self._upstream)
-        self._upstream.hash_key = command.hash_key
-        self._upstream.upgrade = command.upgrade
+            self._count_retries(command.retries, cluster.retry_limit, attempt)
+        attempt.hash_key = command.hash_key
+        attempt.upgrade = command.upgrade
         if self._response_held:
-            self._upstream.pause()
+            attempt.pause()
         if command.end_of_stream:
-            self._upstream.end()
-        self._upstream.start()
+            attempt.end()
+        attempt.start()
 
     def _count_retries(self, retries: Retries, limit: RetryLimit, attempt: UpstreamRequest) -> None:
         """Let the cluster say how many of its requests may be sent once more at a time."""
@@ -345,7 +353,6 @@ class Exchange:
             return
         if isinstance(event, ev.RouteTimeout):
             counts.upstream_rq_timeout += 1
-            counts.status[504] += 1
             if upstream is not None and upstream.connection is not None:
                 upstream.connection.host_counts.rq_timeout += 1
                 upstream.timed_out()
@@ -369,9 +376,9 @@ class Exchange:
         status, lines = response_lines(command.headers)
         upgraded = status == 101 and self._head.tunnel
         unframed = self._head.minor == 0 and not command.end_of_stream and content_length(lines) is None
-        if command.close or unframed or self.listener.draining:
+        if command.close or unframed or self.listener.last_answers:
             connection.closing = True
-            if self.listener.draining:
+            if self.listener.last_answers:
                 self.serving.counts.downstream_cx_drain_close += 1
         head, self._body = response_bytes(
             lines,

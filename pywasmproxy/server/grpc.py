@@ -91,10 +91,16 @@ class GrpcRun:
         return taken
 
     @property
+    def trailers(self) -> list[tuple[bytes, bytes]]:
+        return []  # clients send none
+
+    @property
     def sent_all(self) -> bool:
         return self._ended and not self._out
 
     def response_head(self, lines: list[tuple[bytes, bytes]], ends: bool) -> None:
+        if not ends and lines[0][1][:1] == b"1":
+            return  # an interim response
         headers = HeaderMap.adopt(lines)
         if self.sent_all:
             taken = asyncio.get_running_loop().time() - self._began

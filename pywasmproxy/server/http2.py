@@ -1,7 +1,7 @@
-"""HTTP/2 to upstreams, as far as gRPC needs it: connections shared by streams, windows both ways, GOAWAY.
+"""HTTP/2 to upstreams: connections shared by streams, windows both ways, GOAWAY; those of gRPC calls, too.
 
-RFC 9113 with prior knowledge, the protocol itself by the library `h2` (extra `h2`). Nothing here calls a
-stream back while one of its methods is being called: what comes, comes from the event loop.
+RFC 9113, with prior knowledge or over TLS; the protocol itself is the library's (extra `h2`). Nothing here
+calls a stream back while one of its methods is being called: what comes, comes from the event loop.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 
 from pywasmproxy.sansio.events import UpstreamFailure
 from pywasmproxy.server.cluster import Cluster
-from pywasmproxy.server.connect import HTTP_2
+from pywasmproxy.server.connect import HTTP_2, reason
 from pywasmproxy.server.hosts import Host
 from pywasmproxy.server.log import Logger
 from pywasmproxy.server.patience import PatientTimer
@@ -40,6 +40,7 @@ _GOAWAY = 0x7
 _REFUSED = 0x7
 _CANCEL = 0x8
 _HEAD = 9
+_FIRST_WINDOW = 65535  # of a connection (RFC 9113, section 6.9.2)
 
 
 def missing() -> str:
@@ -64,7 +65,11 @@ class Stream(Protocol):
 
     @property
     def sent_all(self) -> bool:
-        """Whether nothing is left to be sent, now or later."""
+        """Whether nothing is left to be sent, now or later, but for the trailers."""
+
+    @property
+    def trailers(self) -> list[tuple[bytes, bytes]]:
+        """What is sent last."""
 
     def response_head(self, lines: list[tuple[bytes, bytes]], ends: bool) -> None: ...
 
@@ -75,17 +80,29 @@ class Stream(Protocol):
     def lost(self, failure: UpstreamFailure) -> None: ...
 
 
+class Keeper(Protocol):
+    """Who has connections and gives them streams."""
+
+    logger: Logger
+
+    def forget(self, connection: Connection, /) -> None:
+        """A connection takes no more streams."""
+
+
 class Connection(asyncio.Protocol):
     """One HTTP/2 connection to an upstream host."""
 
-    def __init__(self, pool: Pool, cluster: Cluster, host: Host) -> None:
+    def __init__(self, pool: Keeper, cluster: Cluster, host: Host) -> None:
         import h2.config
         import h2.connection
 
         self.pool, self.cluster, self.host = pool, cluster, host
+        self.most_streams, self.window, self.connection_window = STREAMS, WINDOW, 2 * WINDOW
         self.streams: dict[int, Stream] = {}
         self.waiting: list[Stream] = []
         self.draining = False
+        self.detail = ""
+        """Why it could not be made."""
         self._protocol = h2.connection.H2Connection(
             h2.config.H2Configuration(client_side=True, header_encoding=None)
         )
@@ -114,6 +131,7 @@ class Connection(asyncio.Protocol):
         except asyncio.CancelledError:
             failure = UpstreamFailure.CONNECT_TIMEOUT
         except OSError as error:
+            self.detail = reason(error)
             self.pool.logger.debug(f"cluster {self.cluster.name}: cannot connect to {self.host}: {error}")
         finally:
             timer.cancel()
@@ -123,10 +141,15 @@ class Connection(asyncio.Protocol):
     @property
     def has_room(self) -> bool:
         """Whether another stream can be carried."""
-        limit = STREAMS
+        return not self.draining and len(self.waiting) < self.room
+
+    @property
+    def room(self) -> int:
+        """How many more streams the upstream takes."""
+        limit = self.most_streams
         if self._transport is not None:
             limit = min(limit, self._protocol.remote_settings.max_concurrent_streams)
-        return not self.draining and len(self.streams) + len(self.waiting) < limit
+        return max(0, limit - len(self.streams))
 
     def add(self, stream: Stream) -> None:
         """Carry a stream, at once or as soon as there is a connection."""
@@ -145,7 +168,8 @@ class Connection(asyncio.Protocol):
 
         try:
             stream.stream_id = self._protocol.get_next_available_stream_id()
-            self._protocol.send_headers(stream.stream_id, stream.request_head())
+            bare = stream.sent_all and not stream.trailers
+            self._protocol.send_headers(stream.stream_id, stream.request_head(), end_stream=bare)
         except (H2Error, ValueError) as error:
             # A head that cannot be sent, or a connection that has had all its streams.
             if isinstance(error, NoAvailableStreamIDError):
@@ -155,6 +179,8 @@ class Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._not_begun, stream)
             return
         self.streams[stream.stream_id] = stream
+        if bare:
+            self._ended.add(stream.stream_id)
         self._pump(stream)
 
     def _not_begun(self, stream: Stream) -> None:
@@ -210,7 +236,11 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         elif self._idle is None and self.cluster.config.idle_timeout is not None:
             loop = asyncio.get_running_loop()
-            self._idle = loop.call_later(self.cluster.config.idle_timeout, self._transport.close)
+            self._idle = loop.call_later(self.cluster.config.idle_timeout, self._idle_too_long)
+
+    def _idle_too_long(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
 
     def _pump(self, stream: Stream) -> None:
         """Send of a stream what windows and socket let through."""
@@ -227,7 +257,12 @@ class Connection(asyncio.Protocol):
             piece = stream.next_piece(room) if room > 0 else b""
             if stream.sent_all:
                 self._ended.add(number)
-                protocol.send_data(number, piece, end_stream=True)
+                if not stream.trailers:
+                    protocol.send_data(number, piece, end_stream=True)
+                    return
+                if piece:
+                    protocol.send_data(number, piece)
+                protocol.send_headers(number, stream.trailers, end_stream=True)
                 return
             if not piece:
                 return
@@ -240,9 +275,13 @@ class Connection(asyncio.Protocol):
             return
         data = self._protocol.data_to_send()
         if data and not transport.is_closing():
+            self._sent(len(data))
             transport.write(data)
             if transport.get_write_buffer_size() > MAX_UNSENT:
                 transport.abort()
+
+    def _sent(self, size: int) -> None:
+        """For who counts bytes."""
 
     # --- asyncio's side -------------------------------------------------------------------------------------
 
@@ -255,16 +294,21 @@ class Connection(asyncio.Protocol):
             return
         wanted = {
             SettingCodes.ENABLE_PUSH: 0,
-            SettingCodes.INITIAL_WINDOW_SIZE: WINDOW,
+            SettingCodes.INITIAL_WINDOW_SIZE: self.window,
             SettingCodes.MAX_HEADER_LIST_SIZE: MAX_HEADERS,
         }
         self._protocol.local_settings = Settings(client=True, initial_values=wanted)
         self._protocol.initiate_connection()
-        self._protocol.increment_flow_control_window(2 * WINDOW)
+        more = self.connection_window - _FIRST_WINDOW
+        if more > 0:
+            self._protocol.increment_flow_control_window(more)
+        self._begin_waiting()
+        self._write()
+
+    def _begin_waiting(self) -> None:
         waiting, self.waiting = self.waiting, []
         for stream in waiting:
             self._begin(stream)
-        self._write()
 
     def data_received(self, data: bytes) -> None:
         from h2.exceptions import H2Error
@@ -347,14 +391,12 @@ class Connection(asyncio.Protocol):
         if getattr(event, "stream_ended", None) is not None and event.stream_id in self.streams:
             self._ended_there.add(event.stream_id)
         match event:
-            case events.ResponseReceived():
+            case events.ResponseReceived() | events.InformationalResponseReceived():
                 if (stream := self.streams.get(event.stream_id)) is not None:
-                    stream.response_head(event.headers, event.stream_ended is not None)
+                    ends = getattr(event, "stream_ended", None) is not None
+                    stream.response_head(event.headers, ends)
             case events.DataReceived():
-                # Taken at once: what is kept of it has its own bound.
-                self._protocol.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                if (stream := self.streams.get(event.stream_id)) is not None:
-                    stream.response_data(event.data, event.stream_ended is not None)
+                self._data(event)
             case events.TrailersReceived():
                 if (stream := self.streams.get(event.stream_id)) is not None:
                     stream.response_trailers(event.headers)
@@ -364,6 +406,12 @@ class Connection(asyncio.Protocol):
                 self._lost(event.stream_id, failure)
             case events.WindowUpdated() | events.RemoteSettingsChanged():
                 self._pump_all()
+
+    def _data(self, event: Any) -> None:
+        # Taken at once: what is kept of it has its own bound.
+        self._protocol.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        if (stream := self.streams.get(event.stream_id)) is not None:
+            stream.response_data(event.data, event.stream_ended is not None)
 
     def _pump_all(self) -> None:
         for stream in list(self.streams.values()):

@@ -43,18 +43,24 @@ class HttpCallRun:
         effect = self._effect
         finish_call(effect.headers, effect.timeout_ms)
         method, path, lines = upstream_lines(effect.headers)
-        allowed = self._cluster.config.http1.enable_trailers
+        allowed = self._trailers
         trailers = effect.trailers.lines if allowed else []
         bare = not effect.body and not trailers
+        lanes = self._cluster.http2
         try:
-            head, writer = request_bytes(lines, method, path, bare, allowed)
+            if lanes is None:
+                head, writer = request_bytes(lines, method, path, bare, allowed)
+                request = UpstreamRequest(self._cluster, self, method, head, writer)
+            else:
+                scheme = b"https" if self._cluster.config.tls is not None else b"http"
+                request = lanes.request(self, method, path, lines, scheme)
         except UnsafeHeader as error:
             # From the loop: nobody is answered while the call is being begun.
             asyncio.get_running_loop().call_soon(
                 self.upstream_failed, UpstreamFailure.PROTOCOL_ERROR, f"not sent: {error}"
             )
             return
-        request = self._request = UpstreamRequest(self._cluster, self, method, head, writer)
+        self._request = request
         if effect.body:
             request.write(effect.body)
         request.end(trailers)
@@ -62,6 +68,11 @@ class HttpCallRun:
             self._timer = PatientTimer(effect.timeout_ms / 1000, self._timed_out)
         request.start()
         request.flush()
+
+    @property
+    def _trailers(self) -> bool:
+        """Whether trailers go both ways."""
+        return self._cluster.config.http1.enable_trailers or self._cluster.http2 is not None
 
     # --- the calls' side ------------------------------------------------------------------------------------
 
@@ -105,7 +116,7 @@ class HttpCallRun:
         if self._response is None:
             return
         self._request = None
-        wanted = trailers if self._cluster.config.http1.enable_trailers else []
+        wanted = trailers if self._trailers else []
         self._answer(self._response, bytes(self._body), HeaderMap(wanted) if wanted else None)
 
     def upstream_failed(self, failure: UpstreamFailure, detail: str) -> None:

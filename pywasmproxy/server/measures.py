@@ -51,7 +51,7 @@ class Guest:
     @property
     def memory(self) -> int:
         """Bytes of linear memory."""
-        from pywasmproxy.server.filters import memory_size
+        from pywasmproxy.server.successors import memory_size
 
         return sum(memory_size(vm) for vm in self.vms)
 
@@ -298,22 +298,25 @@ def _of_cluster(cluster: Cluster) -> list[Stat]:
         cluster.name, labels=(("envoy_cluster_name", cluster.name),)
     )
     counts = cluster.counts
-    connections = len(cluster.connections)
+    parts = cluster.parts
+    connections = sum(len(one.connections) for one in parts)
+    version = 1 if cluster.http2 is None else 2
     hosts = cluster.hosts.hosts
     return [
         *scope.counters(_values(counts)),
-        *scope.counters([("upstream_cx_http1_total", counts.upstream_cx_total)]),
+        *scope.counters([(f"upstream_cx_http{version}_total", counts.upstream_cx_total)]),
         *scope.responses("upstream_rq", counts.status, codes=True),
         *_of_retries(scope, counts.retry_status),
-        *_of_breaker(cluster, scope),
+        *_of_breaker(cluster, "default", scope),
+        *(_of_breaker(parts[1], "high", scope) if len(parts) > 1 else ()),
         *_of_outliers(cluster, scope),
         *scope.gauges(
             [
                 ("membership_total", len(hosts)),
                 ("membership_healthy", sum(host.healthy for host in hosts)),
                 ("upstream_cx_active", connections + cluster.tcp_connections),
-                ("upstream_rq_active", cluster.active),
-                ("upstream_rq_pending_active", cluster.pending),
+                ("upstream_rq_active", sum(one.active for one in parts)),
+                ("upstream_rq_pending_active", sum(one.pending for one in parts)),
             ]
         ),
         *scope.histograms(
@@ -332,7 +335,7 @@ def _of_retries(scope: Scope, status: list[int]) -> list[Stat]:
     return [one for one in stats if one.used]
 
 
-def _of_breaker(cluster: Cluster, scope: Scope) -> list[Stat]:
+def _of_breaker(cluster: Cluster, priority: str, scope: Scope) -> list[Stat]:
     """What a cluster has as much of as it may, and how much more it may have, if that is wanted."""
     breaker = cluster.config.circuit_breaker
     retries = cluster.retry_limit
@@ -342,7 +345,7 @@ def _of_breaker(cluster: Cluster, scope: Scope) -> list[Stat]:
         "rq": (cluster.active, breaker.max_requests),
         "rq_retry": (retries.active, retries.most()),
     }
-    place = scope.inside("circuit_breakers", "circuit_breakers_").inside("default", "default_")
+    place = scope.inside("circuit_breakers", "circuit_breakers_").inside(priority, f"{priority}_")
     stats = place.gauges([(f"{name}_open", int(0 < most <= now)) for name, (now, most) in levels.items()])
     if breaker.track_remaining:
         stats += place.gauges(

@@ -42,6 +42,13 @@ class _Noting(Protocol):
     attempts: tuple[Attempt, ...]
 
 
+def note(handler: object, one: Attempt) -> None:
+    """Tell an exchange of an attempt; others do not want to know."""
+    if hasattr(handler, "attempts"):
+        noting = cast(_Noting, handler)
+        noting.attempts = (*noting.attempts, one)
+
+
 class Observed(UpstreamConnection):
     """A connection that tells exchanges which host they were on."""
 
@@ -52,9 +59,7 @@ class Observed(UpstreamConnection):
 
     def attach(self, request: UpstreamRequest) -> None:
         self._wire = Wire()
-        if hasattr(request.handler, "attempts"):  # it is an exchange
-            handler = cast(_Noting, request.handler)
-            handler.attempts = (*handler.attempts, attempt(self.host, self._number, self._wire))
+        note(request.handler, attempt(self.host, self._number, self._wire))
         super().attach(request)
 
 

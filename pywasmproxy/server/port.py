@@ -117,12 +117,32 @@ class Port(ABC, Generic[_Connection]):
         self.guest_ran = guest_ran
         self.connections: set[_Connection] = set()
         self.address: Address | None = None
-        self.draining = False
+        self.last_answers = False
+        """Whether clients are told that their connections end: it drains, or is said not to be well."""
+        self._draining = self._failing = False
         self.counts = ListenerCounts()
         self._server: asyncio.Server | Acceptor | None = None
         self._tls: PortTls | None = None
         self._next_id = 0  # as Envoy counts; filters read it
         self._empty: asyncio.Event = asyncio.Event()
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is about to end."""
+        return self._draining
+
+    @draining.setter
+    def draining(self, draining: bool) -> None:
+        self._draining = draining
+        self._decide()
+
+    def fail_checks(self, failing: bool) -> None:
+        """Health checks are told that this proxy is not to be used, or that it is."""
+        self._failing = failing
+        self._decide()
+
+    def _decide(self) -> None:
+        self.last_answers = self._draining or (self._failing and not self.config.drain_modify_only)
 
     @property
     def config(self) -> ListenerConfig:
@@ -132,6 +152,7 @@ class Port(ABC, Generic[_Connection]):
     def serve(self, serving: Serving[Any]) -> None:
         """From now on do this with what begins."""
         self.serving = serving
+        self._decide()
         if self._tls is not None:
             self._tls.serve(serving.config)
 

@@ -31,7 +31,7 @@ from pywasmproxy.server.admin_dump import now
 from pywasmproxy.server.admin_pages import AdminPages
 from pywasmproxy.server.cluster import Cluster
 from pywasmproxy.server.codec import HeadParser, head_parser
-from pywasmproxy.server.filters import Filters, StartError
+from pywasmproxy.server.filters import Filters
 from pywasmproxy.server.generation import plugins_of
 from pywasmproxy.server.identity import origin
 from pywasmproxy.server.listener import Listener
@@ -40,6 +40,7 @@ from pywasmproxy.server.machine import resident_memory
 from pywasmproxy.server.measures import Measures
 from pywasmproxy.server.observed import Places
 from pywasmproxy.server.peers import Peers
+from pywasmproxy.server.plugin_starts import StartError
 from pywasmproxy.server.port import Port, Serving
 from pywasmproxy.server.reload import Change
 from pywasmproxy.server.reloader import Reloader, Source
@@ -86,8 +87,7 @@ class Server:
         self.peers: Peers | None = None
         """The other workers, where there are several and an admin server."""
         self.started_at = self.loaded_at = now()
-        self.failing = False
-        """Whether health checks are told that this proxy is not to be used (`/healthcheck/fail`)."""
+        self._failing = False
         self.leave = asyncio.Event()
         """Set when the process shall end."""
         self._phase = "INITIALIZING"
@@ -236,9 +236,21 @@ class Server:
         finally:
             await self.stop(0)
 
+    @property
+    def failing(self) -> bool:
+        """Whether health checks are told that this proxy is not to be used (`/healthcheck/fail`)."""
+        return self._failing
+
+    @failing.setter
+    def failing(self, failing: bool) -> None:
+        self._failing = failing
+        for port in self.listeners:
+            port.fail_checks(failing)
+
     async def bound(self, config: ListenerConfig, taken_over: Port[Any] | None = None) -> Port[Any]:
         """A listener that has its port, perhaps one that another has, and accepts nothing yet. StartError."""
         listener = self._listener(config)
+        listener.fail_checks(self.failing)
         try:
             await listener.bind(taken_over, self.seat)
         except OSError as error:
@@ -330,7 +342,8 @@ class Server:
 
     def status(self) -> str:
         """One line about memory, connections and streams."""
-        upstream = sum(len(one.connections) + one.tcp_connections for one in self.clusters.values())
+        clusters = self.clusters.values()
+        upstream = sum(len(part.connections) + part.tcp_connections for one in clusters for part in one.parts)
         vms = self.filters.vms
         return (
             f"status: rss={resident_memory()} guest_memory={self.filters.guest_memory} vms={len(vms)} "

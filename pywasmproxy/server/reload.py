@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pywasmproxy.config.model import Bootstrap
 from pywasmproxy.config.model import Listener as ListenerConfig
 from pywasmproxy.server.cluster import Cluster
-from pywasmproxy.server.filters import StartError
 from pywasmproxy.server.generation import Generation, plugins_of
+from pywasmproxy.server.plugin_starts import StartError
 from pywasmproxy.server.port import Port
 from pywasmproxy.server.remote_code import CodeStore
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pywasmproxy.config import ConfigError
 from pywasmproxy.config.model import Bootstrap
 from pywasmproxy.server.accepted import Accepted, State, leave
-from pywasmproxy.server.filters import StartError
+from pywasmproxy.server.plugin_starts import StartError
 from pywasmproxy.server.reload import in_thread
 
 if TYPE_CHECKING:

@@ -136,10 +136,15 @@ class _Download:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         lines = [(b"host", parts.netloc.rpartition("@")[2].encode("idna")), (b"accept", b"*/*")]
         try:
-            head, writer = request_bytes(lines, b"GET", path.encode(), True, False)
+            if cluster.http2 is None:
+                head, writer = request_bytes(lines, b"GET", path.encode(), True, False)
+                request = UpstreamRequest(cluster, self, b"GET", head, writer)
+            else:
+                scheme = parts.scheme.encode() or b"http"
+                request = cluster.http2.request(self, b"GET", path.encode(), lines, scheme)
         except UnsafeHeader as error:
             raise FetchError(str(error)) from None
-        request = self._request = UpstreamRequest(cluster, self, b"GET", head, writer)
+        self._request = request
         request.end([])
         request.start()
         request.flush()

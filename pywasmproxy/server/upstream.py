@@ -7,7 +7,7 @@ callbacks; the exchange queues events, so even that is harmless.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pywasmproxy.sansio.events import UpstreamFailure
 from pywasmproxy.server.cluster import Cluster
@@ -17,6 +17,10 @@ from pywasmproxy.server.hosts import Host
 from pywasmproxy.server.patience import PatientTimer
 from pywasmproxy.server.upstream_connection import UpstreamConnection
 from pywasmproxy.server.wire import BodyWriter
+
+if TYPE_CHECKING:
+    from abi.proxy_wasm.stream_info import TlsFacts
+    from pywasmproxy.stats.counts import HostCounts
 
 _SAFE = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))  # RFC 9110, section 9.2.1
 
@@ -42,6 +46,37 @@ class UpstreamHandler(Protocol):
     def upstream_writable(self, writable: bool) -> None: ...
 
 
+class Carrier(Protocol):
+    """What carries a request: a connection, or a stream on one."""
+
+    reused: bool
+    untouched: bool
+    """No byte of the response has come."""
+
+    @property
+    def host(self) -> Host: ...
+
+    @property
+    def host_counts(self) -> HostCounts: ...
+
+    @property
+    def remote(self) -> str: ...
+
+    @property
+    def local(self) -> str: ...
+
+    @property
+    def tls(self) -> TlsFacts | None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def abandon(self) -> None: ...
+
+
 class UpstreamRequest:
     """One request to a cluster. `write` and `end` may be called before there is a connection."""
 
@@ -52,7 +87,7 @@ class UpstreamRequest:
     upgrade = False  # asks for another protocol
     once = False  # whoever sends it looks after further attempts
     tried: Host | None = None  # to which no connection could be made
-    connection: UpstreamConnection | None = None
+    connection: Carrier | None = None
     paused = False  # reading of the response is held back
     sent_all = False
     done = False
@@ -106,7 +141,7 @@ class UpstreamRequest:
         self._kept = data if self.sent_all and self._kept is None and self.method in _SAFE else b""
         self.connection.write(data)
 
-    def attached(self, connection: UpstreamConnection) -> None:
+    def attached(self, connection: Carrier) -> None:
         """A connection was found for this request."""
         self.connection = connection
         self._task = None

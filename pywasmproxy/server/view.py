@@ -346,7 +346,7 @@ def _host(cluster: Cluster, host: Host, index: int) -> HostView:
         priority=host.endpoint.priority,
         counters={name: getattr(counts, name) for name in counts.names},
         gauges={
-            "cx_active": sum(one.host is host for one in cluster.connections),
+            "cx_active": sum(one.host is host for part in cluster.parts for one in part.connections),
             "rq_active": host.active,
         },
         against={flag: [index] for flag, is_so in zip(AGAINST, said, strict=True) if is_so},

@@ -29,8 +29,8 @@ from pywasmproxy.config import ConfigError
 from pywasmproxy.config.model import SNAPSHOTS_IN_MEMORY, Bootstrap
 from pywasmproxy.server.accept import Balance
 from pywasmproxy.server.accepted import Accepted, last
-from pywasmproxy.server.filters import StartError
 from pywasmproxy.server.log import Logger
+from pywasmproxy.server.plugin_starts import StartError
 from pywasmproxy.server.proxy import Proxy, Server, said_where
 from pywasmproxy.server.reloader import states
 from pywasmproxy.server.seat import PortKey, Seat, port_key

@@ -223,6 +223,7 @@ class ClusterCounts(Counts):
         "upstream_flow_control_paused_reading_total",
         "upstream_flow_control_resumed_reading_total",
         "upstream_rq_total",
+        "upstream_rq_active_overflow",
         "upstream_rq_cancelled",
         "upstream_rq_pending_failure_eject",
         "upstream_rq_pending_overflow",
@@ -258,6 +259,7 @@ class ClusterCounts(Counts):
     upstream_flow_control_paused_reading_total: int
     upstream_flow_control_resumed_reading_total: int
     upstream_rq_total: int
+    upstream_rq_active_overflow: int
     upstream_rq_cancelled: int
     upstream_rq_pending_failure_eject: int
     upstream_rq_pending_overflow: int

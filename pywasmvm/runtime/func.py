@@ -119,7 +119,7 @@ class HostFunc(Func):
     them: None, one value, or a sequence. Integer results are taken modulo 2^32 or 2^64, f32 results rounded.
     """
 
-    __slots__ = ("callable", "caller", "masks")
+    __slots__ = ("callable", "caller", "direct", "masks", "own")
 
     def __init__(
         self,
@@ -128,9 +128,14 @@ class HostFunc(Func):
         *,
         name: str = "",
         caller: bool = False,
+        own: tuple[Callable[..., Any], tuple[bool, ...]] | None = None,
     ) -> None:
         super().__init__(type_, name or getattr(callable, "__name__", "host function"))
         self.callable, self.caller = callable, caller
+        #: What `callable` converts for: a function that wants integers as users see them, and which of them
+        #: it wants signed. `direct` is that function while it is what the host function does.
+        self.own = None if own is None else (callable, *own)
+        self.direct = None if own is None else own[0]
         self.masks = tuple(
             (1 << t.bits) - 1 if isinstance(t, NumType) and t.integer else None for t in self.type.results
         )
@@ -150,6 +155,7 @@ class HostFunc(Func):
     def rebind(self, callable: Callable[..., Any]) -> None:
         """Let the function do something else from now on, in every instance that imports it."""
         self.callable = callable
+        self.direct = self.own[1] if self.own is not None and self.own[0] is callable else None
 
     def raw(self, *args: Any) -> Any:
         """Call it from the host; there is no calling instance."""
@@ -244,7 +250,7 @@ def from_python(function: Callable[..., Any], *, name: str = "", type_: FuncType
     else:
         raise TypeError(f"annotate every parameter and result of {function.__name__} with i32, u32, f64, ...")
     convert = functools.wraps(function)(thunks.shown_to_python(function, type_, signed, caller))
-    return HostFunc(type_, convert, name=name or function.__name__, caller=caller)
+    return HostFunc(type_, convert, name=name or function.__name__, caller=caller, own=(function, signed))
 
 
 def _host_value(hint: Any) -> HostValue | None:

@@ -17,6 +17,15 @@ from typing import Any
 from pywasmvm.runtime.values import to_canonical
 from pywasmvm.types import F64, I32, I64, FuncType, ValType
 
+#: The most that takes one digit inside of Python, which is compared fastest, and is above nearly all values.
+_DIGIT = (1 << 30) - 1
+
+#: More parameters than these are taken as a tuple.
+_MOST_NAMED = 8
+
+#: Stands for an argument that was not given.
+_MISSING = object()
+
 #: What Python shows as the file of generated functions.
 _FILE = "<thunk>"
 
@@ -43,22 +52,46 @@ def _converted(name: str, type_: ValType, place: int) -> str:
 def _shown(name: str, type_: ValType) -> str:
     """Expression that shows a canonical value to a user: integers signed."""
     if type_ in _TOP:
-        return f"{name} if {name}<{_HALF[type_]} else {name}-{_SIZE[type_]}"
+        return f"{name} if {name}<={_DIGIT} or {name}<{_HALF[type_]} else {name}-{_SIZE[type_]}"
     return name
+
+
+def _taken(names: list[str], scope: dict[str, Any]) -> list[str]:
+    """The head of a way in, and how it takes as many arguments as there must be."""
+    if not names:
+        return ["def enter(self,*args):", " if args:self.wrong_count(args)"]
+    if len(names) > _MOST_NAMED:
+        return [
+            "def enter(self,*args):",
+            " try:",
+            f"  {','.join(names)},=args",
+            " except ValueError:",
+            "  self.wrong_count(args)",
+        ]
+    scope["missing"] = _MISSING
+    given = f"[a for a in ({','.join(names)},*rest) if a is not missing]"
+    return [
+        f"def enter(self,{','.join(f'{name}=missing' for name in names)},/,*rest):",
+        f" if {names[-1]} is missing or rest:self.wrong_count({given})",
+    ]
 
 
 def _entry(type_: FuncType, *, convert: bool) -> Callable[..., Any]:
     names = [f"a{i}" for i in range(len(type_.params))]
     scope: dict[str, Any] = {"get_ident": get_ident}
-    lines = ["def enter(self,*args):"]
-    if names:
-        lines += [" try:", f"  {','.join(names)},=args", " except ValueError:", "  self.wrong_count(args)"]
-    else:
-        lines += [" if args:self.wrong_count(args)"]
+    lines = _taken(names, scope)
     if convert:
+        integers = [name for name, param in zip(names, type_.params, strict=True) if param in _TOP]
+        if integers:
+            usual = [f"{name}.__class__ is int" for name in integers]
+            lines.append(f" if not({' and '.join(usual)} and 0<={'|'.join(integers)}<={_DIGIT}):")
         for place, (name, param) in enumerate(zip(names, type_.params, strict=True)):
             scope[f"c{place}"] = to_canonical(param)
-            lines.append(" " + _converted(name, param, place))
+            if param in _TOP:
+                lines.append("  " + _converted(name, param, place))
+        for place, (name, param) in enumerate(zip(names, type_.params, strict=True)):
+            if param not in _TOP:
+                lines.append(" " + _converted(name, param, place))
     call = f"self.code({','.join(names)})"
     lines += [
         " store=self.store",
@@ -137,9 +170,40 @@ def _exit_maker(type_: FuncType, caller: bool) -> Callable[..., Any]:
     return _compile("\n".join(lines), {}, "make")
 
 
+@functools.lru_cache(maxsize=4096)
+def _direct_maker(type_: FuncType, signed: tuple[bool, ...], caller: bool) -> Callable[..., Any]:
+    names = [f"a{i}" for i in range(len(type_.params))]
+    head = ["caller"] if caller else []
+    shown = [
+        f"{_shown(name, param)}" if sign else name
+        for name, param, sign in zip(names, type_.params, signed, strict=True)
+    ]
+    lines = [
+        "def make(func,caller,given):",
+        f" def leave({','.join(names)}):",
+        "  f=func.direct",
+        "  if f is None:",
+        f"   r=func.callable({','.join(head + names)})",
+        *(f"  {line}" for line in _checked(type_)),
+        f"  r=f({','.join(head + shown)})",
+    ]
+    if type_.results:
+        lines += [f"  if r.__class__ is int and 0<=r<={_DIGIT}:return r", "  return given(r)"]
+    return _compile("\n".join([*lines, " return leave"]), {}, "make")
+
+
 def leaving(func: Any, caller: Any) -> Callable[..., Any]:
-    """What guest code calls to run a host function: its result is checked; `caller` is who calls."""
-    made: Callable[..., Any] = _exit_maker(func.type, func.caller)(func, caller)
+    """What guest code calls to run a host function: its result is checked; `caller` is who calls.
+
+    A Python function that wants integers as users see them, and gives one or none, is called directly.
+    """
+    results = func.type.results
+    if func.own is not None and (not results or (len(results) == 1 and results[0] in _TOP)):
+        made: Callable[..., Any] = _direct_maker(func.type, func.own[2], func.caller)(
+            func, caller, *[to_canonical(t) for t in results or (I32,)]
+        )
+        return made
+    made = _exit_maker(func.type, func.caller)(func, caller)
     return made
 
 

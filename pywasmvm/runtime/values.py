@@ -6,6 +6,7 @@ Inside, i32 and i64 are unsigned; users see them signed and may give either. A r
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import index
 from typing import Any
 
 from pywasmvm.numerics.bits import f32_from_python
@@ -18,7 +19,7 @@ def _integer(bits: int) -> Convert:
     low, high, mask = -(1 << (bits - 1)), 1 << bits, (1 << bits) - 1
 
     def convert(value: Any) -> int:
-        number = value.__index__()  # bools and numpy integers count, floats do not
+        number = index(value)  # bools and numpy integers count, floats do not
         if not low <= number < high:
             raise OverflowError(f"{number} does not fit in an i{bits}")
         return int(number & mask)
@@ -35,7 +36,7 @@ def _vector(value: Any) -> int:
         if len(value) != 16:
             raise TypeError(f"a v128 is 16 bytes, not {len(value)}")
         return int.from_bytes(value, "little")
-    number = value.__index__()
+    number = index(value)
     if not 0 <= number < 1 << 128:
         raise OverflowError(f"{number} does not fit in a v128")
     return int(number)

@@ -437,7 +437,8 @@ class Body(Symbolic):
             facts = dict(facts)
             for local, lo, hi in known:
                 before = facts.get(local) or self.fact(local)
-                lo, hi = max(lo, before[0]), min(hi, before[1])
+                align = min(before[2], 32)  # of a zero it is more than it has bits
+                lo, hi = -(-max(lo, before[0]) >> align << align), min(hi, before[1]) >> align << align
                 if lo <= hi:
                     facts[local] = (lo, hi, before[2])
         return facts

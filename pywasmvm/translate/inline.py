@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 #: Instructions that cost anything, of a function that is put in place of its calls, and of all together.
 MOST_IN_CALLEE, MOST_ADDED = 20, 100
 
+#: Functions of so many are no more than their calls are: of them there may be so many more.
+TINY, MOST_TINY = 8, 300
+
 #: Functions that are put into each other.
 DEEPEST = 3
 
@@ -170,7 +173,7 @@ class _Inliner:
         self.locals: list[tuple[int, ValType]] = []
         #: Where the locals of a function begin that was put in place; all its calls share them.
         self.first: dict[int, int] = {}
-        self.added = 0
+        self.added = self.tiny = 0
         self.next = own
         #: Operations from here on may be left out again: no label is between.
         self.straight = 0
@@ -235,9 +238,15 @@ class _Inliner:
         if index in chain or len(chain) > DEEPEST or code.ops[number + 1].name == "unreachable":
             return None
         callee = _small(self.module, index)
-        if callee is None or self.added + sum(callee.costs) > MOST_ADDED:
+        if callee is None:
             return None
-        self.added += sum(callee.costs)
+        cost = sum(callee.costs)
+        if cost <= TINY and self.tiny + cost <= MOST_TINY:
+            self.tiny += cost
+        elif self.added + cost <= MOST_ADDED:
+            self.added += cost
+        else:
+            return None
         return callee
 
     def call(

@@ -290,9 +290,12 @@ def _only_returns(node: Node) -> bool:
     """Whether a node is nothing but a `return` of at most one value, so that it can stand in several
     places.
     """
-    if node.end != RETURN or node.lines or not node.is_merge or "," in node.results:
+    if node.end != RETURN or node.lines or "," in node.results:
         return False
-    return all(not edge.caught and edge.arity <= 1 for edge in node.in_edges)
+    edges = node.in_edges
+    if not node.is_merge and not (edges and _scattered(edges[0])):
+        return False
+    return all(not edge.caught and edge.arity <= 1 for edge in edges)
 
 
 def _returned(edge: Edge) -> list[str]:

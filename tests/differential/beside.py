@@ -38,7 +38,7 @@ FILE_LOG = f"{TYPES}.extensions.access_loggers.file.v3.FileAccessLog"
 @dataclass
 class Host:
     """An upstream: says its name and what it was asked, as JSON. `status` is that of all it answers, but of
-    `/health`, which has its own."""
+    `/health`, which has its own. One that `holds` does not answer; `held` counts what waits."""
 
     name: str
     tls: ssl.SSLContext | None = None
@@ -46,6 +46,8 @@ class Host:
     health: int = 200
     port: int = 0
     checks: int = 0
+    holds: bool = False
+    held: int = 0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @contextlib.asynccontextmanager
@@ -78,6 +80,13 @@ class Host:
         if path == "/health":
             self.checks += 1
             status = self.health
+        elif self.holds:
+            self.held += 1
+            try:
+                await reader.read()  # until the other end gives up
+            finally:
+                self.held -= 1
+            raise EOFError
         peer = writer.get_extra_info("peercert") or {}
         told = {"host": self.name, "path": path, "headers": fields, "peer": peer.get("subjectAltName", ())}
         body = json.dumps(told).encode()
@@ -192,7 +201,7 @@ async def beside(
         path.write_text(json.dumps(configuration(port)), encoding="utf-8")
         running = await proxy.RunningProxy.start(command, path, "error", folder)
         try:
-            assert await running.wait_until_listening(port, probe=False), running.last_words(20)
+            assert await running.wait_until_listening(port), running.last_words(20)
             found = await talk(port)
         finally:
             await running.stop()

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from pywasmproxy.config.model import Address, Cluster, ClusterType, DnsLookupFamily, Endpoint, Http1Options
+from pywasmproxy.config import common
+from pywasmproxy.config.model import (
+    Address,
+    Cluster,
+    ClusterType,
+    DnsLookupFamily,
+    Endpoint,
+    Http1Options,
+    Http2Options,
+)
 from tests.support.bootstrap import bootstrap, line_of, read, refused
 
 CLUSTER = "static_resources.clusters[0]"
@@ -91,12 +100,8 @@ def test_http_options_in_their_newer_place(place: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "path"),
     [
-        (
-            options("explicit_http_config: {http2_protocol_options: {}}"),
-            f".typed_extension_protocol_options.['{OPTIONS}'].explicit_http_config.http2_protocol_options",
-        ),
         (options("http_filters: []"), f".typed_extension_protocol_options.['{OPTIONS}'].http_filters"),
-        ("http2_protocol_options: {}", ".http2_protocol_options"),
+        ("http2_protocol_options: {hpack_table_size: 1}", ".http2_protocol_options.hpack_table_size"),
         ("lb_policy: 4", ".lb_policy"),  # ORIGINAL_DST_LB
         ("type: EDS", ".type"),
         ("cluster_type: {name: x}", ".cluster_type"),
@@ -117,6 +122,30 @@ def test_what_is_not_supported_warns_once(fields: str, path: str) -> None:
     assert found == CLUSTER + path
     assert "not supported" in message
     assert "yet" in message or "custom" in message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "http2_protocol_options: {}",
+        options("explicit_http_config: {http2_protocol_options: {}}"),
+    ],
+)
+def test_http2(fields: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cluster(fields).http2 == Http2Options()
+    some = "max_concurrent_streams: 7, initial_stream_window_size: 70000, allow_connect: false"
+    assert cluster(fields.replace("options: {}", f"options: {{{some}}}")).http2 == Http2Options(7, 70000)
+    assert warnings(cluster=fields) == []
+    monkeypatch.setattr(common, "find_spec", lambda name: None)
+    [(path, message)] = warnings(cluster=fields)
+    assert path.endswith(".http2_protocol_options")
+    assert message == "the package h2 is not installed (pip install 'pywasmvm[h2]'): HTTP/1.1 is spoken"
+    assert cluster(fields).http2 is None
+
+
+def test_the_newer_place_is_the_one_that_counts() -> None:
+    fields = "http2_protocol_options: {}\n    " + options("explicit_http_config: {http_protocol_options: {}}")
+    assert cluster(fields).http2 is None
 
 
 def test_load_assignment_details() -> None:

@@ -98,6 +98,19 @@ def test_outliers_and_breakers() -> None:
         consecutive_5xx=2, base_ejection_time=1, max_ejection_percent=40
     )
     assert found.circuit_breaker == CircuitBreaker(max_requests=7, max_retries=4)
+    assert found.high_circuit_breaker == CircuitBreaker(max_retries=9)
+
+
+def test_the_first_thresholds_of_a_priority_count() -> None:
+    found = read(cluster="circuit_breakers: {thresholds: [{max_requests: 7}, {max_requests: 8}]}")
+    assert found.clusters[0].circuit_breaker == CircuitBreaker(max_requests=7)
+    [warning] = found.warnings
+    assert warning.message == "there are thresholds for priority DEFAULT already: these are not used"
+
+
+def test_priorities_of_routes() -> None:
+    assert action("priority: HIGH").high_priority
+    assert not action("priority: default").high_priority
 
 
 def test_what_compares_hosts() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.pywasmproxy.server.support import Client, bootstrap, listener
 from tests.replay.proxy import Command, RunningProxy, free_port
 
-PROXIES = {"envoy": "envoy", "ours": None}
+PROXIES = {"envoy": "envoy --file-flush-interval-msec 50", "ours": None}
 
 _MARK = "LOGGED "
 _LINE = (
@@ -47,6 +47,14 @@ class Beside:
         client.close()
         return response.status, response.body
 
+    async def post(self, path: str) -> int:
+        """The status of a POST to the admin server."""
+        client = await Client.open(self.admin_port)
+        client.send(f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n".encode())
+        status = (await client.response()).status
+        client.close()
+        return status
+
     async def stats(self, pattern: str) -> dict[str, str]:
         """Statistics that are not zero, by the expression of `filter`."""
         client = await Client.open(self.admin_port)
@@ -68,14 +76,23 @@ class Beside:
 
 @contextlib.asynccontextmanager
 async def beside(
-    which: str, folder: Path, routes: str, clusters: str, *, socket: str = ""
+    which: str,
+    folder: Path,
+    routes: str,
+    clusters: str,
+    *,
+    socket: str = "",
+    codec: str = "AUTO",
+    fields: str = "",
 ) -> AsyncIterator[Beside]:
-    """One of `PROXIES` with routes, clusters and a `transport_socket`, ready to be asked."""
+    """One of `PROXIES` with routes, clusters, a `transport_socket` and `fields` of its listener."""
     port, admin_port = free_port(), free_port()
     text = f"admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {admin_port}}}}}}}\n"
-    one = listener(routes, port=port, options=_LOG)
+    one = listener(routes, port=port, options=f"codec_type: {codec}{_LOG}")
     if socket:
         one = one.replace("    - filters:", f"    - {socket}\n      filters:", 1)
+    if fields:
+        one = one.replace("    filter_chains:", f"    {fields}\n    filter_chains:", 1)
     text += bootstrap(one, clusters=clusters, node="{id: test, cluster: test}")
     config = folder / f"{which}-{port}.yaml"
     config.write_text(text.replace("typed_config: {}", f"typed_config: {_ROUTER}"))

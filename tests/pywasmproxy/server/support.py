@@ -149,9 +149,13 @@ class Response:
 
 
 class Client:
-    """A raw HTTP/1.1 client on one connection. Every wait is bounded: a hang is a failure."""
+    """A raw HTTP/1.1 client on one connection. Every wait is bounded: a hang is a failure.
 
-    LIMIT = 5.0
+    The bound leaves a busy machine time, and is less than what ends a hang from inside: 10 s for a response
+    that is too short, 15 s for a route.
+    """
+
+    LIMIT = 9.0
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -341,10 +345,22 @@ async def proxy(text: str, *, log: Log | None = None, codec: str | None = None) 
 async def settled(server: Server) -> None:
     """Wait until no exchange is left; a leaked one is a failure."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(20):
             while server.streams:
                 await asyncio.sleep(0.01)
     assert server.streams == 0
+
+
+ON_DEMAND = "3600s"
+"""An interval of outlier detection that ends when a test says so (`interval_ends`)."""
+
+
+def interval_ends(server: Server, cluster: str = "up") -> None:
+    """The end of an interval of a cluster's outlier detection, whenever that would be."""
+    outliers = server.clusters[cluster].outliers
+    assert outliers is not None
+    outliers.close()
+    outliers._look()
 
 
 def port_of(server: Server, name: str = "main") -> int:

@@ -185,7 +185,7 @@ async def test_tcp_connections_are_written_down_when_they_end(tmp_path: Path) ->
                 client.send(request)
                 await client.response()
             client.close()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while server.streams:
                     await asyncio.sleep(0.005)
             refused = await Client.open(port_of(server, "dead"))
@@ -207,7 +207,7 @@ async def test_a_folder_that_is_not_there_is_said_once_and_hurts_nobody(tmp_path
 
 
 async def until(path: Path, text: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while text not in text_of(path):
             await asyncio.sleep(0.005)
 
@@ -261,7 +261,7 @@ async def test_trouble_is_said_once_and_its_end_too(tmp_path: Path) -> None:
     file, logs, lines = file_at(folder / "access.log")
     for number in range(3):
         file.append(b"lost\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while logs.failed <= number:
                 await asyncio.sleep(0.005)
     folder.mkdir()
@@ -280,7 +280,7 @@ async def test_a_full_disk_is_said_once() -> None:
     file, logs, lines = file_at(Path("/dev/full"))
     for number in range(3):
         file.append(b"line\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while logs.failed <= number:
                 await asyncio.sleep(0.005)
     await file.close()

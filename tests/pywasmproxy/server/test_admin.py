@@ -173,7 +173,7 @@ async def test_stats_count_requests() -> None:
         assert received is not None
         assert received > 4 * 30
         client.close()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             while await admin.stat("http.test.downstream_cx_destroy_remote") != 1:
                 await asyncio.sleep(0.01)
         assert await admin.stat("http.test.downstream_cx_active") == 0
@@ -231,7 +231,7 @@ async def test_stats_of_what_goes_wrong() -> None:
             assert await admin.stat("http.test.downstream_cx_protocol_error") == 1
             gone = await Client.open(port_of(server))
             gone.send(b"GET /held HTTP/1.1\r\nhost: a\r\n\r\n")
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(20):
                 while not server.streams:
                     await asyncio.sleep(0.001)
                 gone.abort()
@@ -445,7 +445,7 @@ async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         third = await Client.open(admin_port(admin.server))
         assert await third.closed()
         second.close()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             assert admin.server.admin is not None
             while len(admin.server.admin.connections) > 1:
                 await asyncio.sleep(0.005)
@@ -573,7 +573,7 @@ async def test_counts_outlive_a_reload() -> None:
 async def test_quit_is_asked_for_after_the_answer() -> None:
     async with running() as admin:
         assert await admin.text("/quitquitquit", "POST") == "OK\n"
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             await admin.server.leave.wait()
 
 

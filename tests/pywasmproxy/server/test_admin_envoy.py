@@ -112,6 +112,7 @@ EQUAL = [
     *(f"cluster.up.upstream_rq_{what}" for what in ("total", "active", "completed", "200", "2xx", "timeout")),
     *(f"cluster.dead.upstream_cx_{what}" for what in ("active", "connect_fail", "connect_timeout")),
     *(f"cluster.dead.upstream_rq_{what}" for what in ("total", "pending_failure_eject", "pending_total")),
+    *(f"cluster.dead.upstream_rq_{what}" for what in ("503", "5xx", "completed")),
     *(f"cluster.{name}.membership_{what}" for name in ("up", "dead") for what in ("total", "healthy")),
     *(f"listener.127.0.0.1_PORT.{what}" for what in ("downstream_cx_total", "http.test.downstream_rq_2xx")),
     *(f"wasm.mark.vm_reload{what}" for what in ("", "_success", "_failure", "_backoff")),

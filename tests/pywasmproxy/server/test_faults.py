@@ -387,7 +387,7 @@ async def test_client_goes_away(phase: str, abort: bool, monkeypatch: pytest.Mon
             client.abort()
         else:
             client.close()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             while server.streams or server.connections:
                 await asyncio.sleep(0.01)
             if phase not in ("connected", "head"):

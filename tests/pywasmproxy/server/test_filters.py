@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from abi.proxy_wasm.vm import Vm
-from pywasmproxy.server.filters import StartError
+from pywasmproxy.server.plugin_starts import StartError
 from pywasmproxy.server.proxy import Proxy
 from tests.pywasmproxy.server.guests import wasm_filter
 from tests.pywasmproxy.server.support import (
@@ -172,7 +172,7 @@ async def test_a_tick_lets_a_paused_request_go_on() -> None:
             response = await client.get()
             assert (response.status, response.one("x-guest")) == (200, "yes")
             client.close()
-            assert not server.filters._timers  # the guest has stopped its timer
+            assert not server.filters.ticks.timers  # the guest has stopped its timer
 
 
 async def test_a_trap_in_a_tick_answers_who_waits() -> None:
@@ -181,7 +181,7 @@ async def test_a_trap_in_a_tick_answers_who_waits() -> None:
         text = bootstrap(listener(filters=wasm_filter("wait_and_trap")), clusters=cluster(up.port))
         async with proxy(text, log=lines.log()) as server:
             assert await statuses(port_of(server), 2) == [503, 503]
-            assert not server.filters._timers
+            assert not server.filters.ticks.timers
     assert "Function: proxy_on_tick failed" in lines
 
 

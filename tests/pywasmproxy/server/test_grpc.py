@@ -103,7 +103,7 @@ def pool_of(server: Server) -> Pool:
 async def played(guest: Client, script: Script, settings: dict[int, int] | None = None) -> None:
     """Run the guest beside a scripted upstream until something has ended."""
     async with h2_upstream(script, settings) as up, serving(guest, up.port):
-        await asyncio.wait_for(guest.over.wait(), 5)
+        await asyncio.wait_for(guest.over.wait(), 20)
 
 
 # --- beside a real gRPC server --------------------------------------------------------------------------
@@ -173,7 +173,7 @@ needs_grpcio = pytest.mark.grpcio
 async def test_a_call(monkeypatch: pytest.MonkeyPatch, real: Any) -> None:
     guest = Client(monkeypatch, Client.grpc_call)
     async with serving(guest, real.port):
-        await asyncio.wait_for(guest.over.wait(), 5)
+        await asyncio.wait_for(guest.over.wait(), 20)
     assert guest.told == [(5, b"echo:hi")]  # and nothing else
     assert real.seen[0][1]["x-envoy-expected-rq-timeout-ms"] == "5000"
 
@@ -190,7 +190,7 @@ async def test_a_stream_both_ways(monkeypatch: pytest.MonkeyPatch, real: Any) ->
 
     guest.received = received
     async with serving(guest, real.port):
-        await asyncio.wait_for(guest.over.wait(), 5)
+        await asyncio.wait_for(guest.over.wait(), 20)
     assert guest.told[1:-2] == [(6, b"got:one"), (6, b"got:two"), (6, b"got:"), (6, b"bye")]
     assert guest.told[0][:2] == (6, "initial")
     assert guest.told[-2:] == [(6, "trailing", 3), (6, 0, b"via_upstream")]
@@ -204,7 +204,7 @@ async def test_half_a_close(monkeypatch: pytest.MonkeyPatch, real: Any) -> None:
 
     guest = Client(monkeypatch, first)
     async with serving(guest, real.port):
-        await asyncio.wait_for(guest.over.wait(), 5)
+        await asyncio.wait_for(guest.over.wait(), 20)
     assert guest.messages == [b"got:one", b"bye"]
 
 
@@ -218,7 +218,7 @@ async def test_a_call_that_fails(
 ) -> None:
     guest = Client(monkeypatch, lambda one: one.grpc_call(method))
     async with serving(guest, real.port):
-        await asyncio.wait_for(guest.over.wait(), 5)
+        await asyncio.wait_for(guest.over.wait(), 20)
     assert guest.told == [(5, status, text)]
 
 
@@ -226,7 +226,7 @@ async def test_a_call_that_fails(
 async def test_a_stream_that_fails(monkeypatch: pytest.MonkeyPatch, real: Any) -> None:
     guest = Client(monkeypatch, lambda one: one.grpc_stream("failing", b"one"))
     async with serving(guest, real.port):
-        await asyncio.wait_for(guest.over.wait(), 5)
+        await asyncio.wait_for(guest.over.wait(), 20)
     assert guest.told[1:] == [(6, b"got:one"), (6, "trailing", 2), (6, 10, b"enough{via_upstream}")]
 
 
@@ -234,7 +234,7 @@ async def test_a_stream_that_fails(monkeypatch: pytest.MonkeyPatch, real: Any) -
 async def test_a_deadline(monkeypatch: pytest.MonkeyPatch, real: Any) -> None:
     guest = Client(monkeypatch, lambda one: one.grpc_call("late", timeout=100))
     async with serving(guest, real.port):
-        await asyncio.wait_for(guest.over.wait(), 5)
+        await asyncio.wait_for(guest.over.wait(), 20)
     [(token, status, text)] = guest.told
     assert token == 5
     # Ours or the server's, whichever is first.
@@ -257,7 +257,7 @@ async def test_cancelling_reaches_the_server(monkeypatch: pytest.MonkeyPatch, re
 
     guest.received = received
     async with serving(guest, real.port) as server:
-        await asyncio.wait_for(cancelled.wait(), 5)
+        await asyncio.wait_for(cancelled.wait(), 20)
         assert await asyncio.to_thread(real.gone.wait, 5)
         assert not len(server.filters.call_outs)
     assert guest.results["cancel"] == 0
@@ -286,11 +286,11 @@ async def test_large_messages(monkeypatch: pytest.MonkeyPatch, real: Any) -> Non
 async def test_the_server_is_killed(monkeypatch: pytest.MonkeyPatch, real: Any) -> None:
     guest = Client(monkeypatch, lambda one: one.grpc_stream("waiting", b"one"))
     async with serving(guest, real.port):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not guest.messages:
                 await asyncio.sleep(0.01)
         real.stop(0)
-        await asyncio.wait_for(guest.over.wait(), 5)
+        await asyncio.wait_for(guest.over.wait(), 20)
     [(token, status, _)] = guest.ends
     assert token == 6
     assert status in (1, 13, 14)  # the server may still say that it cancels
@@ -324,9 +324,9 @@ async def test_connections_are_kept_and_closed_when_idle(monkeypatch: pytest.Mon
     guest.received = lambda *_: len(guest.told) < 3 and guest.grpc_call()
     options = "common_http_protocol_options: {idle_timeout: 0.05s}"
     async with h2_upstream(echo) as up, serving(guest, up.port, options):
-        await asyncio.wait_for(guest.over.wait(), 5)
+        await asyncio.wait_for(guest.over.wait(), 20)
         [visit] = up.visits
-        await asyncio.wait_for(visit.closed.wait(), 5)
+        await asyncio.wait_for(visit.closed.wait(), 20)
         assert not up.resets  # what has ended on both sides is not reset
 
 
@@ -362,7 +362,7 @@ async def test_an_upstream_that_wants_few_streams(monkeypatch: pytest.MonkeyPatc
         h2_upstream(opening, {SettingCodes.MAX_CONCURRENT_STREAMS: 1}) as up,
         serving(guest, up.port),
     ):
-        await asyncio.wait_for(guest.over.wait(), 5)
+        await asyncio.wait_for(guest.over.wait(), 20)
         assert len(up.visits) == 2
 
 
@@ -428,8 +428,8 @@ async def test_too_long_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
 
     guest = Client(monkeypatch, Client.grpc_call)
     async with h2_upstream(script) as up, serving(guest, up.port):
-        await asyncio.wait_for(guest.over.wait(), 5)
-        async with asyncio.timeout(5):
+        await asyncio.wait_for(guest.over.wait(), 20)
+        async with asyncio.timeout(20):
             while not up.resets:
                 await asyncio.sleep(0.01)
         assert up.resets == [(1, 8)]  # CANCEL
@@ -514,11 +514,11 @@ async def test_going_away_lets_streams_finish(monkeypatch: pytest.MonkeyPatch) -
 
     guest = Client(monkeypatch, first, ends=2)
     async with h2_upstream(script) as up, serving(guest, up.port) as server:
-        await asyncio.wait_for(guest.over.wait(), 5)
+        await asyncio.wait_for(guest.over.wait(), 20)
         assert guest.told[0][:2] == (9, 14)
         assert b"remote refused stream reset" in guest.told[0][2]
         assert guest.told[1] == (5, b"after")
-        await asyncio.wait_for(up.visits[0].closed.wait(), 5)
+        await asyncio.wait_for(up.visits[0].closed.wait(), 20)
         assert len(pool_of(server)) == 0
 
 
@@ -537,7 +537,7 @@ async def test_after_going_away_a_new_connection_is_used(monkeypatch: pytest.Mon
     guest.on("proxy_on_tick", lambda *_: guest.grpc_call())
     async with h2_upstream(script) as up, serving(guest, up.port) as server:
         plugin = server.filters.slots[0].plugin
-        await asyncio.wait_for(guest.over.wait(), 5)
+        await asyncio.wait_for(guest.over.wait(), 20)
     assert guest.messages == [b"1", b"2"]
 
 
@@ -564,7 +564,7 @@ async def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
         closed.bind(("127.0.0.1", 0))
         guest = Client(monkeypatch, lambda one: one.grpc_stream("bidi", b"x"))
         async with serving(guest, closed.getsockname()[1]):
-            await asyncio.wait_for(guest.over.wait(), 5)
+            await asyncio.wait_for(guest.over.wait(), 20)
     assert guest.told == [
         (6, "initial", 0),
         (6, "trailing", 4),
@@ -580,7 +580,7 @@ async def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_an_upstream_that_speaks_http_1(monkeypatch: pytest.MonkeyPatch) -> None:
     guest = Client(monkeypatch, Client.grpc_call)
     async with upstream(hello) as up, serving(guest, up.port):
-        await asyncio.wait_for(guest.over.wait(), 5)
+        await asyncio.wait_for(guest.over.wait(), 20)
     assert guest.told[0][:2] == (5, 14)
 
 
@@ -608,8 +608,8 @@ async def test_frames_that_make_no_sense(monkeypatch: pytest.MonkeyPatch, garbag
 async def test_no_answer_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     guest = Client(monkeypatch, lambda one: one.grpc_call(timeout=50))
     async with h2_upstream(lambda *_: None) as up, serving(guest, up.port):
-        await asyncio.wait_for(guest.over.wait(), 5)
-        async with asyncio.timeout(5):
+        await asyncio.wait_for(guest.over.wait(), 20)
+        async with asyncio.timeout(20):
             while not up.resets:
                 await asyncio.sleep(0.01)
     assert guest.told == [(5, 14, b"upstream request timeout{response_timeout}")]
@@ -633,19 +633,19 @@ async def test_the_proxy_ends_and_vms_die_with_streams_open(monkeypatch: pytest.
     guest.on("proxy_on_tick", die)
     async with h2_upstream(lambda *_: None) as up:
         async with serving(guest, up.port):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while not (up.visits and up.visits[0].bodies):
                     await asyncio.sleep(0.01)
-        await asyncio.wait_for(up.visits[0].closed.wait(), 5)
+        await asyncio.wait_for(up.visits[0].closed.wait(), 20)
         async with serving(guest, up.port) as server:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while not (len(up.visits) == 2 and up.visits[1].bodies):
                     await asyncio.sleep(0.01)
             plugin = server.filters.slots[0].plugin
             server.filters.dispatcher.enter(plugin, plugin.tick)
             assert plugin.failed
             assert not len(server.filters.call_outs)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while not up.resets:
                     await asyncio.sleep(0.01)
     assert not guest.told
@@ -666,10 +666,10 @@ async def test_open_streams_do_not_keep_a_replaced_plugin(monkeypatch: pytest.Mo
             client = await HttpClient.open(port_of(server))
             assert (await client.get()).status == 200
             client.close()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while not up.resets:
                     await asyncio.sleep(0.01)
-            assert not server.filters._retired
+            assert not server.filters.successors.retired
             assert len(server.filters.call_outs) == 1  # the successor's
 
 
@@ -735,16 +735,16 @@ async def test_a_connection_that_does_not_come(monkeypatch: pytest.MonkeyPatch, 
     guest = Client(monkeypatch, lambda one: one.grpc_stream("bidi", b"x"))
     guest.on("proxy_on_tick", lambda *_: guest.ask("proxy_grpc_cancel", 6))
     async with serving(guest, 1, timeout="0.1s" if how == "timeout" else "5s") as server:
-        await asyncio.wait_for(tried.wait(), 5)
+        await asyncio.wait_for(tried.wait(), 20)
         if how == "timeout":
-            await asyncio.wait_for(guest.over.wait(), 5)
+            await asyncio.wait_for(guest.over.wait(), 20)
             assert len(pool_of(server)) == 0
         elif how == "cancelled":
             plugin = server.filters.slots[0].plugin
             server.filters.dispatcher.enter(plugin, plugin.tick)
             assert guest.results["proxy_on_tick"] == 0
             assert not len(server.filters.call_outs)
-    await asyncio.wait_for(dropped.wait(), 5)
+    await asyncio.wait_for(dropped.wait(), 20)
     if how == "timeout":
         [(token, status, text)] = guest.ends
         assert (token, status) == (6, 14)
@@ -759,7 +759,7 @@ async def test_no_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
         listener(DIRECT, filters=guest.config()), clusters=cluster().replace("lb_endpoints:", "{}")
     )
     async with proxy(text, log=guest.log()):
-        await asyncio.wait_for(guest.over.wait(), 5)
+        await asyncio.wait_for(guest.over.wait(), 20)
     assert guest.told == [(5, 14, b"no healthy upstream{no_healthy_upstream}")]
 
 

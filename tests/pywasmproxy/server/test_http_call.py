@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pywasmproxy.server import callouts, http_call
-from pywasmproxy.server.filters import StartError
+from pywasmproxy.server.plugin_starts import StartError
 from pywasmproxy.server.proxy import Proxy
 from tests.pywasmproxy.server.scripted import ANSWERED, REQUEST, Scripted
 from tests.pywasmproxy.server.support import (
@@ -264,7 +264,7 @@ async def test_the_client_leaves_before_the_answer(monkeypatch: pytest.MonkeyPat
         await settled(server)
         assert len(server.filters.call_outs) == 1  # it outlives its stream
         gate.set()
-        await asyncio.wait_for(came.wait(), 5)
+        await asyncio.wait_for(came.wait(), 20)
     assert lives == [False]
 
 
@@ -292,7 +292,7 @@ async def test_the_vm_dies_with_calls_under_way(monkeypatch: pytest.MonkeyPatch)
             await asyncio.sleep(0.01)
         assert (await second.get()).status == 503
         assert (await first.response()).status == 503  # nobody waits for a dead guest
-        await asyncio.wait_for(hung_up.wait(), 5)
+        await asyncio.wait_for(hung_up.wait(), 20)
         assert not len(server.filters.call_outs)
         first.close()
         second.close()
@@ -345,7 +345,7 @@ async def test_calls_without_a_waiting_stream(monkeypatch: pytest.MonkeyPatch, p
         client = await Client.open(port_of(server))
         assert (await client.get()).body == b"main"
         client.close()
-        await asyncio.wait_for(came.wait(), 5)
+        await asyncio.wait_for(came.wait(), 20)
         guest.ask("proxy_set_tick_period_milliseconds", 0)
     assert bodies[:1] == [b"Hello World!"]
     assert len(bodies) >= (3 if phase == ANSWERED else 1)
@@ -366,7 +366,7 @@ async def test_a_cluster_with_a_name_can_be_called_while_configuring(monkeypatch
         text = config(guest, cluster(one.port, kind="STRICT_DNS", host="localhost"))
         text = text.replace("type: STRICT_DNS", "type: STRICT_DNS\n    dns_lookup_family: V4_ONLY")
         async with proxy(text, log=guest.log()):
-            await asyncio.wait_for(came.wait(), 5)
+            await asyncio.wait_for(came.wait(), 20)
     assert guest.results["seen"] == ("200", b"Hello World!")
 
 
@@ -423,7 +423,7 @@ async def test_a_fault_of_ours_costs_one_call(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("abi.proxy_wasm.plugin.Plugin.http_call_response", broken)
     async with upstream(hello) as one, proxy(config(guest, cluster(one.port)), log=guest.log()) as server:
-        await asyncio.wait_for(failed.wait(), 5)
+        await asyncio.wait_for(failed.wait(), 20)
         client = await Client.open(port_of(server))
         assert (await client.get()).body == b"main"
         client.close()
@@ -453,12 +453,12 @@ async def test_a_replaced_plugin_gets_its_answer_before_its_end(monkeypatch: pyt
         client.close()
         while not one.heads:
             await asyncio.sleep(0.01)
-        old = next(iter(server.filters._retired))
+        old = next(iter(server.filters.successors.retired))
         assert old.vm in server.filters.vms
         assert not old.closed
         gate.set()
-        async with asyncio.timeout(5):
-            while server.filters._retired:
+        async with asyncio.timeout(20):
+            while server.filters.successors.retired:
                 await asyncio.sleep(0.01)
         assert old.closed
     names = [name for name, _ in guest.entries]
@@ -470,7 +470,7 @@ async def test_a_replaced_plugin_does_not_wait_for_ever(monkeypatch: pytest.Monk
         await visit.request()
         await visit.reader.read()
 
-    monkeypatch.setattr("pywasmproxy.server.filters.RETIREMENT", 0.1)
+    monkeypatch.setattr("pywasmproxy.server.successors.RETIREMENT", 0.1)
     guest = Scripted(monkeypatch)
     guest.on("proxy_on_log", lambda *_: guest.http_call(timeout=0))
     node = "{metadata: {pywasmvm: {recycle_streams: 1}}}"
@@ -481,8 +481,8 @@ async def test_a_replaced_plugin_does_not_wait_for_ever(monkeypatch: pytest.Monk
         client = await Client.open(port_of(server))
         assert (await client.get()).status == 200
         client.close()
-        async with asyncio.timeout(5):
-            while server.filters._retired or not guest.entered_with("proxy_on_done"):
+        async with asyncio.timeout(20):
+            while server.filters.successors.retired or not guest.entered_with("proxy_on_done"):
                 await asyncio.sleep(0.01)
         assert not len(server.filters.call_outs)
     assert not guest.entered_with(ANSWERED)
@@ -506,8 +506,8 @@ async def test_a_replaced_plugin_that_is_not_done_finishes_with_its_call(
             client = await Client.open(port_of(server))
             assert (await client.get()).status == 200
             client.close()
-            async with asyncio.timeout(5):
-                while server.filters._retired or ("proxy_on_delete", (1,)) not in guest.entries:
+            async with asyncio.timeout(20):
+                while server.filters.successors.retired or ("proxy_on_delete", (1,)) not in guest.entries:
                     await asyncio.sleep(0.01)
         assert [head.split(b" ")[1] for head in one.heads] == [b"/last"]
     assert guest.results[ANSWERED] == 0

@@ -12,7 +12,7 @@ import pytest
 
 from pywasmproxy.config.model import Address, Cluster, Endpoint
 from pywasmproxy.config.model_clusters import LbPolicy, LoadBalancing
-from pywasmproxy.sansio.hashing import xxh64
+from pywasmproxy.sansio.hashing import murmur64, xxh64
 from pywasmproxy.server.balancers import balancer
 from pywasmproxy.server.hosts import Host
 from pywasmproxy.server.proxy import Server
@@ -57,6 +57,14 @@ def picked(policy: LbPolicy, among: list[Host], count: int) -> Counter[int]:
 )
 def test_xxh64(data: bytes, wanted: int) -> None:
     assert xxh64(data) == wanted
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted"), [(b"hello", 2762169579135187400), (b"world", 8751027807033337960)]
+)
+def test_murmur64(data: bytes, wanted: int) -> None:
+    """As `std::hash` of GNU's library has it, and the rings of the real Envoy (tests/differential)."""
+    assert murmur64(data) == wanted
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import pytest
 from pywasmproxy.config import load
 from pywasmproxy.server import proxy as server_module
 from pywasmproxy.server.codec import head_parser
-from pywasmproxy.server.filters import StartError
+from pywasmproxy.server.plugin_starts import StartError
 from pywasmproxy.server.proxy import Proxy, Server
 from pywasmproxy.server.reloader import Refused
 from pywasmvm.cache.folder import CacheWarning
@@ -373,8 +373,8 @@ async def test_thirty_reloads_under_load() -> None:
             gc.collect()
             assert [vm() is not None for vm in vms] == [False] * reloads + [True]
             filters = server.filters
-            assert (len(filters.vms), len(filters._modules), len(filters._lives)) == (1, 1, 1)
-            assert (len(server.clusters), len(filters._retired), filters._timers) == (1, 0, {})
+            assert (len(filters.vms), len(filters.starts.modules), len(filters.successors.lives)) == (1, 1, 1)
+            assert (len(server.clusters), len(filters.successors.retired), filters.ticks.timers) == (1, 0, {})
             # Memory stays flat: after as many reloads again there are as many objects as before.
             configuration.lines.text.clear()
             counts = []
@@ -412,7 +412,7 @@ class TestWatch:
         (folder / "envoy.yaml").write_text(text)
 
     async def until(self, server: Server, said: str) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while await guest_of(server) != said:
                 await asyncio.sleep(0.02)
 
@@ -432,7 +432,7 @@ class TestWatch:
             await self.until(server, "c:two")
             assert lines.errors() == []
             (tmp_path / "filter.wasm").write_bytes(code("d")[:-10])
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while "refused" not in lines:
                     await asyncio.sleep(0.02)
             await asyncio.sleep(0.2)
@@ -554,7 +554,7 @@ class TestRemoteCode:
                     client.close()
                     return
                 better.set()
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     while (response := await client.get()).status != 200:
                         await asyncio.sleep(0.02)
                 assert response.one("x-guest") == "a:one"

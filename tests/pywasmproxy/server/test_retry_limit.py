@@ -92,7 +92,7 @@ async def test_one_at_a_time() -> None:
             first = await Client.open(port_of(server))
             first.send(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
             limit = server.clusters["up"].retry_limit
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while not limit.active:
                     await asyncio.sleep(0.001)
             open_now = stats(server, "circuit_breakers.default")
@@ -129,7 +129,7 @@ async def test_a_place_is_given_back_when_the_client_leaves() -> None:
             limit = server.clusters["up"].retry_limit
             client = await Client.open(port_of(server))
             client.send(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while not limit.active:
                     await asyncio.sleep(0.001)
                 client.abort()
@@ -182,7 +182,7 @@ async def test_a_share_of_what_is_under_way() -> None:
             held = [await Client.open(port_of(server)) for _ in range(9)]
             for one in held:
                 one.send(b"GET /held HTTP/1.1\r\nhost: a.test\r\n\r\n")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while server.clusters["up"].active < 9:
                     await asyncio.sleep(0.001)
             await client.get("/tenth")

@@ -226,7 +226,7 @@ bootstrap_extensions:
     log = Lines()
     direct = "- {match: {prefix: /}, direct_response: {status: 200}}"
     async with proxy(bootstrap(listener(direct)) + service, log=log.log()):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while sum("wasm log clock: a line" in line for line in log.text) < 2:
                 await asyncio.sleep(0.01)
 

@@ -111,7 +111,7 @@ def watching(text: str, folder: Path, lines: Lines) -> Proxy:
 
 async def refusals(server: Server, count: int) -> None:
     assert server.reloader is not None
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while server.reloader.refused < count:
             await asyncio.sleep(0.02)
 
@@ -195,7 +195,7 @@ async def test_whom_an_upstream_must_be(
 
             assert await status() == 503
             put(file, trusted(authority))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while await status() != 200:
                     await asyncio.sleep(0.05)
             await settled(server)

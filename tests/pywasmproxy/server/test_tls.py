@@ -394,7 +394,7 @@ async def test_calls_of_guests_over_tls(
         async with proxy(bootstrap(text, clusters=clusters), log=guest.log()) as server:
             client = await Client.open(port_of(server))
             client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 await over.wait()
             client.close()
     assert found == [("200", b"Hello World!")]
@@ -422,7 +422,7 @@ async def test_grpc_over_tls(authority: Authority, pair: Pair, monkeypatch: pyte
         async with proxy(bootstrap(text, clusters=clusters), log=guest.log()) as server:
             client = await Client.open(port_of(server))
             client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 await over.wait()
             client.close()
     assert chosen == ["h2"]

@@ -53,7 +53,7 @@ async def ask(client: Client, path: bytes = b"/", more: bytes = b"", method: byt
 
 
 async def read(client: Client, size: int) -> bytes:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         return await client.reader.readexactly(size)
 
 
@@ -193,7 +193,7 @@ async def test_the_end_of_one_direction_is_the_end() -> None:
         assert await ask(client) == 101
         client.writer.write_eof()
         assert await client.closed()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await ended.wait()
         client.close()
 

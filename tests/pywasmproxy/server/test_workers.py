@@ -270,7 +270,7 @@ async def test_both_serve_and_share_by_themselves(start: Start, tmp_path: Path) 
 
 
 async def until_refused(port: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while True:
             (await Client.open(port)).close()
             await asyncio.sleep(0.01)
@@ -290,7 +290,7 @@ async def test_sigterm_drains_all(start: Start) -> None:
         serving = start(bootstrap(listener(), clusters=cluster(up.port)))
         client = await Client.open(serving.port)
         asking = asyncio.create_task(client.get())
-        await asyncio.wait_for(arrived.wait(), 5)
+        await asyncio.wait_for(arrived.wait(), 20)
         os.kill(serving.process.pid, signal.SIGTERM)
         await asyncio.to_thread(serving.wait_for, r"\[\d+\]\[warning\].*caught SIGTERM", 3)
         with pytest.raises(ConnectionError):  # nobody takes what comes now

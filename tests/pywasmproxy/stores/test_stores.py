@@ -14,6 +14,7 @@ import pytest
 from abi.proxy_wasm.services import BUCKETS, Services
 from abi.proxy_wasm.store import ENTRY_COST, Bounds, Store
 from abi.proxy_wasm.types import MetricType, Status
+from pywasmproxy.stores import redis, sqlite
 from tests.pywasmproxy.stores.conftest import Make, shared_stores
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -21,6 +22,13 @@ OK, MISSING, MISMATCH = Status.OK, Status.NOT_FOUND, Status.CAS_MISMATCH
 EMPTY, FULL = Status.EMPTY, Status.INTERNAL_FAILURE
 COUNTER, GAUGE, HISTOGRAM = MetricType
 BIG = bytes(range(256)) * (1 << 14)
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores that a busy machine keeps waiting are still there; those that are not: `test_faults.py`."""
+    for module in (redis, sqlite):
+        monkeypatch.setattr(module, "PATIENCE", 20.0)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -153,6 +154,73 @@ def test_a_host_function_can_be_rebound() -> None:
     assert guest.exports.g() == 2
     host.rebind(before)
     assert guest.exports.g() == 1
+
+
+def test_an_annotated_host_function_can_be_rebound() -> None:
+    linker = Linker()
+
+    @linker.func("env")
+    def f(x: i32, y: u32, z: i64) -> i32:
+        seen.append((x, y, z))
+        return x
+
+    seen: list[tuple[int, int, int]] = []
+    host = linker.get("env", "f")
+    assert isinstance(host, HostFunc)
+    text = """(module (import "env" "f" (func $f (param i32 i32 i64) (result i32)))
+      (func (export "g") (param i32 i32 i64) (result i32)
+        (call $f (local.get 0) (local.get 1) (local.get 2))))"""
+    guest = linked(linker, text)
+    values = [0, 7, 2**30, 2**31 - 1, 2**31, 2**32 - 1]
+    assert [guest.exports.g(x, x, x) for x in values] == [0, 7, 2**30, 2**31 - 1, -(2**31), -1]
+    assert seen == [(x - 2**32 if x >= 2**31 else x, x, x) for x in values]
+    assert guest.exports.g(0, 0, 2**63) == 0
+    assert seen.pop() == (0, 0, -(2**63))
+    before = host.callable
+    host.rebind(lambda x, y, z: y + 1)
+    assert guest.exports.g(1, 2, 3) == 3
+    assert len(seen) == len(values)
+    host.rebind(before)
+    assert guest.exports.g(4, 5, 6) == 4
+    assert seen[-1] == (4, 5, 6)
+
+
+def test_what_an_annotated_host_function_gives_is_checked() -> None:
+    linker = Linker()
+    answers: list[Any] = [True, -1, 2**32 - 1, 2**30, "x", None, 1.0]
+
+    @linker.func("env")
+    def f() -> i32:
+        return answers.pop(0)
+
+    text = '(module (import "env" "f" (func $f (result i32))) (func (export "g") (result i32) call $f))'
+    guest = linked(linker, text)
+    found = [guest.exports.g() for _ in range(4)]
+    assert found == [1, -1, -1, 2**30]
+    assert type(found[0]) is int
+    for _ in range(3):
+        with pytest.raises(TypeError):
+            guest.exports.g()
+
+
+def test_a_way_in_takes_as_many_arguments_as_there_are() -> None:
+    params = "i32 i64 f64"
+    text = f'(module (func (export "f") (param {params}) (result i32) (local.get 0)))'
+    f = linked(Linker(), text).exports.f
+    many = linked(Linker(), f'(module (func (export "f") (param {"i32 " * 9}) (result i32) (local.get 8)))')
+    assert f(-5, 2**64 - 1, 1) == -5
+    assert f(True, False, 0.5) == 1
+    assert type(f(True, 0, 0.5)) is int
+    assert many.exports.f(*range(9)) == 8
+    for wrong in ((), (1,), (1, 2), (1, 2, 3.0, 4)):
+        with pytest.raises(TypeError, match=rf"takes 3 arguments .* got {len(wrong)}$"):
+            f(*wrong)
+    for count in (8, 10):
+        with pytest.raises(TypeError, match=rf"takes 9 arguments .* got {count}$"):
+            many.exports.f(*range(count))
+    for bad in (2**32, -(2**31) - 1, 1.5, None, "1"):
+        with pytest.raises((TypeError, ValueError, OverflowError)):
+            f(bad, 0, 0.0)
 
 
 def test_unknown_functions_may_trap_when_called() -> None:

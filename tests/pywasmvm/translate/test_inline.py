@@ -176,3 +176,21 @@ def test_an_invalid_function_is_told_of_when_it_is_called() -> None:
     assert exports["f"](0) == 2
     with pytest.raises(InvalidError, match="type mismatch"):
         exports["f"](1)
+
+
+def test_functions_that_are_no_more_than_their_calls_are_always_put_in_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inline, "MOST_ADDED", 10)
+    calls = "(call $tiny (local.get 0)) (call $small (local.get 0))" * 6
+    module = Module(f"""(module (global $g (mut i32) (i32.const 0)) (func $host)
+      (func $tiny (param i32) (if (i32.gt_u (local.get 0) (i32.const 7)) (then (call $host))))
+      (func $small (param i32) (global.set $g (i32.add (global.get $g) (i32.mul (local.get 0)
+        (i32.sub (local.get 0) (i32.add (i32.const 3) (local.get 0)))))))
+      (func (param i32) {calls}))""")
+    text = source_of(module, 3, Options(inline=True)) or ""
+    assert "f1(" not in text
+    assert text.count("f2(") == 5
+    monkeypatch.setattr(inline, "MOST_TINY", 14)
+    text = source_of(module, 3, Options(inline=True)) or ""
+    assert text.count("f1(") == 4

@@ -128,3 +128,26 @@ def test_a_function_that_only_passes_its_pointers_on_is_not_copied() -> None:
         (i32.load offset=4 (local.get $p))))""")
     assert "m0I" not in (source_of(module, 1, Options(small=True)) or "")
     assert "m0I" in (source_of(module, 2, Options(small=True)) or "")
+
+
+def test_a_switch_returns_where_it_stands() -> None:
+    module = Module("""(module (memory 1) (func (export "f") (param i32) (result i32)
+      (block $c (block $b (block $a (br_table $a $b $a $c $a $b $a (local.get 0)))
+        (return (i32.const 5))) (return (i32.add (local.get 0) (i32.const 1))))
+      (i32.load (local.get 0))))""")
+    text = source_of(module, 0, Options()) or ""
+    assert text.count("return 5") > 1
+    assert "p0" not in text
+    functions = [Instance(module, store=Store(engine=e)).exports["f"] for e in ("interp", "translate")]
+    for selector in (*range(9), 65_530):
+        first, second = (f(selector) for f in functions)
+        assert first == second
+
+
+def test_what_is_not_zero_and_aligned_is_at_least_the_alignment() -> None:
+    module = Module("""(module (memory 1) (func (param $p i32) (result i32)
+      (if (i32.eqz (local.get $p)) (then (return (i32.const 0))))
+      (i32.add (i32.load (i32.sub (local.get $p) (i32.const 4)))
+        (i32.add (i32.load (local.get $p)) (i32.load offset=4 (local.get $p))))))""")
+    text = source_of(module, 0, Options(small=True)) or ""
+    assert "m0I[t0-1]+m0I[t0]" in text.replace("(", "").replace(")", "")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pywasmproxy.server import filters
+from pywasmproxy.server import plugin_starts
 from pywasmvm import Module
 from pywasmvm.runtime import store
 
@@ -24,4 +24,4 @@ def decoded(data: bytes, **options: Any) -> Module:
 @pytest.fixture(autouse=True)
 def translated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "DEFAULT_ENGINE", "translate")
-    monkeypatch.setattr(filters, "Module", decoded)
+    monkeypatch.setattr(plugin_starts, "Module", decoded)
