@@ -18,8 +18,9 @@ from typing import cast
 from urllib.parse import parse_qsl, urlsplit
 
 from pywasmproxy.config.model import Address
-from pywasmproxy.server.codec import Data, EndOfMessage, HeadParser, ProtocolError, RequestHead, RequestReader
+from pywasmproxy.server.codec import Data, EndOfMessage, HeadParser, ProtocolError, RequestHead
 from pywasmproxy.server.log import Logger
+from pywasmproxy.server.readers import RequestReader
 from pywasmproxy.server.wire import response_bytes
 
 MOST_CONNECTIONS = 64

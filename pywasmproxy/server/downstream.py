@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, cast
 from abi.proxy_wasm.filter_state import Values
 from pywasmproxy.config.model import Address
 from pywasmproxy.config.model_manager import Underscores
-from pywasmproxy.server.codec import Data, ProtocolError, RequestHead, RequestReader
+from pywasmproxy.server.codec import Data, ProtocolError, RequestHead
 from pywasmproxy.server.metered import Metered
 from pywasmproxy.server.patience import PatientTimer
+from pywasmproxy.server.readers import RequestReader
 from pywasmproxy.server.receiving import Receiver
 from pywasmproxy.tls.session import facts
 

@@ -12,9 +12,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, cast
 
 from pywasmproxy.config.model_clusters import CheckKind, HealthCheck
-from pywasmproxy.server.codec import EndOfMessage, ProtocolError, ResponseHead, ResponseReader
+from pywasmproxy.server.codec import EndOfMessage, ProtocolError, ResponseHead
 from pywasmproxy.server.connect import HTTP_1
 from pywasmproxy.server.hosts import Host
+from pywasmproxy.server.readers import ResponseReader
 from pywasmproxy.server.wire import head_bytes
 
 if TYPE_CHECKING:

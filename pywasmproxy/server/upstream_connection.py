@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, cast
 
 from pywasmproxy.config.model import Address
 from pywasmproxy.sansio.events import UpstreamFailure
-from pywasmproxy.server.codec import Data, ProtocolError, ResponseHead, ResponseReader
+from pywasmproxy.server.codec import Data, ProtocolError, ResponseHead
 from pywasmproxy.server.hosts import Host
+from pywasmproxy.server.readers import ResponseReader
 from pywasmproxy.server.receiving import Receiver
 from pywasmproxy.tls.session import facts
 

@@ -15,11 +15,10 @@ from pywasmproxy.server.codec import (
     HeadParser,
     ProtocolError,
     RequestHead,
-    RequestReader,
     ResponseHead,
-    ResponseReader,
     head_parser,
 )
+from pywasmproxy.server.readers import RequestReader, ResponseReader
 from tests.pywasmproxy.server.verdicts import ACCEPTED, CHUNKED, HOST, REFUSED, get, post
 
 PARSERS = ["h11", "httptools"]
