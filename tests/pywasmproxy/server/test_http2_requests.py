@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from h2.settings import SettingCodes
 
+from pywasmproxy.server.codec import HeaderLines
+from pywasmproxy.server.http2_requests import response_fields
 from pywasmproxy.server.proxy import Server
 from tests.pywasmproxy.server.beside import PROXIES, beside
 from tests.pywasmproxy.server.h2_upstream import H2Upstream, Script, Visit, h2_upstream
@@ -314,6 +316,57 @@ async def test_responses_without_a_body() -> None:
         assert (response.status, response.one("content-length")) == (200, "5")
         client.close()
         assert len(up.visits) == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [(":status", "abc")],
+        [(":status", "101")],
+        [(":status", "20")],
+        [(":status", "200"), ("content-length", "4"), ("content-length", "9")],
+        [(":status", "200"), ("content-length", "x")],
+        [(":status", "200"), ("x-a", "1\r\nx-b: 2")],
+        [(":status", "200"), ("transfer-encoding", "chunked")],
+    ],
+)
+async def test_a_head_that_is_none(fields: list[tuple[str, str]]) -> None:
+    def script(visit: Visit, number: int) -> None:
+        if visit.heads[number][b":path"] == b"/good":
+            respond(visit, number)
+            return
+        visit.protocol.config.validate_outbound_headers = False
+        visit.protocol.config.normalize_outbound_headers = False
+        visit.protocol.send_headers(number, fields)
+        with contextlib.suppress(Exception):  # the library keeps count of lengths
+            visit.protocol.send_data(number, b"fine", end_stream=True)
+
+    lines = Lines()
+    async with through(on_head(script), lines=lines) as (_, server):
+        client = await Client.open(port_of(server))
+        response = await client.get()
+        assert (response.status, response.body) == (502, NO_HEAD + b"protocol error")
+        assert (await client.get("/good")).body == b"fine"
+        client.close()
+        assert stats(server, "upstream_rq_active") == [0]
+    assert lines.errors() == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "wanted"),
+    [
+        ([(b":status", b"204"), (b"x-a", b"1")], (204, [(b"x-a", b"1")])),
+        ([(b":status", b"103")], (103, [])),
+        ([(b":status", b"101")], (0, [])),
+        ([(b":status", b"2x0")], (0, [])),
+        ([(b"x-a", b"1")], (0, [(b"x-a", b"1")])),
+        ([(b":status", b"200"), (b"x-a", b"a\nb")], (0, [])),
+        ([(b":status", b"200"), (b"content-length", b"4"), (b"content-length", b"5")], (0, [])),
+        ([(b":status", b"200"), (b"content-length", b"-4")], (0, [])),
+    ],
+)
+def test_heads_of_responses(lines: HeaderLines, wanted: tuple[int, HeaderLines]) -> None:
+    assert response_fields(lines) == wanted
 
 
 class Together:
