@@ -7,21 +7,26 @@ filled in from the facts of an exchange (`StreamInfo`). What each operator says 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from abi.proxy_wasm.stream_info import StreamInfo
 from pywasmproxy.sansio.format_operators import OPERATORS, UNAVAILABLE
-from pywasmproxy.sansio.format_parts import FormatError, Moment, Origin, Read, Value
+from pywasmproxy.sansio.format_parts import (
+    MISSING,
+    FormatError,
+    Moment,
+    Origin,
+    Read,
+    Value,
+    as_text,
+    shortened,
+    to_json,
+)
 from pywasmproxy.sansio.format_wire import Need, need_of
 
 __all__ = ["UNAVAILABLE", "FormatError", "JsonTemplate", "Moment", "Need", "Origin", "Template", "Value"]
-
-MISSING = "-"
-"""What stands for a value that is not there, unless empty values are omitted."""
-
 
 _OPERATOR = re.compile(r"%%|%([A-Z0-9_]+)(?:\(((?:[^()]|\([^()]*\))*)\))?(?::([0-9]+))?%")
 
@@ -78,7 +83,7 @@ class Template:
             return _nothing
         self.needs |= need_of(name, argument)
         read = make(argument, origin)
-        return read if limit is None else _shortened(read, int(limit))
+        return read if limit is None else shortened(read, int(limit))
 
     def value(self, info: StreamInfo, moment: Moment) -> Value:
         """The value itself where the string is one operator and nothing else; None: it is missing."""
@@ -98,48 +103,6 @@ class Template:
 
 def _nothing(info: StreamInfo, moment: Moment) -> Value:
     return None
-
-
-def _shortened(read: Read, limit: int) -> Read:
-    def shortened(info: StreamInfo, moment: Moment) -> Value:
-        value = read(info, moment)
-        return value if value is None else as_text(value, "")[:limit]
-
-    return shortened
-
-
-def as_text(value: Value, missing: str = MISSING) -> str:
-    """A value within a text."""
-    if value is None:
-        return missing
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, int | float):
-        return str(value)
-    return to_json(value)
-
-
-def to_json(value: Any) -> str:
-    """Compact JSON with sorted keys, as Envoy writes it. Bytes that are no UTF-8 stand for themselves."""
-    return json.dumps(_clean(value), separators=(",", ":"), sort_keys=True, ensure_ascii=False)
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return value.encode("utf-8", "surrogateescape").decode("latin-1")
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, Mapping):
-        return {str(_clean(key)): _clean(child) for key, child in value.items()}
-    return [_clean(child) for child in value] if isinstance(value, list | tuple) else value
 
 
 Structure: TypeAlias = "Template | str | int | float | bool | dict[str, Structure] | list[Structure] | None"

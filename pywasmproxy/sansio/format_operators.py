@@ -22,11 +22,20 @@ from pywasmproxy.sansio.format_parts import (
     host_of,
     plain,
     port_of,
+    shortened,
     text_of,
 )
 from pywasmproxy.sansio.format_time import TIMES
 from pywasmproxy.sansio.format_tls import TLS
-from pywasmproxy.sansio.format_wire import OF_FACTS, WIRE, dig, keys_of, metadata_of_facts, new_id
+from pywasmproxy.sansio.format_wire import (
+    OF_FACTS,
+    WIRE,
+    alternatives,
+    dig,
+    keys_of,
+    metadata_of_facts,
+    new_id,
+)
 from pywasmproxy.sansio.local_reply import GRPC_STATUS, is_grpc
 from pywasmproxy.sansio.response_flags import LONG_NAMES, SHORT_NAMES, names_of
 
@@ -258,6 +267,24 @@ def _environment(argument: str | None, origin: Origin) -> Read:
     return lambda info, moment: value
 
 
+def _coalesce(argument: str | None, origin: Origin) -> Read:
+    """The first of several operators that has a value."""
+    reads = []
+    for command, param, most in alternatives(argument):
+        if command in UNAVAILABLE:
+            continue  # that one never has
+        if command not in OPERATORS:
+            raise FormatError(f"there is no operator %{command}%", command)
+        read = OPERATORS[command](param, origin)
+        reads.append(read if most is None else shortened(read, most))
+
+    def first(info: StreamInfo, moment: Moment) -> Value:
+        values = (read(info, moment) for read in reads)
+        return next((value for value in values if value is not None), None)
+
+    return first
+
+
 def _cluster(info: StreamInfo) -> str | None:
     return info.cluster_name or None
 
@@ -332,6 +359,7 @@ OPERATORS: Mapping[str, Make] = {
     "QUERY_PARAMS": _query,
     "METADATA": _any_metadata,
     "DYNAMIC_METADATA": _metadata(lambda info: info.dynamic_metadata),
+    "COALESCE": _coalesce,
     "CLUSTER_METADATA": _metadata(lambda info: info.cluster_metadata),
     "FILTER_STATE": _filter_state,
 }
@@ -340,7 +368,6 @@ OPERATORS: Mapping[str, Make] = {
 _REASONS: Mapping[str, str] = {
     "there is no tracing": "TRACE_ID SPAN_ID",
     "there is no CEL": "CEL",
-    "not supported yet": "COALESCE",
     "filters of upstreams, which would have it, are not supported": "UPSTREAM_FILTER_STATE",
     "nobody takes fingerprints of TLS greetings": "TLS_JA3_FINGERPRINT TLS_JA4_FINGERPRINT",
     "Python's ssl does not tell it": """

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from abi.proxy_wasm.stream_info import StreamInfo
 
@@ -113,3 +114,53 @@ def port_of(address: str | None) -> int | None:
     """The port in `host:port`."""
     port = (address or "").rpartition(":")[2]
     return int(port) if port.isdigit() else None
+
+
+# --- values as texts ------------------------------------------------------------------------------------
+
+MISSING = "-"
+"""What stands for a value that is not there, unless empty values are omitted."""
+
+
+def shortened(read: Read, limit: int) -> Read:
+    """What an operator says, as a text of so many characters at most."""
+
+    def short(info: StreamInfo, moment: Moment) -> Value:
+        value = read(info, moment)
+        return value if value is None else as_text(value, "")[:limit]
+
+    return short
+
+
+def as_text(value: Value, missing: str = MISSING) -> str:
+    """A value within a text."""
+    if value is None:
+        return missing
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, int | float):
+        return str(value)
+    return to_json(value)
+
+
+def to_json(value: Any) -> str:
+    """Compact JSON with sorted keys, as Envoy writes it. Bytes that are no UTF-8 stand for themselves."""
+    return json.dumps(_clean(value), separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-8", "surrogateescape").decode("latin-1")
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {str(_clean(key)): _clean(child) for key, child in value.items()}
+    return [_clean(child) for child in value] if isinstance(value, list | tuple) else value

@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from enum import Flag, auto
+from functools import reduce
+from operator import or_
 from random import getrandbits
+from typing import Any
 from uuid import UUID
 
 from abi.proxy_wasm.stream_info import StreamInfo
@@ -59,7 +62,7 @@ def _attempted(what: Callable[[Attempt], str | None]) -> Make:
         # Envoy does not count a host among those of an HTTP exchange to which there was no connection.
         refused_too = info.protocol is None
         attempts = (one for one in moment.facts.attempts if refused_too or one.connection is not None)
-        return ",".join(found for one in attempts if (found := what(one))) or None
+        return ",".join(dict.fromkeys(found for one in attempts if (found := what(one)))) or None
 
     return without_argument(read)
 
@@ -70,8 +73,9 @@ def _connection(facts: Facts) -> Value:
 
 
 def _upstream_wire(facts: Facts) -> Wire:
-    last = _last(facts)
-    return Wire() if last is None else last.wire
+    """That of all attempts."""
+    names = ("received", "sent", "received_fields", "sent_fields")
+    return Wire(*(sum(getattr(one.wire, name) for one in facts.attempts) for name in names))
 
 
 def _bytes(side: str, of: Callable[[Facts], Wire]) -> dict[str, Make]:
@@ -159,8 +163,37 @@ WIRE: Mapping[str, Make] = {
 """Operator -> what makes its reader of its argument."""
 
 
+Entry = tuple[str, str | None, int | None]
+
+
+def alternatives(argument: str | None) -> list[Entry]:
+    """The operators of a `COALESCE`, each with its argument and the most characters of it. FormatError."""
+    try:
+        found = [_entry(one) for one in json.loads(argument or "")["operators"]]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        found = []
+    if not found:
+        raise FormatError(
+            'COALESCE takes JSON: {"operators": [{"command": "REQ", "param": "x-name"}, "PROTOCOL"]}'
+        )
+    return found
+
+
+def _entry(given: Any) -> Entry:
+    """TypeError, KeyError, AttributeError for what is none."""
+    if isinstance(given, str):
+        return given, None, None
+    command, param, most = given["command"], given.get("param"), given.get("max_length")
+    if isinstance(command, str) and isinstance(param, str | None) and type(most) in (int, type(None)):
+        return command, param, most
+    raise TypeError
+
+
 def need_of(name: str, argument: str | None) -> Need:
     """What has to be gathered for an operator."""
+    if name == "COALESCE":
+        needs = (need_of(command, param) for command, param, _ in alternatives(argument))
+        return reduce(or_, needs, Need.NOTHING)
     if "_BYTES_" in name and name in WIRE:
         return Need.UPSTREAM_BYTES if name.startswith("UPSTREAM") else Need.DOWNSTREAM_BYTES
     if name in WIRE and name != "UNIQUE_ID":

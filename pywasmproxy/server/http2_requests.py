@@ -7,6 +7,7 @@ within its stream's window: the others on the connection go on. Connections are 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -47,6 +48,29 @@ def request_lines(method: bytes, path: bytes, lines: HeaderLines, scheme: bytes)
             continue
         head.append((name, value))
     return head
+
+
+def response_fields(lines: HeaderLines) -> tuple[int, HeaderLines]:
+    """Status and fields of a response's head; 0 when it is none that could be passed on.
+
+    Most of this the library has seen to, but not each version of it.
+    """
+    status, length, fields = 0, None, []
+    for name, value in lines:
+        if any(one in value for one in b"\r\n\0"):
+            return 0, []
+        if name == b":status":
+            status = int(value) if _STATUS.fullmatch(value) else 0
+        elif name[:1] != b":":
+            if name == b"content-length":
+                if length not in (None, value) or not value.isdigit():
+                    return 0, []
+                length = value
+            fields.append((bytes(name), bytes(value)))
+    return (0 if status == 101 else status), fields  # HTTP/2 has no upgrades
+
+
+_STATUS = re.compile(rb"[1-9][0-9]{2}")
 
 
 class Http2Request(UpstreamRequest):
@@ -267,8 +291,11 @@ class RequestStream:
 
     def _head(self, lines: list[tuple[bytes, bytes]], ends: bool) -> None:
         request, cluster = self.request, self.request.cluster
-        status = int(next(value for name, value in lines if name == b":status"))
-        fields = [(bytes(name), bytes(value)) for name, value in lines if name[:1] != b":"]
+        status, fields = response_fields(lines)
+        if not status:
+            self.leave()
+            self._lost(UpstreamFailure.PROTOCOL_ERROR)
+            return
         self.untouched = False
         if status >= 200:
             if cluster.outliers is not None:

@@ -77,7 +77,7 @@ class WasmFunc(Func):
         self.code = self.first_code()
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:  # type: ignore[override] # a slot of the others
         """Its name for people."""
         name: str = self.instance.module.function_name(self.index)
         return name
@@ -85,12 +85,12 @@ class WasmFunc(Func):
     # Of the two ways in most functions need none and the others one: each is made when it is first gone.
 
     def __call__(self, *args: Any) -> Any:
-        type(self).__call__ = thunks.entry(self.type)  # type: ignore[method-assign]
+        type(self).__call__ = thunks.entry(self.type)  # type: ignore[method-assign] # each signature has a class
         return self(*args)
 
     def raw(self, *args: Any) -> Any:
         """Call with canonical values; several results come back as a tuple."""
-        type(self).raw = thunks.raw_entry(self.type)  # type: ignore[method-assign]
+        type(self).raw = thunks.raw_entry(self.type)  # type: ignore[method-assign] # likewise
         return self.raw(*args)
 
     def first_code(self) -> Callable[..., Any]:

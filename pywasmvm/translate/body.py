@@ -331,7 +331,7 @@ class Body(Symbolic):
         self.bulk_nodes.add(doing)
 
     def _switch(self, selector: Expr, node: Node) -> Any:
-        depths: tuple[int, ...] = self.code.immediates[node.last - 1]  # type: ignore[assignment]
+        depths: tuple[int, ...] = self.code.immediates[node.last - 1]  # type: ignore[assignment] # of a br_table
         places = {depth: place for place, depth in enumerate(dict.fromkeys(depths))}
         chosen = canonical(selector, 32, self)
         (chosen,) = self.names(chosen)
@@ -353,7 +353,7 @@ class Body(Symbolic):
             node.test = _test(f"{x} is not None", f"{x} is None")
             stacks = (with_reference, plain)
         else:
-            text = f"is_instance({x},{self.reference_type(immediate[2])})"  # type: ignore[index]
+            text = f"is_instance({x},{self.reference_type(immediate[2])})"  # type: ignore[index] # of a cast
             fits = _test(text, f"not {text}")
             node.test = fits if name == "br_on_cast" else comparisons.inverted(fits)
             stacks = (with_reference, with_reference)
@@ -372,7 +372,7 @@ class Body(Symbolic):
                 continue
             facts = {local: fact for local, fact in self.facts.items() if local not in changed}
             types: tuple[ValType, ...] = ()
-            clause = region.clauses[region.edges.index(edge)]  # type: ignore[union-attr]
+            clause = region.clauses[region.edges.index(edge)]  # type: ignore[union-attr] # it begins one
             if clause.tag is not None:
                 types = self.context.tags[clause.tag].func.params
             carried = []

@@ -36,7 +36,7 @@ def stopped(error: BaseException) -> BaseException:
     if told:
         places, inside = places[: len(places) - told], False
     if places:
-        error._wasm_frames = told + len(places)  # type: ignore[attr-defined]
+        error._wasm_frames = told + len(places)  # type: ignore[attr-defined] # ours, and on any exception
     if isinstance(error, RecursionError):
         found: Exception = Exhaustion(TrapKind.CALL_STACK_EXHAUSTED)
     elif inside and places and not isinstance(error, Trap | WasmException):

@@ -242,6 +242,7 @@ class Graph:
                 if best is None:
                     best = other
                     continue
+                # What was numbered before has a dominator: the suppressions rest on that.
                 while best is not other:
                     while best.order > other.order:  # type: ignore[union-attr]
                         best = best.idom  # type: ignore[union-attr]

@@ -156,7 +156,7 @@ def _looked_at(module: Module, index: int) -> _Callee | None:
         graph = Graph(code, facts.heights, len(type_.results), module.context, costs)
         live = live_at_entry(graph)[graph.nodes[0]]
         zeroed = tuple(local for local in range(len(type_.params), len(types)) if live >> local & 1)
-    return _Callee(code, facts.heights, costs, frozenset(assigned), zeroed)  # type: ignore[arg-type]
+    return _Callee(code, facts.heights, costs, frozenset(assigned), zeroed)  # type: ignore[arg-type] # locals
 
 
 class _Inliner:

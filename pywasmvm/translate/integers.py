@@ -89,7 +89,7 @@ def canonical(e: Expr, bits: int, body: Symbolic) -> Expr:
         # compare numbers of one digit costs a third.
         likely = f"<={_ONE_DIGIT - 1} or " if hi - size < 2 * _ONE_DIGIT < size else ""
         if simple:
-            name = base.text  # type: ignore[union-attr]
+            name = base.text  # type: ignore[union-attr] # simple says that there is one
             first = f"{name}{likely}" if likely else ""
             text = f"{e.text} if {first}{name}<{size - offset} else {name}-{size - offset}"
         else:
@@ -98,7 +98,7 @@ def canonical(e: Expr, bits: int, body: Symbolic) -> Expr:
             text = f"{w} if ({w}:={e.text}){rest}<={mask} else {w}-{size}"
     elif lo >= -size and hi <= mask:
         if simple:
-            name = base.text  # type: ignore[union-attr]
+            name = base.text  # type: ignore[union-attr] # simple says that there is one
             text = f"{e.text} if {name}>={-offset} else {name}+{size + offset}"
         else:
             w = body.fresh()

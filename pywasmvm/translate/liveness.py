@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from pywasmvm.translate.graph import Graph, Node
 
 
 def live_at_entry(graph: Graph) -> dict[Node, int]:
     """For each node the locals that are live where it begins, as a set of bits."""
-    ops, immediates = graph.code.ops, graph.code.immediates
+    ops = graph.code.ops
+    immediates: Sequence[Any] = graph.code.immediates
     reads: dict[Node, int] = {}
     writes: dict[Node, int] = {}
     for node in graph.nodes:
@@ -15,11 +19,11 @@ def live_at_entry(graph: Graph) -> dict[Node, int]:
         for index in range(node.first, node.last):
             name = ops[index].name
             if name == "local.get":
-                bit = 1 << immediates[index]  # type: ignore[operator]
+                bit = 1 << immediates[index]
                 if not written & bit:
                     read |= bit
             elif name in ("local.set", "local.tee"):
-                written |= 1 << immediates[index]  # type: ignore[operator]
+                written |= 1 << immediates[index]
         reads[node], writes[node] = read, written
     live = dict(reads)
     changed = True

@@ -290,7 +290,7 @@ def _register() -> None:
         elif access.kind not in _LETTERS:
             rule(opcode.name)(_vector_store(access) if store else _vector_load(access))
         elif store:
-            bits = {I32: 32, I64: 64, F32: 0, F64: 0}[access.type]  # type: ignore[index]
+            bits = {I32: 32, I64: 64, F32: 0, F64: 0}[access.type]  # type: ignore[index] # vectors are above
             rule(opcode.name)(_store_f32 if access.kind == "f32" else _store(access, bits))
         else:
             rule(opcode.name)(_load(access, BITS.get(access.type, 0)))

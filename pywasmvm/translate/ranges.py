@@ -9,8 +9,9 @@ having recognised a pattern; the pattern only says what is worth trying.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pywasmvm.translate.graph import Graph, Loop, Node
 from pywasmvm.translate.integers import is_canonical
@@ -178,7 +179,8 @@ def header_nodes(header: Node, steps: Steps) -> set[Node]:
 
 def _steps(graph: Graph, header: Node, loop: Loop) -> dict[int, Step]:
     """Locals that are assigned in one place of the loop, which every iteration passes once."""
-    ops, immediates = graph.code.ops, graph.code.immediates
+    ops = graph.code.ops
+    immediates: Sequence[Any] = graph.code.immediates
     found: dict[int, Step] = {}
     seen: set[int] = set()
     latches = [edge.source for edge in header.in_edges if edge.source.order >= header.order]
@@ -187,7 +189,7 @@ def _steps(graph: Graph, header: Node, loop: Loop) -> dict[int, Step]:
             name = ops[index].name
             if name not in ("local.set", "local.tee"):
                 continue
-            local: int = immediates[index]  # type: ignore[assignment]
+            local: int = immediates[index]
             if local in seen:
                 found.pop(local, None)
                 continue
@@ -205,7 +207,7 @@ def _steps(graph: Graph, header: Node, loop: Loop) -> dict[int, Step]:
                 or not value.endswith(".const")
             ):
                 continue
-            amount: int = immediates[index - 2]  # type: ignore[assignment]
+            amount: int = immediates[index - 2]
             if amount >> (bits - 1):
                 amount -= 1 << bits
             if operation.endswith("sub"):

@@ -271,7 +271,7 @@ class Structure:
 
     def region(self, node: Node, follow: Node | None) -> Seq:
         """A try region and its handlers."""
-        region: Region = node.region  # type: ignore[assignment]
+        region: Region = node.region  # type: ignore[assignment] # the caller asked
         body = self.branch(node.edges[0], follow)
         handlers = []
         for clause, edge in zip(region.clauses, region.edges, strict=True):

@@ -314,8 +314,7 @@ class Symbolic:
     def reference_type(type_: RefType) -> str:
         """The name under which `link.py` makes a reference type."""
         heap = type_.heap
-        # Types as written have no DefType.
-        name = heap if isinstance(heap, int) else heap.name  # type: ignore[union-attr]
+        name = heap if isinstance(heap, int) else heap.name  # type: ignore[union-attr] # as written: no DefType
         return f"r{int(type_.nullable)}_{name}"
 
     def mark(self, text: str) -> str:

@@ -85,7 +85,7 @@ def _f32(body: Body, value: float) -> None:
     elif type(value) is float:
         body.push(Expr("nan"))
     else:
-        body.push(Expr(f"f32_from_bits({value.bits})", ATOM, depth=1))  # type: ignore[attr-defined]
+        body.push(Expr(f"f32_from_bits({value.bits})", ATOM, depth=1))  # type: ignore[attr-defined] # an F32NaN
 
 
 @rule("f64.const")

@@ -8,8 +8,9 @@ iteration.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pywasmvm.syntax import MemArg
 from pywasmvm.translate.graph import IF, Edge, Graph, Loop, Node
@@ -72,7 +73,8 @@ def copy_function(graph: Graph, types: LocalTypes, params: int) -> bool:
     """Give a function that works through pointers among its parameters a copy in which they are aligned and
     small; whether it was worth it.
     """
-    ops, immediates = graph.code.ops, graph.code.immediates
+    ops = graph.code.ops
+    immediates: Sequence[Any] = graph.code.immediates
     if sum(node.last - node.first for node in graph.nodes) > MOST_IN_FUNCTION or graph.regions:
         return False
     bases: dict[int, int] = {}
@@ -128,17 +130,18 @@ def _given(graph: Graph, params: int) -> dict[Node, frozenset[int]]:
 
 def _derived(graph: Graph, params: int) -> dict[int, int]:
     """Locals that are a parameter plus or minus a multiple of eight, and nothing else."""
-    ops, immediates = graph.code.ops, graph.code.immediates
+    ops = graph.code.ops
+    immediates: Sequence[Any] = graph.code.immediates
     found: dict[int, int] = {}
     seen: set[int] = set()
     for index, opcode in enumerate(ops):
         if opcode.name not in ("local.set", "local.tee"):
             continue
-        local: int = immediates[index]  # type: ignore[assignment]
+        local: int = immediates[index]
         if local in seen:
             found.pop(local, None)
         elif local >= params and index >= 3 and _adds(graph, index):
-            found[local] = immediates[index - 3]  # type: ignore[assignment]
+            found[local] = immediates[index - 3]
         seen.add(local)
     return found
 
@@ -184,7 +187,8 @@ def _copy(graph: Graph, header: Node, loop: Loop, guard: Guard) -> None:
 
 
 def _guard(graph: Graph, header: Node, loop: Loop, types: LocalTypes, live: int) -> Guard | None:
-    ops, immediates = graph.code.ops, graph.code.immediates
+    ops = graph.code.ops
+    immediates: Sequence[Any] = graph.code.immediates
     used: set[int] = set()
     sums: dict[int, bool] = {}
     steps: dict[int, int] = {}
@@ -194,9 +198,9 @@ def _guard(graph: Graph, header: Node, loop: Loop, types: LocalTypes, live: int)
         for index in range(node.first, node.last):
             name = ops[index].name
             if name == "local.get":
-                used.add(immediates[index])  # type: ignore[arg-type]
+                used.add(immediates[index])
             elif name in ("local.set", "local.tee"):
-                local: int = immediates[index]  # type: ignore[assignment]
+                local: int = immediates[index]
                 before = ops[index - 1].name if index > node.first else ""
                 sums[local] = sums.get(local, True) and before in (
                     "i32.add",
@@ -211,7 +215,7 @@ def _guard(graph: Graph, header: Node, loop: Loop, types: LocalTypes, live: int)
                 accesses = True
                 base = _base(graph, index, node.first)
                 if base is not None:
-                    size = ops[index].access.size  # type: ignore[union-attr]
+                    size = ops[index].access.size  # type: ignore[union-attr] # the branch asked
                     memarg = immediates[index]
                     if isinstance(memarg, MemArg) and 1 << memarg.align == size:
                         bases[base] = max(bases.get(base, 1), size)
@@ -232,14 +236,15 @@ def _guard(graph: Graph, header: Node, loop: Loop, types: LocalTypes, live: int)
 
 def _step(graph: Graph, index: int) -> int:
     """The constant by which the assignment at `index` moves its local; 0 if it is something else."""
-    ops, immediates = graph.code.ops, graph.code.immediates
+    ops = graph.code.ops
+    immediates: Sequence[Any] = graph.code.immediates
     if index < 3 or ops[index - 1].name not in ("i32.add", "i32.sub"):
         return 0
     if ops[index - 2].name != "i32.const" or ops[index - 3].name not in ("local.get", "local.tee"):
         return 0
     if immediates[index - 3] != immediates[index]:
         return 0
-    amount: int = immediates[index - 2]  # type: ignore[assignment]
+    amount: int = immediates[index - 2]
     amount = amount - (1 << 32) if amount >> 31 else amount
     return -amount if ops[index - 1].name == "i32.sub" else amount
 
@@ -256,19 +261,21 @@ def _base(graph: Graph, index: int, first: int) -> int | None:
         at -= 1
     if at < first or ops[at].name not in ("local.get", "local.tee"):
         return None
-    return graph.code.immediates[at]  # type: ignore[return-value]
+    found: int = graph.code.immediates[at]  # type: ignore[assignment] # of these two it is a local
+    return found
 
 
 def _ends(
     graph: Graph, latch: Node, steps: dict[int, int], sums: dict[int, bool], types: LocalTypes, guard: Guard
 ) -> None:
     """How the loop ends, if its last instructions say that a counter meets something."""
-    ops, immediates = graph.code.ops, graph.code.immediates
+    ops = graph.code.ops
+    immediates: Sequence[Any] = graph.code.immediates
     last = latch.last - 1
     if last < 4 or ops[last].name != "br_if":
         return
     if ops[last - 1].name == "local.tee":  # down to zero
-        local: int = immediates[last - 1]  # type: ignore[assignment]
+        local: int = immediates[last - 1]
         if steps.get(local) == -1 and local in guard.small:
             guard.positive.append(local)
         return
@@ -279,10 +286,10 @@ def _ends(
     while at >= latch.first and len(found) < 2:
         name = ops[at].name
         if name == "local.tee":
-            found.append(immediates[at])  # type: ignore[arg-type]
+            found.append(immediates[at])
             at -= 4 if _step(graph, at) else 99
         elif name == "local.get":
-            found.append(immediates[at])  # type: ignore[arg-type]
+            found.append(immediates[at])
             at -= 1
         else:
             return

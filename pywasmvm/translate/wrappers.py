@@ -121,5 +121,5 @@ def wrapped(function: FunctionType, store: Store) -> Callable[..., Any]:
         made = _bounded_maker(code.co_argcount)(made, store)
     if "tail" in code.co_names:
         body, made = made, _trampoline_maker(code.co_argcount)(made)
-        made.body = body  # type: ignore[attr-defined]
+        made.body = body  # type: ignore[attr-defined] # what `_body` asks for
     return made

@@ -43,12 +43,14 @@ ARGUMENTS = {
     "COMMON_DURATION": "DS_RX_BEG:DS_TX_END:ms",
     "ENVIRONMENT": "HOME",
     "DOWNSTREAM_PEER_CERT_V_START": "%Y",
+    "COALESCE": '{"operators": [{"command": "REQ", "param": "x-a", "max_length": 3}, "PROTOCOL"]}',
 }
 FURTHER = {
     **{f"METADATA {of}": f"%METADATA({of}:a:b)%" for of in ("CLUSTER", "UPSTREAM_HOST", "LISTENER")},
     **{f"METADATA {of}": f"%METADATA({of}:a:b)%" for of in ("VIRTUAL_HOST", "LISTENER_FILTER_CHAIN")},
     "two": "%PROTOCOL%/%RESPONSE_CODE%",
     "short": "%REQ(x-a):2%",
+    "first": '%COALESCE({"operators": [{"command": "REQ", "param": "x-none"}, "RESPONSE_CODE"]})%',
 }
 
 REQUESTS = [

@@ -77,6 +77,9 @@ def fill(text: str, info: StreamInfo | None = None) -> str:
         ("plain", "plain"),
         ("100%%", "100%"),
         ("%PROTOCOL%/%RESPONSE_CODE%", "HTTP/1.1/200"),
+        ('%COALESCE({"operators": ["GRPC_STATUS", {"command": "REQ", "param": "x-b"}]})%', "abcdef"),
+        ('%COALESCE({"operators": [{"command": "REQ", "param": "x-b", "max_length": 3}]})%', "abc"),
+        ('%COALESCE({"operators": [{"command": "REQ", "param": "no"}, "TRACE_ID"]})%', "-"),
         ("%REQ(X-A)%", 'say "hi"'),
         ("%REQ(x-none)%", "-"),
         ("%REQ(x-none?x-b):3%", "abc"),
@@ -140,6 +143,7 @@ def test_every_operator_is_filled_without_facts() -> None:
         "DYNAMIC_METADATA": "(a)",
         "CLUSTER_METADATA": "(a)",
         "UPSTREAM_METADATA": "(a)",
+        "COALESCE": '({"operators": ["PROTOCOL"]})',
         "FILTER_STATE": "(a)",
         "ENVIRONMENT": "(A)",
         "QUERY_PARAM": "(a)",
@@ -222,6 +226,11 @@ def test_bytes_survive() -> None:
         ("%FILTER_STATE%", "FILTER_STATE takes a key, and PLAIN or TYPED: %FILTER_STATE(key:PLAIN)%"),
         ("%GRPC_STATUS(x)%", "GRPC_STATUS takes CAMEL_STRING, SNAKE_STRING or NUMBER"),
         ("%ENVIRONMENT%", "ENVIRONMENT needs a name: %ENVIRONMENT(NAME)%"),
+        (
+            "%COALESCE(x)%",
+            'COALESCE takes JSON: {"operators": [{"command": "REQ", "param": "x-name"}, "PROTOCOL"]}',
+        ),
+        ('%COALESCE({"operators": ["NOPE"]})%', "there is no operator %NOPE%"),
     ],
 )
 def test_refused(text: str, message: str) -> None:

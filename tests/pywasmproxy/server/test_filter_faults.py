@@ -211,7 +211,11 @@ async def ask(port: int, message: Message) -> Got:
 
 
 def answers(case: Case, policy: str, message: Message) -> set[str]:
-    """What the first exchange may end with, as Envoy 1.40 ends it (golden: failure, flow, body)."""
+    """What the first exchange may end with.
+
+    Envoy 1.40, asked the same, ends traps, pauses and rewritings in the same way, but for responses with
+    another length than they announce: there it leaves clients waiting. Some local replies end Envoy itself.
+    """
     (callback, action), (size, framing) = case, message
     begun = callback in ("response_body", "response_trailers")  # the head of the response is out
     over = callback in ("done", "log", "delete")

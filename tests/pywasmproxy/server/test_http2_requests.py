@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from h2.settings import SettingCodes
 
+from pywasmproxy.server.codec import HeaderLines
+from pywasmproxy.server.http2_requests import response_fields
 from pywasmproxy.server.proxy import Server
 from tests.pywasmproxy.server.beside import PROXIES, beside
 from tests.pywasmproxy.server.h2_upstream import H2Upstream, Script, Visit, h2_upstream
@@ -148,6 +150,7 @@ async def test_large_bodies(size: int) -> None:
     body = bytes(range(256)) * (size // 256)
     async with sending(script) as (_, server):
         client = await Client.open(port_of(server))
+        client.LIMIT = 60
         assert (await client.post("/", body)).body == body[::-1]
         client.close()
 
@@ -203,6 +206,7 @@ async def test_a_slow_client_holds_up_nobody_else() -> None:
 
     async with sending(script) as (up, server):
         slow = await Client.open(port_of(server))
+        slow.LIMIT = 60
         slow.reader._limit = 1024  # type: ignore[attr-defined]
         slow.send(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n")
         await asyncio.sleep(0.5)
@@ -230,9 +234,13 @@ async def test_a_slow_upstream_holds_its_client_up() -> None:
     size = 8_000_000
     async with through(script) as (up, server):
         client = await Client.open(port_of(server))
+        client.LIMIT = 60
         client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % size)
         client.send(bytes(size))
-        await asyncio.sleep(0.5)
+        async with asyncio.timeout(Client.LIMIT):
+            while not up.visits or len(up.visits[0].bodies.get(1, b"")) < 65535:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # for more of it, if there were any
         (visit,) = up.visits
         assert len(visit.bodies[1]) == 65535
         lanes = server.clusters["up"].http2
@@ -308,6 +316,82 @@ async def test_responses_without_a_body() -> None:
         assert (response.status, response.one("content-length")) == (200, "5")
         client.close()
         assert len(up.visits) == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [(":status", "abc")],
+        [(":status", "101")],
+        [(":status", "20")],
+        [(":status", "200"), ("content-length", "4"), ("content-length", "9")],
+        [(":status", "200"), ("content-length", "x")],
+        [(":status", "200"), ("x-a", "1\r\nx-b: 2")],
+        [(":status", "200"), ("transfer-encoding", "chunked")],
+    ],
+)
+async def test_a_head_that_is_none(fields: list[tuple[str, str]]) -> None:
+    def script(visit: Visit, number: int) -> None:
+        if visit.heads[number][b":path"] == b"/good":
+            respond(visit, number)
+            return
+        visit.protocol.config.validate_outbound_headers = False
+        visit.protocol.config.normalize_outbound_headers = False
+        visit.protocol.send_headers(number, fields)
+        with contextlib.suppress(Exception):  # the library keeps count of lengths
+            visit.protocol.send_data(number, b"fine", end_stream=True)
+
+    lines = Lines()
+    async with through(on_head(script), lines=lines) as (_, server):
+        client = await Client.open(port_of(server))
+        response = await client.get()
+        assert (response.status, response.body) == (502, NO_HEAD + b"protocol error")
+        assert (await client.get("/good")).body == b"fine"
+        client.close()
+        assert stats(server, "upstream_rq_active") == [0]
+    assert lines.errors() == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "wanted"),
+    [
+        ([(b":status", b"204"), (b"x-a", b"1")], (204, [(b"x-a", b"1")])),
+        ([(b":status", b"103")], (103, [])),
+        ([(b":status", b"101")], (0, [])),
+        ([(b":status", b"2x0")], (0, [])),
+        ([(b"x-a", b"1")], (0, [(b"x-a", b"1")])),
+        ([(b":status", b"200"), (b"x-a", b"a\nb")], (0, [])),
+        ([(b":status", b"200"), (b"content-length", b"4"), (b"content-length", b"5")], (0, [])),
+        ([(b":status", b"200"), (b"content-length", b"-4")], (0, [])),
+    ],
+)
+def test_heads_of_responses(lines: HeaderLines, wanted: tuple[int, HeaderLines]) -> None:
+    assert response_fields(lines) == wanted
+
+
+class Together:
+    """Answers nobody until so many requests are there."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.busiest = 0
+        """Most streams that were open on one connection."""
+        self._held: list[tuple[Visit, int]] = []
+
+    def __call__(self, visit: Visit, number: int) -> None:
+        self._held.append((visit, number))
+        self.busiest = max(self.busiest, sum(not one.closed for one in visit.protocol.streams.values()))
+        if len(self._held) >= self.count:
+            self.let_go()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def let_go(self) -> None:
+        """Answer those that are there, and from now on everybody."""
+        held, self._held, self.count = self._held, [], 0
+        for visit, number in held:
+            respond(visit, number)
 
 
 RETRY = '- {match: {prefix: "/"}, route: {cluster: up, retry_policy: {retry_on: refused-stream}}}'
@@ -441,21 +525,15 @@ async def test_going_away() -> None:
 )
 async def test_no_more_streams_than_the_upstream_takes(most: str, connections: int) -> None:
     """More connections, or waiting where there may be no more."""
-    busiest = 0
-
-    def script(visit: Visit, number: int) -> None:
-        nonlocal busiest
-        busiest = max(busiest, sum(not stream.closed for stream in visit.protocol.streams.values()))
-        asyncio.get_running_loop().call_later(0.1, respond, visit, number)
-
+    together = Together(2 * connections)
     options = HTTP2 + (f"\ncircuit_breakers: {{thresholds: [{{{most}}}]}}" if most else "")
     settings: dict[int, int] = {SettingCodes.MAX_CONCURRENT_STREAMS: 2}
-    async with through(on_head(script), settings=settings, options=options) as (up, server):
+    async with through(on_head(together), settings=settings, options=options) as (up, server):
         clients = [await Client.open(port_of(server)) for _ in range(6)]
         answers = await asyncio.gather(*(client.get() for client in clients))
         assert [one.body for one in answers] == [b"fine"] * 6
         assert len(up.visits) == connections
-        assert busiest == 2
+        assert together.busiest == 2
         assert stats(server, "upstream_cx_overflow")[0] == (0 if not most else 6 - 2 * connections)
         for client in clients:
             client.close()
@@ -463,14 +541,10 @@ async def test_no_more_streams_than_the_upstream_takes(most: str, connections: i
 
 async def test_our_own_limit_of_streams() -> None:
     options = "http2_protocol_options: {max_concurrent_streams: 1}"
-    script = on_head(
-        lambda visit, number: asyncio.get_running_loop().call_later(0.05, respond, visit, number)
-    )
-    async with through(script, options=options) as (up, server):
+    async with through(on_head(Together(3)), options=options) as (up, server):
         clients = [await Client.open(port_of(server)) for _ in range(3)]
-        assert [one.status for one in await asyncio.gather(*(client.get() for client in clients))] == [
-            200
-        ] * 3
+        answers = await asyncio.gather(*(client.get() for client in clients))
+        assert [one.status for one in answers] == [200] * 3
         assert len(up.visits) == 3
         for client in clients:
             client.close()
@@ -480,14 +554,20 @@ async def test_our_own_limit_of_streams() -> None:
 async def test_what_is_too_much_is_not_tried(limit: str) -> None:
     options = "http2_protocol_options: {max_concurrent_streams: 2}"
     options += f"\ncircuit_breakers: {{thresholds: [{{{limit}}}]}}"
-    script = on_head(lambda visit, number: asyncio.get_running_loop().call_later(0.3, respond, visit, number))
-    async with through(script, options=options) as (_, server):
+    refused = 3 if "max_requests" in limit else 2
+    together = Together(1)
+    async with through(on_head(together), options=options) as (_, server):
         first = await Client.open(port_of(server))
         await first.get()
+        together.count = 100
         clients = [await Client.open(port_of(server)) for _ in range(5)]
-        answers = await asyncio.gather(*(client.get() for client in clients))
-        bad = [one for one in answers if one.status == 503]
-        assert len(bad) == (3 if "max_requests" in limit else 2)
+        tasks = [asyncio.create_task(client.get()) for client in clients]
+        async with asyncio.timeout(Client.LIMIT):
+            while len(together) < 2 or sum(task.done() for task in tasks) < refused:
+                await asyncio.sleep(0.01)
+        together.let_go()
+        bad = [one for one in await asyncio.gather(*tasks) if one.status == 503]
+        assert len(bad) == refused
         assert {one.body for one in bad} == {NO_HEAD + b"overflow"}
         for client in (first, *clients):
             client.close()

@@ -30,6 +30,10 @@ LIMITS = (
 )
 
 
+REFUSED = 5
+"""Of eight requests."""
+
+
 class Held:
     """Answers nobody until it is let go."""
 
@@ -46,16 +50,15 @@ class Held:
 async def crowd(port: int, held: Held) -> dict[str, list[int]]:
     """Statuses of four requests of each priority at once."""
     clients = {path: [await Client.open(port) for _ in range(4)] for path in ("/low", "/high")}
-    for path, some in clients.items():
-        for client in some:
-            client.send(b"GET %b HTTP/1.1\r\nhost: a.test\r\n\r\n" % path.encode())
-            await asyncio.sleep(0.05)
+    tasks = {path: [asyncio.create_task(one.get(path)) for one in some] for path, some in clients.items()}
+    everyone = [task for some in tasks.values() for task in some]
+    async with asyncio.timeout(Client.LIMIT):  # who is not let in is told at once
+        while sum(task.done() for task in everyone) < REFUSED:
+            await asyncio.sleep(0.01)
     held.release.set()
-    found = {}
-    for path, some in clients.items():
-        found[path] = sorted([(await client.response()).status for client in some])
-        for client in some:
-            client.close()
+    found = {path: sorted([(await task).status for task in some]) for path, some in tasks.items()}
+    for client in (one for some in clients.values() for one in some):
+        client.close()
     return found
 
 

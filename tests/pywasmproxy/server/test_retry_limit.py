@@ -82,15 +82,30 @@ async def test_like_the_real_envoy(way: str, tmp_path: Path) -> None:
     assert ours[2] == theirs[2]
 
 
+class Again:
+    """Bad answers; the second attempt of a request waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.seen: list[bytes] = []
+        self.release = asyncio.Event()
+
+    async def __call__(self, visit: Visit) -> None:
+        while True:
+            path = (await visit.request())[0].split(b" ")[1]
+            self.seen.append(path)
+            if self.seen.count(path) > 1:
+                await self.release.wait()
+            visit.send(BAD)
+
+
 async def test_one_at_a_time() -> None:
-    async with upstream(bad) as up:
-        route = (
-            f'- {{match: {{prefix: "/"}}, route: {{cluster: up, retry_policy: {{retry_on: 5xx, {LONG}}}}}}}'
-        )
+    again = Again()
+    async with upstream(again) as up:
+        route = '- {match: {prefix: "/"}, route: {cluster: up, retry_policy: {retry_on: 5xx}}}'
         clusters = cluster(up.port, options=limits("max_retries: 1, track_remaining: true"))
         async with proxy(bootstrap(listener(route), clusters=clusters)) as server:
             first = await Client.open(port_of(server))
-            first.send(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
+            first.send(b"GET /first HTTP/1.1\r\nhost: a.test\r\n\r\n")
             limit = server.clusters["up"].retry_limit
             async with asyncio.timeout(20):
                 while not limit.active:
@@ -99,8 +114,9 @@ async def test_one_at_a_time() -> None:
             assert open_now["circuit_breakers.default.rq_retry_open"] == 1
             assert "circuit_breakers.default.remaining_retries" not in open_now
             second = await Client.open(port_of(server))
-            assert (await second.get()).body == b"bad"  # at once: there are enough
+            assert (await second.get("/second")).body == b"bad"  # at once: there are enough
             assert limit.active == 1
+            again.release.set()
             assert (await first.response()).body == b"bad"
             for client in (first, second):
                 client.close()
