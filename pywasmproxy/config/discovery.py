@@ -74,13 +74,17 @@ def resources(source: Cursor, kind: str) -> list[Cursor] | None:
     except UnicodeDecodeError as error:
         place.fail(f"{name} is not UTF-8 text (byte {error.start})")
     context = replace(place.context, file=str(place.context.directory / name))
-    found: list[Cursor] = RESPONSE.read(Cursor(document.parse(written, context.file), "", context)).get(
-        "resources", []
-    )
+    response = Cursor(document.parse(written, context.file), "", context)
+    found: list[Cursor] = RESPONSE.read(response).get("resources", [])
+    said = response.get("version_info", "versionInfo")
+    version = "" if said is None else text(said)
     for one in found:
         url = one.get("@type")
         if url is None or not text(url).endswith(f".{kind}"):
             one.fail(f"a {kind} was expected here, by its '@type'")
+        resource = (kind, version, document.plain(one.node))
+        if resource not in context.discovered:  # a file may be asked for several of its resources
+            context.discovered.append(resource)
     return found
 
 

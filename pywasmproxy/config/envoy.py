@@ -136,6 +136,7 @@ def load(
         source_name=source_name,
         document=document.plain(root) if isinstance(root, document.Mapping) else {},
         files=tuple(str(context.directory / name) for name in context.files),
+        discovered=tuple(context.discovered),
     )
 
 

@@ -490,6 +490,8 @@ class Bootstrap:
     """Paths of all files that were read: the configuration's own, filters, bodies."""
     document: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
     """The configuration as it is written, for people to look at."""
+    discovered: tuple[tuple[str, str, object], ...] = field(default=(), compare=False, repr=False)
+    """Likewise what stands in files of its own: kind (`Cluster`, ...), the file's version, what it says."""
 
     def cluster(self, name: str) -> Cluster | None:
         """The cluster of that name, if there is one."""

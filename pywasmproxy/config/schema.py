@@ -40,6 +40,8 @@ class Context:
     secrets: dict[str, Cursor] = field(default_factory=dict)
     """The bootstrap's own, by name: certificates, and what is asked of others'."""
     files: dict[str, bytes] = field(default_factory=dict)
+    discovered: list[tuple[str, str, object]] = field(default_factory=list)
+    """Resources in files of their own: kind, the version that the file says, what is written."""
     honoured: dict[str, dict[str, None]] = field(default_factory=dict)
     """Messages with the fields of theirs that were set and have their effect, in order."""
 

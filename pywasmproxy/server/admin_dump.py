@@ -38,24 +38,30 @@ def config_dump(server: Server, view: View) -> list[dict[str, Any]]:
     clusters = _part(document, "static_resources", "clusters") or []
     secrets = _part(document, "static_resources", "secrets") or []
     routes = [route for listener in listeners for route in _route_configs(listener)]
+    extensions = _discovered(server, "TypedExtensionConfig", updated)
     return [
         {"@type": f"{_TYPE}BootstrapConfigDump", "bootstrap": document, "last_updated": updated},
         {
             "@type": f"{_TYPE}ClustersConfigDump",
             "static_clusters": [{"cluster": one, "last_updated": updated} for one in clusters],
+            **_discovered(server, "Cluster", updated),
         },
         {
             "@type": f"{_TYPE}ListenersConfigDump",
             "static_listeners": [{"listener": one, "last_updated": updated} for one in listeners],
+            **_discovered(server, "Listener", updated),
         },
         {
             "@type": f"{_TYPE}RoutesConfigDump",
             "static_route_configs": [{"route_config": one, "last_updated": updated} for one in routes],
+            **_discovered(server, "RouteConfiguration", updated),
         },
         {
             "@type": f"{_TYPE}SecretsConfigDump",
             "static_secrets": [{"name": str(_part(one, "name") or ""), "secret": one} for one in secrets],
+            **_discovered(server, "Secret", updated),
         },
+        *([{"@type": f"{_TYPE}EcdsConfigDump", **extensions}] if extensions else []),
         {
             "@type": "pywasmvm/Report",
             "source": server.bootstrap.source_name,
@@ -68,6 +74,38 @@ def config_dump(server: Server, view: View) -> list[dict[str, Any]]:
             "workers_agree": view.agree,
         },
     ]
+
+
+_DYNAMIC = {
+    "Cluster": ("dynamic_active_clusters", "cluster"),
+    "Listener": ("dynamic_listeners", "listener"),
+    "RouteConfiguration": ("dynamic_route_configs", "route_config"),
+    "Secret": ("dynamic_active_secrets", "secret"),
+    "TypedExtensionConfig": ("ecds_filters", "ecds_filter"),
+}
+"""Kinds of resources in files of their own: the list that they are in, and their name in it."""
+
+
+def _discovered(server: Server, kind: str, updated: str) -> dict[str, Any]:
+    """The resources of a kind that stand in files of their own, with the versions that the files say."""
+    listed, name = _DYNAMIC[kind]
+    found: list[dict[str, Any]] = []
+    versions = set()
+    for _, version, written in (one for one in server.bootstrap.discovered if one[0] == kind):
+        versions.add(version)
+        state = {name: shown(written), "last_updated": updated}
+        if version:
+            state = {"version_info": version, **state}
+        called = str(_part(state[name], "name") or "")
+        if kind == "Listener":
+            state = {"name": called, "active_state": state}
+        elif kind == "Secret":
+            state = {"name": called, **state}
+        found.append(state)
+    if not found:
+        return {}
+    of_all = kind in ("Cluster", "Listener") and len(versions) == 1 and versions != {""}
+    return {**({"version_info": next(iter(versions))} if of_all else {}), listed: found}
 
 
 def _plugin(plugin: PluginView, view: View) -> dict[str, Any]:

@@ -89,16 +89,22 @@ def _written(body: Body, graph: Graph, options: Options) -> str:
 
         lines = dispatched(graph, poll)
     head = []
-    assigned = [f"g{i}" for i in sorted(body.assigned_globals)] + ["fuel"] * options.fuel
+    counted = options.quick and body.given == len(body.params)
+    if counted:
+        body.uses |= {"left", "better"}
+    assigned = [f"g{i}" for i in sorted(body.assigned_globals)]
+    assigned += ["fuel"] * options.fuel + ["left"] * counted
     if assigned:
         head.append(f"  nonlocal {','.join(assigned)}")
+    params = ",".join(f"l{i}" for i in range(body.given))
+    if counted:  # in here, because another function around this one would cost three times as much
+        head += ["  left-=1", f"  if left<0:return better()({params})"]
     zeroes: dict[str, list[str]] = {}
     for local in sorted(body.zeroed):
         type_ = body.local_type(local)
         zero = "0.0" if type_ in (F32, F64) else "0" if isinstance(type_, NumType | VecType) else "None"
         zeroes.setdefault(zero, []).append(f"l{local}")
     head += [f"  {'='.join(names)}={zero}" for zero, names in zeroes.items()]
-    params = ",".join(f"l{i}" for i in range(body.given))
     free = "".join(f"{name}=" for name in sorted(body.uses))
     declared = [f" {free}None"] if free else []
     return "\n".join(["def make():", *declared, f" def F({params}):", *head, *lines, " return F", ""])

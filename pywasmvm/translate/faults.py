@@ -83,9 +83,18 @@ def _places(traceback: TracebackType | None) -> tuple[list[Place], bool]:
             if at not in positions:
                 positions[at] = _position(*at)
             line, _, column, _ = positions[at]
+            if places and _hands_over(places[-1], index):
+                places.pop()
             places.append((translation, index, loop, line, column))
         traceback = traceback.tb_next
     return places, inside
+
+
+def _hands_over(place: Place, index: int) -> bool:
+    """Whether the frame is that of quickly made code which has called better code of the same function: the
+    call is no instruction's.
+    """
+    return place[0].options.quick and place[1] == index and not _instructions(place)
 
 
 def _position(code: CodeType, instruction: int) -> tuple[int | None, int | None, int | None, int | None]:

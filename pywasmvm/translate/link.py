@@ -5,7 +5,8 @@ Code objects know nothing of instances: what they share with the world are free 
 binds them to closure cells of its own memories, globals and functions. The name of a free variable says what
 it is: `m0` memory 0 as bytes (`m0I` as 32-bit words), `a0` its numpy array, `M0` the memory itself, `g3` a
 global, `f7` what runs function 7, `T0` the elements of table 0, `U0` the table, `I` the instance, `stop`
-the flag of its store and `fuel` its units.
+the flag of its store and `fuel` its units. Code that was made quickly counts its calls: after `left` of them
+`better` gives what is called in its place.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import contextlib
 import functools
 import gc
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
@@ -32,6 +33,8 @@ MUCH = 2000
 _FREE = re.compile(r"([amMgfTU])(\d+)([HIQbhidf]?)")
 _TYPE = re.compile(r"y(\d+)")
 _REFERENCE = re.compile(r"r([01])_(\w+)")
+
+_NO_CELLS: Mapping[str, CellType] = {}
 
 #: The file name of translated code; backtraces and `faults.py` know it by that.
 PREFIX = "<wasm "
@@ -110,15 +113,17 @@ class Translation:
             self.module.cache.add((self.variant, index, loop), code, clock() - begin)
         return code
 
-    def function(self, instance: Instance, index: int, loop: int = -1) -> FunctionType | None:
-        """The function, or that part of it, bound to an instance."""
+    def function(
+        self, instance: Instance, index: int, loop: int = -1, given: Mapping[str, CellType] = _NO_CELLS
+    ) -> FunctionType | None:
+        """The function, or that part of it, bound to an instance; `given` are cells of its own."""
         code = self.code(index, loop)
         if code is None:
             return None
         for name in code.co_names:
             if name not in self.globals:
                 self._define(name)
-        cells = tuple([bind(name, instance) for name in code.co_freevars])
+        cells = tuple([given.get(name) or bind(name, instance) for name in code.co_freevars])
         return FunctionType(code, self.globals, f"f{index}", None, cells)
 
     def _define(self, name: str) -> None:

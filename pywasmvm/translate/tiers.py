@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from types import CellType
 from typing import Any
 
 from pywasmvm.interp.blocks import ENTER, Prepared
@@ -23,7 +24,7 @@ from pywasmvm.runtime.store import Store
 from pywasmvm.translate import faults
 from pywasmvm.translate.engine import Translator, translation_of
 from pywasmvm.translate.link import Translation
-from pywasmvm.translate.wrappers import tallied, wrapped
+from pywasmvm.translate.wrappers import wrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +140,13 @@ class Tiered(Interpreter):
         """From now on the function runs translated: quickly first, and better if it is called on and on."""
         instance = func.instance
         translation = translation_of(instance, self.translator.quick(instance))
-        made = translation.function(instance, func.index)
+        better = functools.partial(self.improve, func)
+        counting = {"left": CellType(self.policy.again), "better": CellType(better)}
+        made = translation.function(instance, func.index, given=counting)
         if made is None or wrapped(made, func.store) is not made:
             self.improve(func)
             return
-        func.fast = tallied(made, self.policy.again, functools.partial(self.improve, func))
+        func.fast = made
         instance.set_code(func.index, func.fast)
 
     def improve(self, func: WasmFunc) -> Callable[..., Any]:

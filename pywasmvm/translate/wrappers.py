@@ -67,24 +67,6 @@ def _counted_maker(count: int) -> Callable[..., Any]:
     return _made(source, {"reserve": _reserve})
 
 
-@functools.lru_cache(maxsize=256)
-def _tallied_maker(count: int) -> Callable[..., Any]:
-    names = ",".join(f"a{i}" for i in range(count))
-    source = (
-        f"def make(code,left,better):\n def run({names}):\n  nonlocal left\n  left-=1\n"
-        f"  if left<0:return better()({names})\n  return code({names})\n return run\n"
-    )
-    return _made(source, {})
-
-
-def tallied(
-    function: FunctionType, calls: int, better: Callable[[], Callable[..., Any]]
-) -> Callable[..., Any]:
-    """The function, until it has been called so often; then what `better` gives is called in its place."""
-    made: Callable[..., Any] = _tallied_maker(function.__code__.co_argcount)(function, calls, better)
-    return made
-
-
 def _made(source: str, names: dict[str, Any]) -> Callable[..., Any]:
     exec(compile(source, "<wrapper>", "exec", dont_inherit=True), names)
     made: Callable[..., Any] = names["make"]

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -339,6 +339,16 @@ async def test_config_dump_says_what_was_loaded_and_ignored_and_hides_secrets() 
         assert only["cluster"]["name"] == "up"
         missing = await admin.ask("/config_dump?resource=nope")
         assert (missing.status, missing.body) == (404, b"nope not found in config dump")
+
+
+async def test_secrets_in_files_of_their_own_are_hidden_too() -> None:
+    async with running() as admin:
+        written = {"name": "s", "tls_certificate": {"private_key": {"inline_string": "hunter2"}}}
+        admin.server.bootstrap = replace(admin.server.bootstrap, discovered=(("Secret", "7", written),))
+        assert "hunter2" not in await admin.text("/config_dump")
+        [secret] = (await admin.json("/config_dump?resource=dynamic_active_secrets"))["configs"]
+        assert (secret["name"], secret["version_info"]) == ("s", "7")
+        assert secret["secret"]["tls_certificate"]["private_key"] == {"inline_string": "[redacted]"}
 
 
 async def test_levels_of_the_log_change() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -210,6 +211,89 @@ async def test_shapes(tmp_path: Path) -> None:
                 parts = [answer.body.partition(b"active loggers")[0] for answer in (first, second)]
                 assert parts[0] == parts[1], path
             assert first.body.split(b"\n")[0] == second.body.split(b"\n")[0]
+
+
+async def dumps_of_files(command: Command, folder: Path) -> list[dict[str, Any]]:
+    """What `/config_dump` says of resources in files of their own, without times."""
+    admin, api = free_port(), "type.googleapis.com/envoy"
+    address = f"{{socket_address: {{address: 127.0.0.1, port_value: {free_port()}}}}}"
+    router = f'{{name: r, typed_config: {{"@type": {api}.extensions.filters.http.router.v3.Router}}}}'
+    files = {
+        "cds": f"""version_info: c7
+resources:
+- {{"@type": {api}.config.cluster.v3.Cluster, name: up, type: STATIC, load_assignment: {{cluster_name: up}}}}
+""",
+        "rds": f"""version_info: r1
+resources:
+- "@type": {api}.config.route.v3.RouteConfiguration
+  name: routes
+  virtual_hosts: [{{name: v, domains: ["*"], routes: [{{match: {{prefix: "/"}}, route: {{cluster: up}}}}]}}]
+""",
+        "lds": f"""version_info: l3
+resources:
+- "@type": {api}.config.listener.v3.Listener
+  name: main
+  address: {address}
+  filter_chains:
+  - filters:
+    - name: manager
+      typed_config:
+        "@type": {api}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+        stat_prefix: s
+        rds: {{route_config_name: routes, config_source: {{path_config_source: {{path: {folder}/rds.yaml}}}}}}
+        http_filters: [{router}]
+""",
+    }
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+    sources = (
+        f"{one}_config: {{path_config_source: {{path: {folder}/{one}.yaml}}}}" for one in ("lds", "cds")
+    )
+    config = folder / "bootstrap.yaml"
+    config.write_text(
+        "node: {id: node-1, cluster: c}\n"
+        f"admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {admin}}}}}}}\n"
+        f"dynamic_resources: {{{', '.join(sources)}}}\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *command.line(config, "error"), stderr=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL
+    )
+    one = Beside(admin, 0)
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                with contextlib.suppress(OSError, EOFError):
+                    if (await one.ask("/ready")).status == 200:
+                        break
+                await asyncio.sleep(0.05)
+        found = json.loads((await one.ask("/config_dump")).body)["configs"]
+    finally:
+        process.terminate()
+        await process.wait()
+
+    def timeless(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {
+                key: re.sub(r"\d+", "N", child) if key == "last_updated" else timeless(child)
+                for key, child in node.items()
+                if child != [] and key != "port_value"  # we say what is empty, too
+            }
+        return [timeless(child) for child in node] if isinstance(node, list) else node
+
+    wanted = (".ClustersConfigDump", ".ListenersConfigDump", ".RoutesConfigDump", ".SecretsConfigDump")
+    return [
+        timeless(dump) for dump in found if dump["@type"].endswith(wanted) and "Scoped" not in dump["@type"]
+    ]
+
+
+async def test_resources_in_files_of_their_own(tmp_path: Path) -> None:
+    found = []
+    for name, command in (("envoy", Command.parse("envoy")), ("ours", Command.parse(None))):
+        (tmp_path / name).mkdir()
+        dumps = await dumps_of_files(command, tmp_path / name)
+        found.append(json.loads(json.dumps(dumps).replace(str(tmp_path / name), "")))
+    assert found[1] == found[0]
+    assert found[0][0]["version_info"] == "c7"
 
 
 def test_the_guest_is_one_that_envoy_takes() -> None:

@@ -91,6 +91,29 @@ def test_quick_code_gives_way_to_the_best() -> None:
     assert kinds[2].__code__.co_filename.startswith("<wasm ")
 
 
+def test_traps_are_the_same_in_every_tier() -> None:
+    module = Module("""(module (memory 1)
+      (func $inner (param i32 i32) (result i32) (i32.add (i32.load (local.get 0))
+        (i32.div_u (i32.const 9) (i32.load offset=4 (local.get 1)))))
+      (func (export "outer") (param i32 i32) (result i32)
+        (i32.sub (call $inner (local.get 0) (local.get 1)) (i32.const 1))))""")
+    for arguments in ((0, 65_532), (65_533, 0), (0, 0)):
+        seen = set()
+        codes = set()
+        store = Store()
+        store.engine = Tiered(Policy(calls=2, again=4))
+        outer = Instance(module, store=store).exports["outer"]
+        assert isinstance(outer, WasmFunc)
+        for _ in range(12):
+            with pytest.raises(Trap) as caught:
+                outer(*arguments)
+            frames = [(frame.index, frame.offset) for frame in caught.value.frames]
+            seen.add((caught.value.kind, tuple(frames)))
+            codes.add(outer.fast)
+        assert len(seen) == 1
+        assert len(codes) == 3  # each tier had its turn
+
+
 def test_what_is_part_of_every_request_moves_early() -> None:
     text = """(module (func $inner (param i32) (result i32) (i32.add (local.get 0) (i32.const 1)))
       (func (export "once") (param i32) (result i32) (call $inner (local.get 0)))
