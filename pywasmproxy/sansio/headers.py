@@ -131,9 +131,7 @@ def prepare_request(
     if not internal and not hidden.isdisjoint(given):
         fields = [line for line in fields if line[0] not in hidden]
     forwarded = given.get(FORWARDED_PROTO)
-    scheme = forwarded if forwarded in (b"http", b"https") else transport
-    order = ABSOLUTE_PSEUDO if b":scheme" in first else REQUEST_PSEUDO
-    pseudo = [(name, scheme if name == b":scheme" else first.get(name)) for name in order]
+    scheme = forwarded if forwarded == b"http" or forwarded == b"https" else transport
     if request_id is not None:
         forced = edge and not arrival.config.preserve_external_request_id
         if b"x-request-id" not in given:
@@ -142,7 +140,21 @@ def prepare_request(
             rest = HeaderMap.adopt(fields)
             rest.set_in_place(b"x-request-id", request_id())
             fields = rest.lines
-    headers.adopt_all([(name, value) for name, value in pseudo if value is not None] + fields)
+    authority, path, method = first.get(b":authority"), first.get(b":path"), first.get(b":method")
+    lines = _pseudo(authority, path, method, scheme, named_scheme=b":scheme" in first)
+    lines += fields
+    headers.adopt_all(lines)
+
+
+def _pseudo(
+    authority: bytes | None, path: bytes | None, method: bytes | None, scheme: bytes, *, named_scheme: bool
+) -> list[Line]:
+    """The pseudo-headers there are, in the order in which filters see them."""
+    if authority is not None and path is not None and method is not None and not named_scheme:
+        return [(b":authority", authority), (b":path", path), (b":method", method), (b":scheme", scheme)]
+    values = {b":authority": authority, b":path": path, b":method": method, b":scheme": scheme}
+    found = ((name, values[name]) for name in (ABSOLUTE_PSEUDO if named_scheme else REQUEST_PSEUDO))
+    return [(name, value) for name, value in found if value is not None]
 
 
 _LOOKED_AT = HOP_BY_HOP | {b"te", b"referer", INTERNAL}

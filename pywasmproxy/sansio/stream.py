@@ -60,6 +60,41 @@ class HttpStream:
     exchange's guest code): the driver then feeds `Resumed()`, now or later. `done` is True after StreamDone.
     """
 
+    __slots__ = (
+        "_attempts",
+        "_began",
+        "_buffer_limit",
+        "_callbacks",
+        "_chain",
+        "_choice",
+        "_commands",
+        "_cookies",
+        "_ended",
+        "_filters",
+        "_grpc",
+        "_head_sent",
+        "_last_on_connection",
+        "_now",
+        "_random_number",
+        "_request",
+        "_request_state",
+        "_response",
+        "_response_started",
+        "_sent_at",
+        "_shown",
+        "_started_at",
+        "_timed_out",
+        "_to_head",
+        "_upgrade",
+        "_upload_complete",
+        "_uploaded_at",
+        "_upstream_state",
+        "_wake",
+        "asks",
+        "done",
+        "info",
+    )
+
     def __init__(
         self, chain: FilterChain, info: StreamInfo, wake: Callable[[HttpStream], None] | None = None
     ) -> None:
@@ -70,34 +105,32 @@ class HttpStream:
         self._commands: list[do.Command] = []
         self.asks = Asks(self._asked_from_outside)
 
-    # How an exchange begins; most of them change few of these, so they are kept with the class.
-
-    done = False
-    _request_state = REQUEST_IDLE
-    _upstream_state = NOT_SENT
-    _upload_complete = False
-    _attempts: Attempts | None = None
-    _choice: Choice | None = None  # that the request was sent, or is answered, by
-    _shown: Choice | None = None  # that the properties show
-    _timed_out = False  # the last attempt
-    _last_on_connection = False
-    _random_number: int | None = None
-    _to_head = False
-    _upgrade = b""  # the protocol that the request asks for
-    _cookies: Sequence[bytes] = ()  # for the client, so that it comes back to the same host
-    _grpc = False
-    _began = False  # filters have seen the request
-    _response_started = False  # a response entered the filters
-    _head_sent = False  # ... and its head has left them
-    _ended = False
-    _started_at = 0  # monotonic ns
-    _sent_at = 0
-    _uploaded_at: int | None = None
-    _callbacks: Sequence[StreamCallbacks] = ()
-    _filters: Sequence[HttpFilter] = ()
-    _request: RequestPassage | None = None  # the ways through the filters, if there are any
-    _response: ResponsePassage | None = None
-    _buffer_limit = 0
+        self.done = False
+        self._request_state = REQUEST_IDLE
+        self._upstream_state = NOT_SENT
+        self._upload_complete = False
+        self._attempts: Attempts | None = None
+        self._choice: Choice | None = None  # that the request was sent, or is answered, by
+        self._shown: Choice | None = None  # that the properties show
+        self._timed_out = False  # the last attempt
+        self._last_on_connection = False
+        self._random_number: int | None = None
+        self._to_head = False
+        self._upgrade = b""  # the protocol that the request asks for
+        self._cookies: Sequence[bytes] = ()  # for the client, so that it comes back to the same host
+        self._grpc = False
+        self._began = False  # filters have seen the request
+        self._response_started = False  # a response entered the filters
+        self._head_sent = False  # ... and its head has left them
+        self._ended = False
+        self._started_at = 0  # monotonic ns
+        self._sent_at = 0
+        self._uploaded_at: int | None = None
+        self._callbacks: Sequence[StreamCallbacks] = ()
+        self._filters: Sequence[HttpFilter] = ()
+        self._request: RequestPassage | None = None  # the ways through the filters, if there are any
+        self._response: ResponsePassage | None = None
+        self._buffer_limit = 0
 
     def _make_filters(self, choice: Choice | None) -> None:
         """The filters of the exchange, but those that its route switches off; and the ways through them."""

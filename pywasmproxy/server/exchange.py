@@ -62,25 +62,31 @@ _KEPT = frozenset((b"te", b"expect"))  # dealt with by the core, whether `connec
 class Exchange:
     """One request and its response. Connection, upstream request and timers call it; it calls the core."""
 
-    # How an exchange begins; most of them change few of these, so they are kept with the class.
-
-    response_started = False
-    response_complete = False
-    upstream_counts: ClusterCounts | None = None  # of the cluster that was asked last
-    attempts: tuple[Attempt, ...] = ()  # where somebody wants to know, and those that failed
-    batch = False  # more events follow at once: whoever set this will call `flush`
-    _running = False  # commands are being performed
-    _over = False
-    _stream: Stream | None = None
-    _upstream: UpstreamRequest | None = None
-    _upstream_trailers = False
-    _body: BodyWriter | None = None
-    _request_ended = False  # the core has been told that the request is complete
-    _response_ended = False
-    _request_held = 0  # bits of _CORE and _SOCKET
-    _response_held = 0
-    _events: list[ev.Event] | None = None  # that wait
-    _timers: dict[type[ev.Event] | type[RetryPlace], Timer | RetryPlace] | None = None
+    __slots__ = (
+        "_body",
+        "_events",
+        "_head",
+        "_over",
+        "_request_ended",
+        "_request_held",
+        "_response_ended",
+        "_response_held",
+        "_running",
+        "_stream",
+        "_timers",
+        "_upstream",
+        "_upstream_trailers",
+        "attempts",
+        "batch",
+        "connection",
+        "idle_timeout",
+        "info",
+        "listener",
+        "response_complete",
+        "response_started",
+        "serving",
+        "upstream_counts",
+    )
 
     def __init__(self, listener: Listener, connection: DownstreamConnection, head: RequestHead) -> None:
         self.listener = listener
@@ -89,6 +95,23 @@ class Exchange:
         self.info = listener.stream_info(connection, head)
         self.idle_timeout = self.serving.http.stream_idle_timeout
         self._head = head
+        self.response_started = False
+        self.response_complete = False
+        self.upstream_counts: ClusterCounts | None = None  # of the cluster that was asked last
+        self.attempts: tuple[Attempt, ...] = ()  # where somebody wants to know, and those that failed
+        self.batch = False  # more events follow at once: whoever set this will call `flush`
+        self._running = False  # commands are being performed
+        self._over = False
+        self._stream: Stream | None = None
+        self._upstream: UpstreamRequest | None = None
+        self._upstream_trailers = False
+        self._body: BodyWriter | None = None
+        self._request_ended = False  # the core has been told that the request is complete
+        self._response_ended = False
+        self._request_held = 0  # bits of _CORE and _SOCKET
+        self._response_held = 0
+        self._events: list[ev.Event] | None = None  # that wait
+        self._timers: dict[type[ev.Event] | type[RetryPlace], Timer | RetryPlace] | None = None
 
     @property
     def request_head(self) -> RequestHead:

@@ -195,14 +195,9 @@ class WasmHost:
         """A call into or out of a guest."""
         self._logger.log(LogLevel.TRACE, message, depth=2)
 
-    def wall_clock_ns(self) -> int:
-        return time.time_ns()
-
-    def monotonic_ns(self) -> int:
-        return time.monotonic_ns()
-
-    def random_bytes(self, count: int) -> bytes:
-        return os.urandom(count)
+    wall_clock_ns = staticmethod(time.time_ns)
+    monotonic_ns = staticmethod(time.monotonic_ns)
+    random_bytes = staticmethod(os.urandom)
 
     def has_cluster(self, name: str) -> bool:
         return name in self._clusters

@@ -80,23 +80,29 @@ class Carrier(Protocol):
 class UpstreamRequest:
     """One request to a cluster. `write` and `end` may be called before there is a connection."""
 
-    # How a request begins; most of them change few of these, so they are kept with the class.
-
-    host = ""  # preferred, if the cluster has it
-    hash_key: int | None = None  # chooses among the hosts, where the policy looks at it
-    upgrade = False  # asks for another protocol
-    once = False  # whoever sends it looks after further attempts
-    tried: Host | None = None  # to which no connection could be made
-    connection: Carrier | None = None
-    paused = False  # reading of the response is held back
-    sent_all = False
-    done = False
-    _host: Host | None = None  # that counts this request as under way
-    _kept: bytes | None = None  # the whole request, while it may be sent again
-    _task: asyncio.Task[None] | None = None
-    _opening = False  # the task has begun
-    _attempts = 0
-    _blocked = False
+    __slots__ = (
+        "_attempts",
+        "_blocked",
+        "_host",
+        "_kept",
+        "_opening",
+        "_out",
+        "_out_size",
+        "_task",
+        "cluster",
+        "connection",
+        "done",
+        "handler",
+        "hash_key",
+        "host",
+        "method",
+        "once",
+        "paused",
+        "sent_all",
+        "tried",
+        "upgrade",
+        "writer",
+    )
 
     def __init__(
         self, cluster: Cluster, handler: UpstreamHandler, method: bytes, head: bytes, writer: BodyWriter
@@ -107,6 +113,21 @@ class UpstreamRequest:
         self.writer = writer
         self._out: list[bytes] = [head]
         self._out_size = len(head)
+        self.host = ""  # preferred, if the cluster has it
+        self.hash_key: int | None = None  # chooses among the hosts, where the policy looks at it
+        self.upgrade = False  # asks for another protocol
+        self.once = False  # whoever sends it looks after further attempts
+        self.tried: Host | None = None  # to which no connection could be made
+        self.connection: Carrier | None = None
+        self.paused = False  # reading of the response is held back
+        self.sent_all = False
+        self.done = False
+        self._host: Host | None = None  # that counts this request as under way
+        self._kept: bytes | None = None  # the whole request, while it may be sent again
+        self._task: asyncio.Task[None] | None = None
+        self._opening = False  # the task has begun
+        self._attempts = 0
+        self._blocked = False
 
     def start(self) -> None:
         """Take a connection from the pool, open one, or wait for one."""
