@@ -170,6 +170,9 @@ def mul(bits: int, body: Symbolic, a: Expr, b: Expr) -> Expr:
         if y.value is not None and y.value > 0 and y.value & (y.value - 1) == 0:
             return shl(bits, body, x, constant(y.value.bit_length() - 1))
     limit = 2 << bits
+    if bits == 32 and any(e.value is not None and abs(e.value) < _ONE_DIGIT for e in (a, b)):
+        # Hashes multiply again and again: a mask after every second time costs less than one each time.
+        limit = _WIDEST[bits]
     a, b = (e if -limit < e.lo and e.hi < limit else canonical(e, bits, body) for e in (a, b))
     corners = (a.lo * b.lo, a.lo * b.hi, a.hi * b.lo, a.hi * b.hi)
     made = binary("*", MUL, a, b, min(corners), max(corners))
