@@ -146,26 +146,30 @@ def _cpu(process: int) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(rounds: int = 4) -> list[dict[str, Any]]:
-    """Microseconds of CPU for one request of each proxy, the best of several rounds."""
+def measure(rounds: int = 6) -> list[dict[str, Any]]:
+    """Microseconds of CPU for one request of each proxy, the best of several rounds. In a round all of them
+    take their turn, so that what else the machine does is the same for all."""
     if not Path("/proc/self/stat").exists():
         print("proxy: left out, this system does not say what a process has used")
         return []
-    rows = []
-    port, upstream = _free_port(), _free_port()
+    upstream = _free_port()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stack.enter_context(_running([sys.executable, "-c", UPSTREAM, str(upstream)], upstream))
+        running: dict[str, tuple[int, int]] = {}
+        for name in commands(0, upstream, folder):
+            port, own = _free_port(), folder / name.replace(" ", "-")
+            own.mkdir()
+            process = stack.enter_context(_running(commands(port, upstream, own)[name], port))
+            running[name] = process.pid, port
+            asyncio.run(_load(port, WARM))
+        best = dict.fromkeys(running, float("inf"))
+        for _ in range(rounds):
+            for name, (process_id, port) in running.items():
+                begin = _cpu(process_id)
+                asyncio.run(_load(port, COUNT))
+                best[name] = min(best[name], (_cpu(process_id) - begin) / COUNT * 1e6)
     print(f"{'proxy, us of CPU':32}", "request", sep=" ")
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        _running([sys.executable, "-c", UPSTREAM, str(upstream)], upstream),
-    ):
-        for name, command in commands(port, upstream, Path(folder)).items():
-            with _running(command, port) as process:
-                asyncio.run(_load(port, WARM))
-                best = float("inf")
-                for _ in range(rounds):
-                    begin = _cpu(process.pid)
-                    asyncio.run(_load(port, COUNT))
-                    best = min(best, (_cpu(process.pid) - begin) / COUNT * 1e6)
-            rows.append({"proxy": name, "request_us": best})
-            print(f"{name:32} {best:7.0f}", flush=True)
-    return rows
+    for name, least in best.items():
+        print(f"{name:32} {least:7.0f}", flush=True)
+    return [{"proxy": name, "request_us": least} for name, least in best.items()]

@@ -73,7 +73,7 @@ def _plugins(args: argparse.Namespace) -> Results:
 
 
 def _proxy(args: argparse.Namespace) -> Results:
-    return {"proxy": proxy.measure(args.rounds or 4)}
+    return {"proxy": proxy.measure(args.rounds or 6)}
 
 
 def _pythons(args: argparse.Namespace) -> Results:
