@@ -15,7 +15,7 @@ from types import CodeType
 from typing import Any
 
 from pywasmvm.runtime.values import to_canonical
-from pywasmvm.types import F64, I32, I64, FuncType, ValType
+from pywasmvm.types import F64, I32, I64, FuncType, NumType, ValType
 
 #: The most that takes one digit inside of Python, which is compared fastest, and is above nearly all values.
 _DIGIT = (1 << 30) - 1
@@ -41,9 +41,7 @@ def _compile(source: str, names: dict[str, Any], name: str) -> Callable[..., Any
 
 
 def _converted(name: str, type_: ValType, place: int) -> str:
-    """Statement that makes a parameter canonical."""
-    if type_ in _TOP:
-        return f"if {name}.__class__ is not int or not 0<={name}<={_TOP[type_]}:{name}=c{place}({name})"
+    """Statement that makes a parameter canonical that is no integer."""
     if type_ is F64:
         return f"if {name}.__class__ is not float:{name}=c{place}({name})"
     return f"{name}=c{place}({name})"
@@ -76,6 +74,21 @@ def _taken(names: list[str], scope: dict[str, Any]) -> list[str]:
     ]
 
 
+def _others(types: tuple[ValType, ...]) -> Callable[[tuple[Any, ...]], list[int]]:
+    """Makes integers canonical of which one is big, negative, or none yet. Not part of each way in: those are
+    compiled when somebody waits for the first call.
+    """
+    rows = [(_TOP[type_], to_canonical(type_)) for type_ in types if isinstance(type_, NumType)]
+
+    def convert(values: tuple[Any, ...]) -> list[int]:
+        return [
+            value if value.__class__ is int and 0 <= value <= top else canonical(value)
+            for value, (top, canonical) in zip(values, rows, strict=True)
+        ]
+
+    return convert
+
+
 def _entry(type_: FuncType, *, convert: bool) -> Callable[..., Any]:
     names = [f"a{i}" for i in range(len(type_.params))]
     scope: dict[str, Any] = {"get_ident": get_ident}
@@ -85,12 +98,11 @@ def _entry(type_: FuncType, *, convert: bool) -> Callable[..., Any]:
         if integers:
             usual = [f"{name}.__class__ is int" for name in integers]
             lines.append(f" if not({' and '.join(usual)} and 0<={'|'.join(integers)}<={_DIGIT}):")
-        for place, (name, param) in enumerate(zip(names, type_.params, strict=True)):
-            scope[f"c{place}"] = to_canonical(param)
-            if param in _TOP:
-                lines.append("  " + _converted(name, param, place))
+            lines.append(f"  {','.join(integers)},=others(({','.join(integers)},))")
+            scope["others"] = _others(tuple(param for param in type_.params if param in _TOP))
         for place, (name, param) in enumerate(zip(names, type_.params, strict=True)):
             if param not in _TOP:
+                scope[f"c{place}"] = to_canonical(param)
                 lines.append(" " + _converted(name, param, place))
     call = f"self.code({','.join(names)})"
     lines += [
