@@ -19,6 +19,9 @@ ROUNDS = 5
 PAUSE = 0.001
 """Seconds between them (at least)."""
 
+FEW = 256
+"""Timers of one delay that may be kept, cancelled or not."""
+
 
 class PatientTimer:
     """Calls back `delay` seconds from now, and then some rounds of the loop later; `cancel` prevents it."""
@@ -68,6 +71,27 @@ class Timer:
             callback(argument)
 
 
+class _Queue:
+    """Timers of one delay, in the order in which they are due. Those cancelled at its end go first, and when
+    it has grown to twice what it was, all others."""
+
+    __slots__ = ("handle", "most", "timers")
+
+    def __init__(self, handle: asyncio.TimerHandle) -> None:
+        self.handle = handle
+        self.timers: deque[Timer] = deque()
+        self.most = FEW
+
+    def append(self, timer: Timer) -> None:
+        timers = self.timers
+        while timers and timers[0].cancelled:
+            timers.popleft()
+        timers.append(timer)
+        if len(timers) > self.most:
+            self.timers = deque(one for one in timers if not one.cancelled)
+            self.most = max(FEW, 2 * len(self.timers))
+
+
 class Timers:
     """Patient timers with few different delays, nearly all of which are cancelled: one per request.
 
@@ -76,40 +100,38 @@ class Timers:
     """
 
     def __init__(self) -> None:
-        self._queues: dict[float, deque[Timer]] = {}
-        self._handles: dict[float, asyncio.TimerHandle] = {}
+        self._queues: dict[float, _Queue] = {}
+
+    def __len__(self) -> int:
+        """Timers that are kept, cancelled ones among them."""
+        return sum(len(queue.timers) for queue in self._queues.values())
 
     def start(self, delay: float, callback: Callable[[Any], object], argument: Any) -> Timer:
         """Call `callback(argument)` in `delay` seconds, and then some rounds of the loop later."""
         queue = self._queues.get(delay)
         if queue is None:
-            queue = self._queues[delay] = deque()
-        while queue and queue[0].cancelled:
-            queue.popleft()
+            loop = asyncio.get_running_loop()
+            queue = self._queues[delay] = _Queue(loop.call_later(delay, self._look, delay))
         timer = Timer(monotonic() + delay, callback, argument)
         queue.append(timer)
-        if delay not in self._handles:
-            self._arm(delay, delay)
         return timer
-
-    def _arm(self, delay: float, wait: float) -> None:
-        self._handles[delay] = asyncio.get_running_loop().call_later(wait, self._look, delay)
 
     def _look(self, delay: float) -> None:
         """The oldest timer of a queue may be due."""
         queue, now = self._queues[delay], monotonic()
-        while queue and (queue[0].cancelled or queue[0].due <= now):
-            timer = queue.popleft()
+        timers = queue.timers
+        while timers and (timers[0].cancelled or timers[0].due <= now):
+            timer = timers.popleft()
             if not timer.cancelled:
                 PatientTimer(0, timer.fire)
-        if queue:
-            self._arm(delay, max(queue[0].due - now, 0.001))
+        if timers:
+            wait = max(timers[0].due - now, 0.001)
+            queue.handle = asyncio.get_running_loop().call_later(wait, self._look, delay)
         else:
-            del self._handles[delay], self._queues[delay]
+            del self._queues[delay]
 
     def close(self) -> None:
         """Nobody is called any more."""
-        for handle in self._handles.values():
-            handle.cancel()
-        self._handles.clear()
+        for queue in self._queues.values():
+            queue.handle.cancel()
         self._queues.clear()

@@ -343,6 +343,38 @@ def test_fuzzed_requests_get_one_verdict() -> None:
         assert events(RequestReader(one), [raw]) == events(RequestReader(other), [raw]), (seed, raw)
 
 
+def test_a_head_is_read_alike_whatever_came_before_it(parser: HeadParser) -> None:
+    """Fields that are those of the request before are not read again; nothing may depend on that."""
+    requests = [raw for _, raw, _ in ACCEPTED] + [raw for _, raw, _ in REFUSED if len(raw) < 1000]
+    sections = list(dict.fromkeys(raw.partition(b"\r\n")[2] for raw in requests))
+    lines = [
+        b"GET /a{b} HTTP/1.1",
+        b'GET /"a HTTP/1.1',
+        b"GET /a#b HTTP/1.1",
+        b"GET //a HTTP/1.1",
+        b"GET ? HTTP/1.1",
+    ]
+    lines += [
+        b"FOO / HTTP/1.1",
+        b"OPTIONS * HTTP/1.1",
+        b"GET http://b.test/ HTTP/1.1",
+        b"HEAD /a%zz HTTP/1.1",
+    ]
+    lines += dict.fromkeys(raw.partition(b"\r\n")[0] for raw in requests)
+    tried = 0
+    for section in sections:
+        first = events(RequestReader(parser), [b"GET /first HTTP/1.1\r\n" + section])
+        if not first or isinstance(first[-1], int) or section.count(b"\r\n\r\n") != 1:
+            continue  # its connection is over, or it is no bare head
+        for line in lines:
+            reader = RequestReader(parser)
+            assert events(reader, [b"GET /first HTTP/1.1\r\n" + section]) == first
+            raw = line + b"\r\n" + section
+            assert events(reader, [raw]) == events(RequestReader(parser), [raw]), raw
+            tried += 1
+    assert tried > 400
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=5), st.integers(0, 10**6))
 def test_chunks_come_out_as_they_went_in(chunks: list[bytes], seed: int) -> None:
