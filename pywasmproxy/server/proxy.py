@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import os
 import signal
 import sys
@@ -506,6 +507,7 @@ class Proxy:
             if server.reloader is not None:
                 _on_signal(loop, "SIGHUP", functools.partial(server.reloader.soon, "SIGHUP"))
             _on_signal(loop, "SIGUSR1", lambda: main.info(_collected(server)))
+            gc.collect()  # what starting has left: in the middle of the first request it would take as long
             main.info(f"starting main dispatch loop (HTTP/1.1 by {self.parser.name})")
             if seat is not None:
                 seat.serving()
@@ -521,8 +523,6 @@ def said_where(log: Log, config: ListenerConfig, address: Address | None) -> Non
 
 def _collected(server: Server) -> str:
     """The server's status after a garbage collection."""
-    import gc
-
     gc.collect()
     return server.status()
 
