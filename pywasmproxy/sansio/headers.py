@@ -111,9 +111,10 @@ def prepare_request(
     `upgrade` the request asks for another protocol, which `connection` must say as well.
     """
     fields, first = headers.fields, headers.firsts
+    given = first
     if len(first) != headers.line_count:
         fields = join_single(fields, SINGLE_VALUE[MapType.HTTP_REQUEST_HEADERS])
-    given = first
+        given = dict(reversed(fields))
     if not _LOOKED_AT.isdisjoint(given):
         fields = _acceptable(fields, upgrade)
         given = dict(reversed(fields))

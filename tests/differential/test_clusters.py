@@ -285,8 +285,11 @@ async def test_a_host_that_fails_is_ejected(tmp_path: Path, detection: dict[str,
             return routed(port, cluster("up", *ports(found), outlier_detection=outliers))
 
         envoy, ours = await beside(configuration, talk, tmp_path)
-    assert ours == envoy
-    assert envoy[status] == next(count for count in detection.values() if count < 9)
+    wanted = next(count for count in detection.values() if count < 9)
+    assert ours == {200: 40 - wanted, status: wanted}
+    # Envoy's main thread decides, and its workers hear of that a moment later.
+    assert envoy.keys() == ours.keys()
+    assert wanted <= envoy[status] <= wanted + 3
 
 
 async def test_not_all_are_ejected(tmp_path: Path) -> None:

@@ -64,6 +64,8 @@ def test_what_the_client_sent_is_kept() -> None:
 def test_a_strange_forwarded_proto_does_not_become_the_scheme() -> None:
     assert (":scheme", "http") in prepared(*PSEUDO, ("x-forwarded-proto", "gopher"))
     assert (":scheme", "https") in prepared(*PSEUDO, tls=True)
+    twice = prepared(*PSEUDO, ("x-forwarded-proto", "https"), ("x-forwarded-proto", "http"))
+    assert twice[3:5] == [(":scheme", "http"), ("x-forwarded-proto", "https,http")]
 
 
 @pytest.mark.parametrize("name", ["connection", "keep-alive", "proxy-connection", "transfer-encoding"])
