@@ -29,7 +29,7 @@ from pywasmproxy.sansio.format import Moment
 from pywasmproxy.sansio.hashing import hash_of
 from pywasmproxy.sansio.local_reply import Details, Flags, LocalReply
 from pywasmproxy.sansio.outlets import ToClient, ToUpstream
-from pywasmproxy.sansio.passage import RequestPassage, ResponsePassage
+from pywasmproxy.sansio.passage import Passage, RequestPassage, ResponsePassage
 from pywasmproxy.sansio.router import HERE, Choice, location
 from pywasmproxy.sansio.states import (
     AWAITED,
@@ -219,7 +219,11 @@ class HttpStream:
         if way is None:
             self.upload(data, end_of_stream)
             return
-        if data and end_of_stream:  # an empty piece of its own, as filters know the end from HTTP/1
+        self._put_body(way, data, end_of_stream)
+
+    def _put_body(self, way: Passage, data: bytes, end_of_stream: bool) -> None:
+        """A piece of a body on its way; the end is an empty piece, as filters know it from HTTP/1."""
+        if data and end_of_stream:
             way.put_body(data, False)
             self._settle()
             if self._ended:
@@ -267,13 +271,7 @@ class HttpStream:
         if way is None:
             self.download(data, end_of_stream)
             return
-        if data and end_of_stream:
-            way.put_body(data, False)
-            self._settle()
-            if self._ended:
-                return
-            data = b""
-        way.put_body(data, end_of_stream)
+        self._put_body(way, data, end_of_stream)
 
     def _on_response_trailers(self, event: ev.ResponseTrailers) -> None:
         self.info.response_trailers = event.trailers

@@ -100,7 +100,7 @@ class DownstreamConnection(Receiver):
         counts = self._counts
         if not isinstance(counts, Metered):
             return 0, 0
-        now = counts.received - self._reader.unread, counts.sent + sum(map(len, self._out))
+        now = counts.received - self._reader.buffered, counts.sent + sum(map(len, self._out))
         before, counts.told = counts.told, now
         return now[0] - before[0], now[1] - before[1]
 

@@ -100,11 +100,6 @@ class _Reader:
         return len(self._buffer)
 
     @property
-    def unread(self) -> int:
-        """Bytes that wait for what comes behind them, or for their turn."""
-        return len(self._buffer)
-
-    @property
     def at_start(self) -> bool:
         """Between two messages, with nothing of the next one here."""
         return self._state is _HEAD and not self._buffer

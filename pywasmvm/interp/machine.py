@@ -237,7 +237,7 @@ class Machine:
                         elif kind == LC_BINARY:
                             value = compute(locals_[first], second)
                         elif kind == L_LOAD:
-                            value = compute(memory.u8, locals_[first] + second)[0]  # type: ignore[union-attr]
+                            value = compute(memory.u8, locals_[first] + second)[0]  # type: ignore[union-attr]  # validated: there is a memory
                         elif kind == LL_BINARY:
                             value = compute(locals_[first], locals_[second])
                         elif kind == SC_BINARY:
@@ -252,7 +252,7 @@ class Machine:
                         elif kind == SL_BINARY:
                             value = compute(stack.pop(), locals_[second])
                         else:
-                            value = compute(memory.u8, stack.pop() + second)[0]  # type: ignore[union-attr]
+                            value = compute(memory.u8, stack.pop() + second)[0]  # type: ignore[union-attr]  # validated: there is a memory
                         if goal == PUSH:
                             stack.append(value)
                         elif goal == TO_LOCAL:
@@ -301,16 +301,16 @@ class Machine:
                         elif kind == STORE:
                             pack, offset = arg
                             value = stack.pop()
-                            pack(memory.u8, stack.pop() + offset, value)  # type: ignore[union-attr]
+                            pack(memory.u8, stack.pop() + offset, value)  # type: ignore[union-attr]  # validated: there is a memory
                         elif kind == LOAD_DIRECT:
                             unpack, offset = arg
-                            stack[-1] = unpack(memory.u8, stack[-1] + offset)[0]  # type: ignore[union-attr]
+                            stack[-1] = unpack(memory.u8, stack[-1] + offset)[0]  # type: ignore[union-attr]  # validated: there is a memory
                         elif kind == LOCAL_BINARY:
                             compute, second = arg
                             stack[-1] = compute(stack[-1], locals_[second])
                         elif kind == LOCAL_STORE:
                             pack, offset, second = arg
-                            pack(memory.u8, stack.pop() + offset, locals_[second])  # type: ignore[union-attr]
+                            pack(memory.u8, stack.pop() + offset, locals_[second])  # type: ignore[union-attr]  # validated: there is a memory
                         elif kind == LOCAL_TEE:
                             locals_[arg] = stack[-1]
                         elif kind == GLOBAL_GET:
@@ -363,7 +363,7 @@ class Machine:
                             stack[-1] = other
                     elif kind == LOAD:
                         load, offset = arg
-                        stack[-1] = load(memory.u8, stack[-1] + offset)  # type: ignore[union-attr]
+                        stack[-1] = load(memory.u8, stack[-1] + offset)  # type: ignore[union-attr]  # validated: there is a memory
                     elif kind == DROP:
                         stack.pop()
                     elif kind == EXECUTE:
@@ -412,7 +412,7 @@ class Machine:
                             block = arg[0]
                             break
                     elif kind == ENTER:
-                        fast = tiers.enter(frame.func, arg[1])  # type: ignore[union-attr]
+                        fast = tiers.enter(frame.func, arg[1])  # type: ignore[union-attr]  # only tiers leave this operation
                         if fast is None:
                             arg[0].ops = arg[0].ops[1:]
                             continue

@@ -244,10 +244,10 @@ class Graph:
                     continue
                 # What was numbered before has a dominator: the suppressions rest on that.
                 while best is not other:
-                    while best.order > other.order:  # type: ignore[union-attr]
-                        best = best.idom  # type: ignore[union-attr]
-                    while other.order > best.order:  # type: ignore[union-attr]
-                        other = other.idom  # type: ignore[assignment]
+                    while best.order > other.order:  # type: ignore[union-attr]  # they meet at the entry at the latest
+                        best = best.idom  # type: ignore[union-attr]  # they meet at the entry at the latest
+                    while other.order > best.order:  # type: ignore[union-attr]  # they meet at the entry at the latest
+                        other = other.idom  # type: ignore[assignment]  # likewise
             node.idom = best
 
     def _containers(self) -> None:
